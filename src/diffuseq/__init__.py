@@ -1,0 +1,26 @@
+"""Sequence-to-sequence text generation with diffusion.
+
+The public names are loaded when they are first used, so that `import diffuseq` costs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DiffuSeqPipeline": "diffuseq.pipeline",
+    "InputError": "diffuseq.errors",
+    "Config": "diffuseq.config",
+    "recipe": "diffuseq.recipes",
+    "train": "diffuseq.training.run",
+}
+__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'diffuseq' has no attribute {name!r}; it has: {', '.join(__all__)}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,230 @@
+"""Every setting of a run, as frozen dataclasses: no torch in here, so that `--help` is instant.
+
+A `Config` is the whole of a run: the system (its network, its diffusion), the text, the training and the
+generation. `to_dict`/`from_dict` are strict: an unknown key raises and the known ones are listed.
+Recipes (`diffuseq.recipes`) are Python functions that return a full `Config`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_type_hints
+
+from diffuseq.errors import InputError, unknown_name
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """How text becomes tokens."""
+
+    tokenizer: str | None = None
+    """None trains one on the data; else a tokenizer.json, a BERT vocab.txt, a folder, a hub name, or a
+    published word list (`words.txt`)."""
+    algorithm: Literal["wordpiece", "bpe"] = "wordpiece"
+    """The kind of tokenizer to train."""
+    vocab_size: int = 8192
+    """Size of the vocabulary to train; fewer if the data has fewer."""
+    lowercase: bool = True
+    """Lower-case everything, as the published models do."""
+    max_source: int = 64
+    """Longest source, in tokens."""
+    max_target: int = 64
+    """Longest target, in tokens."""
+    overlong: Literal["cut", "refuse"] = "cut"
+    """Cut longer texts (the number cut is printed) or refuse them with an error."""
+    published_layout: bool = False
+    """Cut by the published rule: the longer side first, until both fit in `max_source` − 3 together."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a system is trained. A batch is counted in pairs, over all processes and accumulation steps."""
+
+    batch_size: int = 256
+    """Pairs in one optimiser step, over all processes."""
+    accumulate: int = 1
+    """Micro-batches that one optimiser step is split into on each process."""
+    steps: int = 10_000
+    """Optimiser steps."""
+    minutes: float | None = None
+    """Stop after so many minutes of training, with the learning rate decayed by time instead of by steps."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """AdamW, or Muon for the matrices inside the network with AdamW for the rest."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of AdamW."""
+    muon_learning_rate: float = 0.02
+    """Peak learning rate of Muon's matrices."""
+    schedule: Literal["linear", "cosine", "constant", "inverse-sqrt"] = "cosine"
+    """Shape of the decay after the warm-up."""
+    warmup: float = 0.02
+    """Share of the training spent on a linear warm-up."""
+    final_learning_rate: float = 0.0
+    """Where the decay ends, as a share of the peak."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """Momentum terms of AdamW."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay, on matrices only."""
+    clip: float | None = 1.0
+    """Largest norm of the gradient; None leaves it as it is."""
+    ema: float = 0.999
+    """Decay of the averaged weights, which are the ones that are saved and used; 0 turns averaging off."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16 autocast where the machine has it in hardware and it is faster (auto), always, or never."""
+    compile: bool = False
+    """torch.compile the system; worth it on a GPU."""
+    both_directions: bool = False
+    """Train on target → source as well: fair where the task is symmetric (paraphrase)."""
+    seed: int = 0
+    """Seed of initialisation, order of the data, and noise."""
+    log_every: int = 50
+    """Optimiser steps between two lines of metrics."""
+    evaluate_every: int = 1000
+    """Optimiser steps between two looks at the validation set (loss, BLEU, samples)."""
+    evaluate_rows: int = 200
+    """Validation rows that are generated for at each look."""
+    save_every: int = 1000
+    """Optimiser steps between two checkpoints."""
+    keep: int = 1
+    """Checkpoints with optimiser state that are kept for resuming."""
+    tensorboard: bool = False
+    """Write TensorBoard events beside metrics.jsonl."""
+
+
+@dataclass(frozen=True)
+class DiffusionGeneration:
+    """How a diffusion system generates."""
+
+    candidates: int = 10
+    """Answers drawn for every source; minimum Bayes risk chooses one."""
+    steps: int = 10
+    """Network calls for one candidate."""
+    sampler: Literal["ddim", "ancestral", "dpm-solver", "settle"] = "ddim"
+    """ddim (with the churn dial), ancestral (DDPM), dpm-solver (DPM-Solver++), or settle (confident tokens
+    become clean first; for systems trained with token-wise noise)."""
+    grid: Literal["uniform-time", "uniform-log-snr", "trailing"] = "uniform-time"
+    """Where the network is called on the way from noise to text."""
+    churn: float = 1.0
+    """ddim: share of fresh noise, from the deterministic path (0) to full re-noising (1)."""
+    eta: float | None = None
+    """ddim: the η of its paper (1 is the ancestral variance) instead of `churn`."""
+    order: Literal[1, 2] = 2
+    """dpm-solver: order of the multistep solver."""
+    stochastic: bool = False
+    """dpm-solver: the SDE form (2M-SDE)."""
+    clamp_from: float | None = None
+    """Round every estimate to its nearest word from this share of the steps on (0 = always); None = never."""
+    truncate: float | None = None
+    """Redraw start noise beyond this value, in standard deviations (the published `top_p`)."""
+    temperature: float = 1.0
+    """Sharpness of the word distribution that becomes the estimate; below 1 is sharper."""
+    guidance: float = 1.0
+    """Classifier-free guidance; 1 is off. For systems trained with source dropout."""
+    length: int | None = None
+    """Length of the answer in tokens; None predicts it."""
+    length_beam: int = 5
+    """Candidates are spread over so many likely lengths."""
+    seed: int = 0
+    """One seed gives one answer, whatever the batch size or the order of the input."""
+    batch_size: int = 64
+    """Sources at a time."""
+
+
+@dataclass(frozen=True)
+class PublishedConfig:
+    """DiffuSeq as published (Gong et al., ICLR 2023), v1 and v2: one BERT encoder over source and target."""
+
+    kind: Literal["published"] = "published"
+    version: Literal[1, 2] = 1
+    """1: DiffuSeq; 2: DiffuSeq-v2, with the soft absorbing state and DPM-Solver++."""
+    layers: int = 12
+    heads: int = 12
+    width: int = 768
+    feed_forward: int = 3072
+    embedding_width: int = 128
+    time_width: int = 128
+    sequence_length: int = 128
+    """Source, target and separators together; everything is padded to it."""
+    max_positions: int = 512
+    """Rows of the position table."""
+    dropout: float = 0.1
+    noise_schedule: Literal["sqrt", "linear", "cosine", "trunc_cos", "trunc_lin", "pw_lin"] = "sqrt"
+    diffusion_steps: int = 2000
+    rescale_time: bool = True
+    """Feed t·1000/T to the network instead of t."""
+    objective: Literal["published", "paper"] = "published"
+    """published: the loss of the released code; paper: Eq. 2 of the paper. See docs/loss.md."""
+    time_sampling: Literal["loss-aware", "uniform"] = "loss-aware"
+    absorb_rate: float = 0.5
+    """v2: λ of the discrete noise."""
+    regularize: float = 0.01
+    """v2: weight of the norm of the absorbing vector."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole of a run."""
+
+    system: Any
+    text: TextConfig = field(default_factory=TextConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    generation: Any = field(default_factory=DiffusionGeneration)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A dataclass as plain JSON values; `from_dict` is its inverse."""
+    return {
+        f.name: to_dict(value) if dataclasses.is_dataclass(value := getattr(config, f.name)) else
+        list(value) if isinstance(value, tuple) else value
+        for f in dataclasses.fields(config)
+    }
+
+
+def from_dict[T](cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """Build a dataclass from plain values, strictly.
+
+    Raises `InputError` for an unknown key (the known ones are listed), a missing one without a default, or
+    a value of the wrong type. `where` is the path to the value, for the message.
+    """
+    if not isinstance(values, Mapping):
+        raise InputError(f"{where or cls.__name__} is {type(values).__name__}; it must be an object with keys.")
+    hints = get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in fields:
+            raise unknown_name(f"key in {where or cls.__name__}", str(key), fields)
+    given = {
+        name: _value(hints[name], value, f"{where}.{name}" if where else name) for name, value in values.items()
+    }
+    try:
+        return cls(**given)
+    except TypeError as error:
+        raise InputError(f"{where or cls.__name__} is incomplete: {error}.") from None
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return from_dict(hint, value, where)
+    arguments = get_args(hint)
+    if type(None) in arguments:
+        if value is None:
+            return None
+        arguments = tuple(a for a in arguments if a is not type(None))
+        if len(arguments) == 1:
+            return _value(arguments[0], value, where)
+    origin = getattr(hint, "__origin__", None)
+    if origin is Literal:
+        if value not in arguments or isinstance(value, bool):
+            raise unknown_name(where, str(value), map(str, arguments))
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple) or (Ellipsis not in arguments and len(value) != len(arguments)):
+            raise InputError(f"{where} is {value!r}; it must be a list like {list(arguments)}.")
+        kinds = [arguments[0]] * len(value) if Ellipsis in arguments else arguments
+        return tuple(_value(kind, v, where) for kind, v in zip(kinds, value, strict=True))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, float, str, bool) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
+        raise InputError(f"{where} is {value!r}; it must be a {hint.__name__}.")
+    return value

@@ -1,0 +1,43 @@
+"""A batch of tokenised pairs: what every system trains on.
+
+Legend: b pairs, s source length, l target length. Masks are booleans with one meaning and one polarity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Token ids without any special tokens; each system adds the ones that it needs.
+
+    source, target: long [b s], [b l]; source_padding, target_padding: bool, True where there is no token.
+    """
+
+    source: Tensor
+    source_padding: Tensor
+    target: Tensor
+    target_padding: Tensor
+
+    def __len__(self) -> int:
+        return self.source.shape[0]
+
+    def to(self, device: torch.device | str) -> Batch:
+        moved = (t.to(device, non_blocking=True) for t in vars(self).values())
+        return Batch(*moved)
+
+
+def pad(rows: Sequence[Sequence[int]], pad_id: int, length: int | None = None) -> tuple[Tensor, Tensor]:
+    """Rows of ids to (ids [b n], padding [b n]); n is the longest row unless `length` says otherwise."""
+    width = max(1, max((len(row) for row in rows), default=1)) if length is None else length
+    ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    padding = torch.ones((len(rows), width), dtype=torch.bool)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.as_tensor(row, dtype=torch.long)
+        padding[i, : len(row)] = False
+    return ids, padding

@@ -1,0 +1,65 @@
+"""Which systems there are: kind → its config, its generation settings, and where its class stands.
+
+A plain table. Classes are imported when they are built, so that a command that needs only the names or
+the configs costs no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from diffuseq.baselines import configs as baseline
+from diffuseq.config import Config, DiffusionGeneration, PublishedConfig, TextConfig, TrainingConfig, from_dict
+from diffuseq.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from diffuseq.system import SpecialTokens, System
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A kind of system: the dataclasses of its config and generation, and "module:class" of its code."""
+
+    config: type
+    generation: type
+    code: str
+
+
+SYSTEMS: dict[str, Entry] = {
+    "published": Entry(PublishedConfig, DiffusionGeneration, "diffuseq.systems.published:PublishedDiffuSeq"),
+    "transformer": Entry(
+        baseline.TransformerConfig, baseline.AutoregressiveGeneration, "diffuseq.baselines.transformer:Transformer"
+    ),
+}
+
+
+def entry(kind: str) -> Entry:
+    if kind not in SYSTEMS:
+        raise unknown_name("kind of system", kind, SYSTEMS)
+    return SYSTEMS[kind]
+
+
+def build(config: Any, special: SpecialTokens) -> System:
+    """The system of a system config, with fresh weights."""
+    module, name = entry(config.kind).code.split(":")
+    system: System = getattr(import_module(module), name)(config, special)
+    return system
+
+
+def config_from_dict(values: dict[str, Any]) -> Config:
+    """A whole run's config from config.json; the system's `kind` decides the dataclasses. Strict."""
+    unknown = set(values) - {"system", "text", "training", "generation"}
+    if unknown:
+        raise unknown_name("key in the config", min(unknown), ("system", "text", "training", "generation"))
+    system = values.get("system")
+    if not isinstance(system, dict) or not isinstance(system.get("kind"), str):
+        raise InputError(f"The config has no system.kind; give one of: {', '.join(sorted(SYSTEMS))}.")
+    kinds = entry(system["kind"])
+    return Config(
+        system=from_dict(kinds.config, system, "system"),
+        text=from_dict(TextConfig, values.get("text", {}), "text"),
+        training=from_dict(TrainingConfig, values.get("training", {}), "training"),
+        generation=from_dict(kinds.generation, values.get("generation", {}), "generation"),
+    )

@@ -1,0 +1,110 @@
+"""The one protocol of the house: what train, generate, evaluate and serve need of any system.
+
+A system is a network with its loss and its way of generating: DiffuSeq as published, ours, and every
+baseline. It works on token ids and knows neither text nor files. A system is built from its config and
+the ids of the special tokens:
+
+    system = build(config, special)          # see diffuseq.registry
+    loss = system(batch, generator)          # forward = one training loss, so that DDP and FSDP wrap it
+    for draft in system.generate(request):   # one draft a network call (or a token), the last is the answer
+        ...
+
+Legend: b sources, k candidates a source, n = b·k rows (row i·k+j is candidate j of source i), s source
+length, l target length.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffuseq.data.batch import Batch
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Ids of the special tokens in the system's vocabulary, and the size of the vocabulary."""
+
+    vocab_size: int
+    pad: int
+    start: int
+    end: int
+    unknown: int
+    mask: int
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What one forward pass gives: the scalar to descend, and named scalars for the log."""
+
+    value: Tensor
+    logs: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to generate.
+
+    source: long [b s]; source_padding: bool [b s]; candidates: k; seeds: one integer for each of the n
+    rows, already mixed from the user's seed, the source and the candidate, so that batching never changes
+    an answer; settings: the system's own generation dataclass; template: long [b l] or None, target tokens
+    that are pinned (−1 where free; l is then the length of the answer).
+    """
+
+    source: Tensor
+    source_padding: Tensor
+    candidates: int
+    seeds: list[int]
+    settings: Any
+    template: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """One state of the texts on their way: tokens [n l], padding [n l] (True past the end of the answer),
+    confidence [n l] in 0…1 or None, the step's index and the number of steps, and the network calls so far.
+    """
+
+    tokens: Tensor
+    padding: Tensor
+    confidence: Tensor | None
+    index: int
+    total: int
+    forwards: int
+
+
+class System(nn.Module, ABC):
+    """Base of every system; subclasses implement `forward` and `generate`."""
+
+    config: Any
+    special: SpecialTokens
+
+    @abstractmethod
+    def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Loss:
+        """The training loss of a batch, a mean over its pairs or target tokens; randomness from `generator`."""
+
+    @abstractmethod
+    def generate(self, request: Request) -> Iterator[Draft]:
+        """Yield drafts; the last one is the answer. Runs without gradients, in eval mode."""
+
+    def after_step(self) -> None:
+        """Called after every optimiser step (say, to renormalise embeddings). Nothing by default."""
+
+    def state(self) -> dict[str, Any]:
+        """Training state beyond the weights (say, the loss history of a time sampler), for resuming."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take back what `state` gave."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.parameters())
