@@ -10,9 +10,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from diffuseq.errors import InputError, unknown_name
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     }
 
 
-def from_dict[T](cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
+def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     """Build a dataclass from plain values, strictly.
 
     Raises `InputError` for an unknown key (the known ones are listed), a missing one without a default, or
