@@ -134,6 +134,40 @@ class DiffusionGeneration:
 
 
 @dataclass(frozen=True)
+class DiffuSeqConfig:
+    """Our DiffuSeq: source encoded once, target-only steps, cross-entropy on x_0, token-wise noise."""
+
+    kind: Literal["diffuseq"] = "diffuseq"
+    encoder_layers: int = 4
+    decoder_layers: int = 6
+    heads: int = 8
+    width: int = 512
+    feed_forward: int = 1024
+    """Width of the gated feed-forward (SwiGLU): three matrices of width × feed_forward."""
+    embedding_width: int = 128
+    dropout: float = 0.1
+    copy: bool = True
+    """Mix the vocabulary's softmax with a pointer to the source's words."""
+    log_snr_max: float = 3.0
+    """log(α²/σ²) where the noise begins: a word is readable there without any network."""
+    log_snr_min: float = -8.0
+    """log(α²/σ²) where the noise ends: nothing of the word is left."""
+    token_wise: float = 0.5
+    """Share of training sequences whose tokens have levels of their own: some clean, the rest pure noise."""
+    self_condition: float = 0.5
+    """Share of training sequences that see the network's own first estimate."""
+    draws: int = 2
+    """Noise draws for every encoded source in a training step."""
+    source_dropout: float = 0.0
+    """Share of training sequences without their source, for classifier-free guidance."""
+    label_smoothing: float = 0.0
+    length_loss: float = 0.1
+    """Weight of the length head's cross-entropy."""
+    max_length: int = 128
+    """Longest answer in tokens that the length head can predict."""
+
+
+@dataclass(frozen=True)
 class PublishedConfig:
     """DiffuSeq as published (Gong et al., ICLR 2023), v1 and v2: one BERT encoder over source and target."""
 

@@ -1,0 +1,119 @@
+"""Pre-norm transformer blocks with RMSNorm, rotary positions and a gated feed-forward.
+
+Legend: b rows, l target length, s source length, n positions, w width, h heads, e = w / h.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Memory(NamedTuple):
+    """What a decoder layer keeps of the source: keys and values [b h s e]."""
+
+    key: Tensor
+    value: Tensor
+
+
+def rotary(positions: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosine and sine [n e] of rotary positions (Su et al., 2021, RoFormer)."""
+    frequency = 10_000.0 ** (-torch.arange(0, size, 2, device=device, dtype=torch.float32) / size)
+    angle = torch.arange(positions, device=device, dtype=torch.float32)[:, None] * frequency
+    angle = torch.cat((angle, angle), dim=-1)
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn x [b h n e] by its positions."""
+    cosine, sine = (part[: x.shape[-2]].to(x.dtype) for part in turn)
+    first, second = x.chunk(2, dim=-1)
+    return x * cosine + torch.cat((-second, first), dim=-1) * sine
+
+
+class FeedForward(nn.Module):
+    """SwiGLU (Shazeer, 2020): w → 2·f → f → w."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, 2 * hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * value)
+
+
+class Attention(nn.Module):
+    """Multi-head attention over the row's own positions and, where a memory is given, the source's too.
+
+    One softmax spans both, so that a position weighs words of the source against words of the target.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor, mask: Tensor, turn: tuple[Tensor, Tensor], memory: Memory | None = None) -> Tensor:
+        """x [b n w]; mask [b 1 1 s+n], True where there is a token to attend to."""
+        query, key, value = split_heads(self.qkv(x), self.heads, 3)
+        query, key = rotate(query, turn), rotate(key, turn)
+        if memory is not None:
+            key = torch.cat((memory.key, key), dim=2)
+            value = torch.cat((memory.value, value), dim=2)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+def split_heads(x: Tensor, heads: int, parts: int) -> tuple[Tensor, ...]:
+    """[b n parts·w] → parts tensors [b h n e]."""
+    b, n, _ = x.shape
+    return x.view(b, n, parts, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+class EncoderBlock(nn.Module):
+    def __init__(self, width: int, heads: int, feed_forward: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(width, eps=1e-6)
+        self.attention = Attention(width, heads, dropout)
+        self.feed_norm = nn.RMSNorm(width, eps=1e-6)
+        self.feed_forward = FeedForward(width, feed_forward)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x), mask, turn))
+        return x + self.dropout(self.feed_forward(self.feed_norm(x)))
+
+
+class DecoderBlock(nn.Module):
+    """A block that knows the noise level of every position (adaptive norm, Peebles & Xie 2023, with one
+    modulation for all layers and a learned offset a layer, Chen et al. 2023) and attends to the source."""
+
+    def __init__(self, width: int, heads: int, feed_forward: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(width, eps=1e-6, elementwise_affine=False)
+        self.attention = Attention(width, heads, dropout)
+        self.memory_kv = nn.Linear(width, 2 * width, bias=False)
+        self.feed_norm = nn.RMSNorm(width, eps=1e-6, elementwise_affine=False)
+        self.feed_forward = FeedForward(width, feed_forward)
+        self.dropout = nn.Dropout(dropout)
+        self.modulation_offset = nn.Parameter(torch.zeros(4, width))
+
+    def remember(self, source: Tensor, turn: tuple[Tensor, Tensor]) -> Memory:
+        """Keys and values of the encoded source [b s w]: computed once a sentence."""
+        key, value = split_heads(self.memory_kv(source), self.attention.heads, 2)
+        return Memory(rotate(key, turn), value)
+
+    def forward(
+        self, x: Tensor, modulation: Tensor, mask: Tensor, turn: tuple[Tensor, Tensor], memory: Memory
+    ) -> Tensor:
+        """x [b l w]; modulation [b l 4 w] (or [b 1 4 w] when the whole row has one level)."""
+        gain1, gate1, gain2, gate2 = (1 + modulation + self.modulation_offset).unbind(2)
+        x = x + gate1 * self.dropout(self.attention(self.attention_norm(x) * gain1, mask, turn, memory))
+        return x + gate2 * self.dropout(self.feed_forward(self.feed_norm(x) * gain2))

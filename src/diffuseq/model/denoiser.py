@@ -1,0 +1,213 @@
+"""Our denoiser: the source is encoded once, and only target positions are computed at every step.
+
+    source ids ─ encoder ─► memory (keys and values for every decoder layer, once a sentence)
+    x_t, noise level of every position, last estimate ─ decoder(memory) ─► word distribution, x_0 estimate
+
+Words live on a sphere of radius √d (unit variance a dimension), one table for both sides and for the
+output. The output is a mixture of the vocabulary's softmax and of a pointer to the source's words (See et
+al., 2017): a sequence-to-sequence target repeats names and rare words of its source, and the pointer learns
+to do so from few pairs.
+
+Legend: b rows, l target length, s source length, d embedding width, w width, v vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffuseq.model.blocks import DecoderBlock, EncoderBlock, Memory, rotary
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The encoded source: states [b s w], ids [b s], padding [b s], and each decoder layer's memory."""
+
+    states: Tensor
+    ids: Tensor
+    padding: Tensor
+    memories: list[Memory]
+
+    def repeat(self, times: int) -> Encoded:
+        """Every row `times` times in a row: candidates and noise draws share one encoding."""
+        if times == 1:
+            return self
+        return Encoded(
+            self.states.repeat_interleave(times, 0),
+            self.ids.repeat_interleave(times, 0),
+            self.padding.repeat_interleave(times, 0),
+            [Memory(*(part.repeat_interleave(times, 0) for part in memory)) for memory in self.memories],
+        )
+
+
+@dataclass(frozen=True)
+class Words:
+    """A distribution over words at every target position, kept in parts so that [b l v] appears once.
+
+    logits [b l v] of the vocabulary; log_copy [b l] and log_generate [b l], log-probabilities of taking a
+    word from the source or from the vocabulary; pointer [b l s] over the source's positions.
+    """
+
+    logits: Tensor
+    log_copy: Tensor | None
+    log_generate: Tensor | None
+    pointer: Tensor | None
+
+
+class WordEmbedding(nn.Module):
+    """Words as points on the sphere of radius √d, so that noise of variance 1 means the same at every d."""
+
+    def __init__(self, vocab_size: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(vocab_size, width))
+
+    def table(self) -> Tensor:
+        """All words [v d], normalised."""
+        return F.normalize(self.weight.float(), dim=-1) * math.sqrt(self.weight.shape[1])
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.normalize(F.embedding(ids, self.weight).float(), dim=-1) * math.sqrt(self.weight.shape[1])
+
+
+class LevelEmbedding(nn.Module):
+    """Features of a log-SNR, which is what the network is told of the noise at a position."""
+
+    def __init__(self, width: int, features: int = 64) -> None:
+        super().__init__()
+        self.features = features
+        self.mlp = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, log_snr: Tensor) -> Tensor:
+        half = self.features // 2
+        frequency = torch.exp(torch.linspace(math.log(0.05), math.log(4.0), half, device=log_snr.device))
+        angle = log_snr.float()[..., None] * frequency
+        return self.mlp(torch.cat((angle.cos(), angle.sin()), dim=-1))
+
+
+class Denoiser(nn.Module):
+    def __init__(
+        self,
+        vocab_size: int,
+        pad: int,
+        *,
+        width: int,
+        heads: int,
+        feed_forward: int,
+        encoder_layers: int,
+        decoder_layers: int,
+        embedding_width: int,
+        dropout: float,
+        copy: bool,
+        max_length: int = 512,
+    ) -> None:
+        super().__init__()
+        self.pad, self.width, self.head_size, self.max_length = pad, width, width // heads, max_length
+        self.word_embedding = WordEmbedding(vocab_size, embedding_width)
+        self.source_up = nn.Linear(embedding_width, width)
+        self.encoder = nn.ModuleList(
+            EncoderBlock(width, heads, feed_forward, dropout) for _ in range(encoder_layers)
+        )
+        self.encoder_norm = nn.RMSNorm(width, eps=1e-6)
+        self.target_up = nn.Linear(embedding_width, width)
+        self.estimate_up = nn.Linear(embedding_width, width, bias=False)
+        self.level_embedding = LevelEmbedding(width)
+        self.modulation_head = nn.Linear(width, 4 * width)
+        self.decoder = nn.ModuleList(
+            DecoderBlock(width, heads, feed_forward, dropout) for _ in range(decoder_layers)
+        )
+        self.decoder_norm = nn.RMSNorm(width, eps=1e-6)
+        self.word_head = nn.Linear(width, embedding_width, bias=False)
+        self.word_bias = nn.Parameter(torch.zeros(vocab_size))
+        self.copy = copy
+        if copy:
+            self.pointer_query_head = nn.Linear(width, width, bias=False)
+            self.pointer_key_head = nn.Linear(width, width, bias=False)
+            self.copy_head = nn.Linear(width, 1)
+        self.dropout = nn.Dropout(dropout)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        depth = len(self.encoder) + len(self.decoder)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2 and name.endswith("weight") and "word_embedding" not in name:
+                nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
+                if name.endswith(("out.weight", "down.weight")):  # the residual stream keeps its scale at any depth
+                    parameter.data.mul_((2 * depth) ** -0.5)
+        nn.init.zeros_(self.modulation_head.weight)
+        nn.init.zeros_(self.modulation_head.bias)
+
+    def encode(self, ids: Tensor, padding: Tensor) -> Encoded:
+        """Source ids [b s] → everything that the decoder needs of them."""
+        turn = rotary(ids.shape[1], self.head_size, ids.device)
+        mask = ~padding[:, None, None, :]
+        states = self.dropout(self.source_up(self.word_embedding(ids)))
+        for block in self.encoder:
+            states = block(states, mask, turn)
+        states = self.encoder_norm(states)
+        return Encoded(states, ids, padding, [block.remember(states, turn) for block in self.decoder])
+
+    def decode(
+        self, x: Tensor, log_snr: Tensor, padding: Tensor, encoded: Encoded, estimate: Tensor | None = None
+    ) -> Words:
+        """Noisy target x [b l d] at log_snr [b l] or [b 1] → its words; `estimate` [b l d] is the last one."""
+        hidden = self.target_up(x)
+        if estimate is not None:
+            hidden = hidden + self.estimate_up(estimate)
+        level = self.level_embedding(log_snr)
+        hidden = hidden + level
+        modulation = self.modulation_head(F.silu(level)).unflatten(-1, (4, self.width))
+        turn = rotary(x.shape[1], self.head_size, x.device)
+        mask = ~torch.cat((encoded.padding, padding), dim=1)[:, None, None, :]
+        for block, memory in zip(self.decoder, encoded.memories, strict=True):
+            hidden = block(hidden, modulation, mask, turn, memory)
+        hidden = self.decoder_norm(hidden)
+        logits = self.word_head(hidden) @ self.word_embedding.table().T.to(hidden.dtype) + self.word_bias
+        return self._with_pointer(hidden, logits, encoded)
+
+    def _with_pointer(self, hidden: Tensor, logits: Tensor, encoded: Encoded) -> Words:
+        if not self.copy:
+            return Words(logits, None, None, None)
+        query = self.pointer_query_head(hidden)
+        key = self.pointer_key_head(encoded.states)
+        score = query @ key.transpose(1, 2) / math.sqrt(self.width)
+        score = score.float().masked_fill(encoded.padding[:, None, :], float("-inf"))
+        choice = self.copy_head(hidden).float().squeeze(-1)
+        return Words(logits, F.logsigmoid(choice), F.logsigmoid(-choice), score.softmax(-1))
+
+
+def log_probability(words: Words, encoded: Encoded, target: Tensor) -> Tensor:
+    """log p of the target ids [b l], without a [b l v] mixture."""
+    plain = -F.cross_entropy(words.logits.flatten(0, 1).float(), target.flatten(), reduction="none").view_as(target)
+    if words.pointer is None:
+        return plain
+    same = target[:, :, None] == encoded.ids[:, None, :]
+    pointed = (words.pointer * same).sum(-1).clamp_min(1e-9).log()
+    assert words.log_copy is not None and words.log_generate is not None
+    return torch.logaddexp(words.log_generate + plain, words.log_copy + pointed)
+
+
+def log_distribution(words: Words, encoded: Encoded) -> Tensor:
+    """log p of every word [b l v]: the mixture written out, for rounding and for sampling."""
+    plain = words.logits.float().log_softmax(-1)
+    if words.pointer is None:
+        return plain
+    assert words.log_copy is not None and words.log_generate is not None
+    probability = (plain + words.log_generate[..., None]).exp()
+    index = encoded.ids[:, None, :].expand_as(words.pointer)
+    probability.scatter_add_(-1, index, words.pointer * words.log_copy[..., None].exp())
+    return probability.clamp_min(1e-20).log()
+
+
+def expected_embedding(words: Words, encoded: Encoded, embedding: WordEmbedding, temperature: float = 1.0) -> Tensor:
+    """The x_0 estimate [b l d]: the mean of the word embeddings under the predicted distribution."""
+    table = embedding.table()
+    plain = (words.logits.float() / temperature).softmax(-1) @ table
+    if words.pointer is None:
+        return plain
+    assert words.log_copy is not None and words.log_generate is not None
+    pointed = words.pointer @ table[encoded.ids]
+    return words.log_generate.exp()[..., None] * plain + words.log_copy.exp()[..., None] * pointed
