@@ -1,0 +1,252 @@
+"""Read pairs of text: jsonl in several spellings, checked row by row.
+
+A row is a JSON object with `src`/`trg`, `source`/`target`, or `translation` ({"de": ..., "en": ...}, from the
+first key to the second unless the keys are named), and optionally `refs`/`references`, a list of texts.
+A row that cannot be used is an error that says file, line and reason; with `skip_bad_rows` it is counted
+by reason in a `BadRows`, never silently dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from diffuseq.errors import InputError
+
+MAX_LINE_BYTES = 10_000_000
+"""Longer lines are refused before they are parsed, so that a broken file cannot fill the memory."""
+
+SPLITS = ("train", "valid", "test")
+_SPLIT_ALIASES = {"valid": ("valid", "validation", "dev"), "train": ("train",), "test": ("test",)}
+_SPELLINGS = (("src", "trg"), ("source", "target"))
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A source, its target, and all texts that count as right (the target alone unless `refs` says more)."""
+
+    source: str
+    target: str
+    references: tuple[str, ...]
+
+
+@dataclass
+class BadRows:
+    """What was skipped: how many rows for each reason, and the place of the first of each."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def add(self, place: str, reason: str) -> None:
+        self.counts[reason] += 1
+        self.first.setdefault(reason, place)
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+    def lines(self) -> list[str]:
+        """One sentence a reason, most frequent first, for the terminal."""
+        return [
+            f"skipped {n:,} row{'s' if n > 1 else ''}: {reason} (first: {self.first[reason]})"
+            for reason, n in self.counts.most_common()
+        ]
+
+
+class BadRowError(Exception):
+    """Why a row cannot be used; readers turn it into an `InputError` with the place, or a count."""
+
+
+def read_pairs(
+    path: str | Path,
+    skip_bad_rows: bool = False,
+    report: BadRows | None = None,
+    translation: tuple[str, str] | None = None,
+) -> Iterator[Pair]:
+    """The pairs of a jsonl file, one at a time; memory does not grow with the file.
+
+    translation: the keys of source and target in a `translation` object; the first two by default.
+    report: where skipped rows are counted when `skip_bad_rows`. Blank lines are no rows.
+    Raises `InputError` with file, line and reason for the first bad row, and for a file that cannot be read.
+    """
+    report = BadRows() if report is None else report
+    with open_input(path) as stream:
+        for number, line in enumerate(_lines(stream), start=1):
+            place = f"{path}:{number}"
+            try:
+                text = _decode(line, first=number == 1)
+                if not text.strip():
+                    continue
+                pair = pair_from_row(_object(text), translation)
+            except BadRowError as reason:
+                handle_bad_row(place, str(reason), skip_bad_rows, report)
+                continue
+            yield pair
+
+
+def handle_bad_row(place: str, reason: str, skip: bool, report: BadRows) -> None:
+    """Count the row when `skip`, else raise the `InputError` that names it."""
+    if not skip:
+        raise InputError(
+            f"{place}: {reason}. Correct the row, or pass --skip-bad-rows to count such rows and continue."
+        )
+    report.add(place, reason)
+
+
+def pair_from_row(row: Any, translation: tuple[str, str] | None = None) -> Pair:
+    """The pair of one decoded JSON row. Raises `BadRowError`."""
+    if not isinstance(row, dict):
+        raise BadRowError("the row is not a JSON object")
+    source, target = _sides(row, translation)
+    for name in ("refs", "references"):
+        if row.get(name) is not None:
+            return Pair(source, target, _references(row[name], name))
+    return Pair(source, target, (target,))
+
+
+def checked_text(value: Any, name: str) -> str:
+    """A field's text without surrounding blanks. Raises `BadRowError` if it is no text, or empty."""
+    if not isinstance(value, str):
+        raise BadRowError(f"the field {name!r} is not a text")
+    text = value.strip()
+    if not text:
+        raise BadRowError(f"the field {name!r} is empty")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell and UTF-8 cannot
+        raise BadRowError(
+            f"the field {name!r} holds half of a surrogate pair, which is not Unicode"
+        ) from None
+    return text
+
+
+def _sides(row: dict[str, Any], translation: tuple[str, str] | None) -> tuple[str, str]:
+    if translation is not None or "translation" in row:
+        texts = row.get("translation")
+        if not isinstance(texts, dict) or len(texts) < 2:
+            raise BadRowError("the field 'translation' is not an object with two languages")
+        first, second = translation or tuple(texts)[:2]
+        for name in (first, second):
+            if name not in texts:
+                raise BadRowError(f"the field 'translation' has no language {name!r}")
+        return checked_text(texts[first], first), checked_text(texts[second], second)
+    for source, target in _SPELLINGS:
+        if source in row or target in row:
+            for name in (source, target):
+                if name not in row:
+                    raise BadRowError(f"the field {name!r} is missing")
+            return checked_text(row[source], source), checked_text(row[target], target)
+    raise BadRowError("the row has none of src/trg, source/target, translation")
+
+
+def _references(value: Any, name: str) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list) or not value:
+        raise BadRowError(f"the field {name!r} is not a list of texts")
+    return tuple(checked_text(text, name) for text in value)
+
+
+def find_split(folder: str | Path, split: str) -> Path:
+    """The jsonl file of a split in a data folder: train, valid (also validation, dev) or test.
+
+    Raises `InputError` when the folder or the file is missing; the message lists what is there.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise InputError(
+            f"There is no folder {folder}; give one with train.jsonl and valid.jsonl (see `diffuseq prepare`)."
+        )
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file; give the folder that holds train.jsonl and valid.jsonl.")
+    for name in _SPLIT_ALIASES.get(split, (split,)):
+        path = folder / f"{name}.jsonl"
+        if path.is_file():
+            return path
+    present = ", ".join(sorted(p.name for p in folder.glob("*.jsonl"))[:20]) or "no jsonl file"
+    raise InputError(f"{folder} has no {split}.jsonl (there is: {present}); `diffuseq prepare` writes one.")
+
+
+def read_sources(
+    path: str | Path, skip_bad_rows: bool = False, report: BadRows | None = None
+) -> Iterator[str]:
+    """The texts to generate for: jsonl (only the source is needed) or plain text, one source a line.
+
+    path: a file, or "-" for standard input. A file whose name ends in .jsonl, or any other input whose
+    first line starts with `{`, is jsonl. Bad rows are treated as by `read_pairs`.
+    """
+    report = BadRows() if report is None else report
+    name = "standard input" if str(path) == "-" else str(path)
+    jsonl: bool | None = True if Path(path).suffix == ".jsonl" else None
+    with open_input(path) as stream:
+        for number, line in enumerate(_lines(stream), start=1):
+            try:
+                text = _decode(line, first=number == 1)
+                if jsonl is None:
+                    jsonl = text.lstrip().startswith("{")
+                if jsonl and not text.strip():
+                    continue
+                source = _source(_object(text)) if jsonl else checked_text(text, "line")
+            except BadRowError as reason:
+                handle_bad_row(f"{name}:{number}", str(reason), skip_bad_rows, report)
+                continue
+            yield source
+
+
+def _source(row: Any) -> str:
+    if not isinstance(row, dict):
+        raise BadRowError("the row is not a JSON object")
+    for name in ("src", "source"):
+        if name in row:
+            return checked_text(row[name], name)
+    return _sides(row, None)[0]
+
+
+@contextmanager
+def open_input(path: str | Path) -> Iterator[BinaryIO]:
+    """A file, or standard input for "-", as a stream of bytes. Raises `InputError` if it cannot be read."""
+    if str(path) == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        with open(path, "rb") as stream:
+            yield stream
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        if isinstance(error, InputError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{path} cannot be read ({reason}); give the path of a text file.") from None
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Lines without their ends; of an overlong one only the first bytes, just long enough to be noticed."""
+    while line := stream.readline(MAX_LINE_BYTES + 1):
+        if len(line) > MAX_LINE_BYTES:
+            while (rest := stream.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+                pass
+        yield line if len(line) > MAX_LINE_BYTES else line.rstrip(b"\r\n")
+
+
+def _decode(line: bytes, first: bool) -> str:
+    if len(line) > MAX_LINE_BYTES:
+        raise BadRowError(f"the line is longer than {MAX_LINE_BYTES:,} bytes")
+    if first and line.startswith(_BYTE_ORDER_MARK):
+        line = line[len(_BYTE_ORDER_MARK) :]
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadRowError(f"the line is not UTF-8 (byte {error.start + 1})") from None
+
+
+def _object(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # RecursionError: thousands of nested brackets
+        raise BadRowError("the line is not JSON") from None
