@@ -40,10 +40,15 @@ class SpecialTokens:
 
 @dataclass(frozen=True)
 class Loss:
-    """What one forward pass gives: the scalar to descend, and named scalars for the log."""
+    """What one forward pass gives: the scalar to descend, and named scalars for the log.
+
+    weight: how many things `value` is the mean over, where these are not the pairs of the batch (say, the
+    target tokens); the loop needs it to make several micro-batches or processes equal one large batch.
+    """
 
     value: Tensor
     logs: dict[str, Tensor] = field(default_factory=dict)
+    weight: Tensor | float | None = None
 
 
 @dataclass(frozen=True)
