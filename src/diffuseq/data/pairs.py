@@ -8,8 +8,10 @@ by reason in a `BadRows`, never silently dropped.
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -162,7 +164,7 @@ def find_split(folder: str | Path, split: str) -> Path:
     folder = Path(folder)
     if not folder.exists():
         raise InputError(
-            f"There is no folder {folder}; give one with train.jsonl and valid.jsonl (see `diffuseq prepare`)."
+            f"There is no folder {folder}; give one with train.jsonl and valid.jsonl, as `prepare` writes."
         )
     if not folder.is_dir():
         raise InputError(f"{folder} is a file; give the folder that holds train.jsonl and valid.jsonl.")
@@ -211,16 +213,23 @@ def _source(row: Any) -> str:
 
 @contextmanager
 def open_input(path: str | Path) -> Iterator[BinaryIO]:
-    """A file, or standard input for "-", as a stream of bytes. Raises `InputError` if it cannot be read."""
+    """A file (also .gz), or standard input for "-", as a stream of bytes.
+
+    Raises `InputError` if it cannot be opened, or read to its end.
+    """
     if str(path) == "-":
         yield sys.stdin.buffer
         return
+    if "\0" in str(path):
+        raise InputError("A file name cannot hold a null byte; give the path of a text file.")
     try:
         with open(path, "rb") as stream:
-            yield stream
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        if isinstance(error, InputError):
-            raise
+            if str(path).endswith(".gz"):
+                with gzip.open(stream) as unpacked:
+                    yield unpacked  # type: ignore[misc]
+            else:
+                yield stream
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path} cannot be read ({reason}); give the path of a text file.") from None
 

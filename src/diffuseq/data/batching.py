@@ -1,0 +1,132 @@
+"""Which pairs stand in which batch: a pure function of (seed, epoch, batch number), and the batches.
+
+Every epoch shuffles all examples, groups them by similar lengths, and shuffles the batches. Nothing is
+remembered between batches, so that a run resumes in the middle of an epoch without reading what came before,
+and the rows of batch k do not depend on the number of processes, which split them.
+
+Legend: n pairs, b pairs of a batch, s source length, l target length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffuseq.data.batch import Batch
+from diffuseq.data.store import TokenStore
+from diffuseq.errors import InputError
+
+GROUP_BATCHES = 64
+"""Batches that are sorted by length together: more means less padding, but batches that are less mixed."""
+
+
+class BatchPlan:
+    """The batches of this process, for any epoch, from any batch on.
+
+    An epoch is ceil(examples / batch_size) batches of exactly `batch_size` examples, over all processes; the
+    last one is filled up with examples from the epoch's beginning, so none is left out. With
+    `both_directions` an epoch has 2n examples: example n + i is pair i from target to source.
+    Raises `InputError` for no pairs, or a batch that cannot be split evenly over the processes.
+    """
+
+    def __init__(
+        self,
+        source_lengths: NDArray[Any],
+        target_lengths: NDArray[Any],
+        batch_size: int,
+        seed: int,
+        world_size: int = 1,
+        rank: int = 0,
+        both_directions: bool = False,
+    ):
+        if len(source_lengths) == 0:
+            raise InputError("There are no pairs to make batches of; give data with at least one pair.")
+        if batch_size < 1 or batch_size % world_size:
+            raise InputError(
+                f"A batch of {batch_size} pairs cannot be split over {world_size} processes; "
+                "give a training.batch_size that is a multiple of the number of processes."
+            )
+        self._lengths = (_as_int32(source_lengths), _as_int32(target_lengths))
+        self.num_examples = len(source_lengths) * (2 if both_directions else 1)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.world_size = world_size
+        self.rank = rank
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return -(-self.num_examples // self.batch_size)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[NDArray[np.int64]]:
+        """This process's examples of batch `start`, `start` + 1, … of an epoch: int64 [b / world_size]."""
+        for examples in self.global_batches(epoch, start):
+            yield examples[self.rank :: self.world_size]
+
+    def from_step(self, step: int) -> Iterator[NDArray[np.int64]]:
+        """This process's examples from optimiser step `step` (0 is the first) on, epoch after epoch."""
+        epoch, start = divmod(step, self.batches_per_epoch)
+        while True:
+            yield from self.batches(epoch, start)
+            epoch, start = epoch + 1, 0
+
+    def global_batches(self, epoch: int, start: int = 0) -> Iterator[NDArray[np.int64]]:
+        """The examples of the batches over all processes: int64 [batch_size]."""
+        random = np.random.Generator(np.random.PCG64([self.seed, epoch]))
+        examples = random.permutation(np.arange(self.num_examples, dtype=self._index_type()))
+        order = random.permutation(self.batches_per_epoch)
+        for number in order[start:].tolist():
+            group, within = divmod(number, GROUP_BATCHES)
+            grouped = self._sorted_group(examples, group)
+            yield grouped[within * self.batch_size : (within + 1) * self.batch_size].astype(np.int64)
+
+    def _sorted_group(self, examples: NDArray[Any], group: int) -> NDArray[Any]:
+        """The examples of one group of batches, sorted by length; the epoch's last batch is filled up."""
+        first = group * GROUP_BATCHES * self.batch_size
+        last = min(first + GROUP_BATCHES * self.batch_size, self.batches_per_epoch * self.batch_size)
+        members = examples.take(np.arange(first, last), mode="wrap")
+        source, target = self._example_lengths(members)
+        return members[np.lexsort((source, target, source + target))]
+
+    def _example_lengths(self, examples: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        pairs = len(self._lengths[0])
+        rows, turned = examples % pairs, examples >= pairs
+        source, target = self._lengths[0][rows], self._lengths[1][rows]
+        return np.where(turned, target, source), np.where(turned, source, target)
+
+    def _index_type(self) -> type[np.signedinteger[Any]]:
+        return np.int32 if self.num_examples < 1 << 31 else np.int64
+
+
+def collate(
+    store: TokenStore, examples: Sequence[int] | NDArray[Any], pad_id: int, multiple: int = 1
+) -> Batch:
+    """The batch of some examples; example len(store) + i is pair i from target to source.
+
+    multiple: lengths are rounded up to a multiple of it, for fewer different shapes on a GPU.
+    """
+    index = np.asarray(examples, dtype=np.int64)
+    rows, turned = index % len(store), index >= len(store)
+    source, source_padding = _gather(store, 2 * rows + turned, pad_id, multiple)
+    target, target_padding = _gather(store, 2 * rows + 1 - turned, pad_id, multiple)
+    return Batch(source, source_padding, target, target_padding)
+
+
+def _gather(store: TokenStore, texts: NDArray[Any], pad_id: int, multiple: int) -> tuple[Tensor, Tensor]:
+    """Ids [b s] and padding [b s] of texts (2i is source i, 2i + 1 is target i), read in one go."""
+    starts = store.offsets[texts]
+    lengths = store.offsets[texts + 1] - starts
+    width = max(1, int(lengths.max(initial=1)))
+    position = np.arange(-(-width // multiple) * multiple)
+    padding = position >= lengths[:, None]
+    ids = np.full(padding.shape, pad_id, dtype=np.int64)
+    ids[~padding] = store.tokens[(starts[:, None] + position)[~padding]]
+    return torch.from_numpy(ids), torch.from_numpy(padding)
+
+
+def _as_int32(lengths: NDArray[Any]) -> NDArray[np.int32]:
+    return np.asarray(lengths).astype(np.int32, copy=False)
