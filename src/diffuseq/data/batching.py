@@ -77,29 +77,24 @@ class BatchPlan:
     def global_batches(self, epoch: int, start: int = 0) -> Iterator[NDArray[np.int64]]:
         """The examples of the batches over all processes: int64 [batch_size]."""
         random = np.random.Generator(np.random.PCG64([self.seed, epoch]))
-        examples = random.permutation(np.arange(self.num_examples, dtype=self._index_type()))
+        index_type = np.int32 if self.num_examples < 1 << 31 else np.int64
+        examples = random.permutation(np.arange(self.num_examples, dtype=index_type))
+        examples = np.resize(examples, self.batches_per_epoch * self.batch_size)  # from the beginning again
         order = random.permutation(self.batches_per_epoch)
+        in_order: set[int] = set()
         for number in order[start:].tolist():
-            group, within = divmod(number, GROUP_BATCHES)
-            grouped = self._sorted_group(examples, group)
-            yield grouped[within * self.batch_size : (within + 1) * self.batch_size].astype(np.int64)
+            group = number // GROUP_BATCHES
+            if group not in in_order:
+                first = group * GROUP_BATCHES * self.batch_size
+                members = examples[first : first + GROUP_BATCHES * self.batch_size]
+                members[:] = members[np.argsort(self._sort_key(members), kind="stable")]
+                in_order.add(group)
+            yield examples[number * self.batch_size : (number + 1) * self.batch_size].astype(np.int64)
 
-    def _sorted_group(self, examples: NDArray[Any], group: int) -> NDArray[Any]:
-        """The examples of one group of batches, sorted by length; the epoch's last batch is filled up."""
-        first = group * GROUP_BATCHES * self.batch_size
-        last = min(first + GROUP_BATCHES * self.batch_size, self.batches_per_epoch * self.batch_size)
-        members = examples.take(np.arange(first, last), mode="wrap")
-        source, target = self._example_lengths(members)
-        return members[np.lexsort((source, target, source + target))]
-
-    def _example_lengths(self, examples: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        pairs = len(self._lengths[0])
-        rows, turned = examples % pairs, examples >= pairs
-        source, target = self._lengths[0][rows], self._lengths[1][rows]
-        return np.where(turned, target, source), np.where(turned, source, target)
-
-    def _index_type(self) -> type[np.signedinteger[Any]]:
-        return np.int32 if self.num_examples < 1 << 31 else np.int64
+    def _sort_key(self, examples: NDArray[Any]) -> NDArray[np.int64]:
+        """By the longer side first: of the simple orders this one leaves the least padding on both sides."""
+        source, target = (side[examples % len(side)].astype(np.int64) for side in self._lengths)
+        return (np.maximum(source, target) << 32) + source + target
 
 
 def collate(
