@@ -67,5 +67,9 @@ class TransformerConfig:
     width: int = 512
     feed_forward: int = 2048
     dropout: float = 0.1
+    """On embeddings and on what every block adds; attention weights are not dropped (fairseq's base)."""
+    norm: Literal["post", "pre"] = "post"
+    """Layer normalisation after each residual (as published) or before each block (steadier without warm-up)."""
     label_smoothing: float = 0.1
     max_length: int = 256
+    """Longest source or target, in tokens."""

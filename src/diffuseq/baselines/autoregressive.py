@@ -1,0 +1,141 @@
+"""What every autoregressive baseline shares: teacher forcing, its loss, and generation through `search`.
+
+A subclass is a network: `decode` for training, `project` for the words, `begin` and `step` for generation.
+
+Legend: b sources, c rows a source, n = b·c rows, s source length, t target length, d width, v vocabulary.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffuseq.baselines import search
+from diffuseq.baselines.configs import AutoregressiveGeneration
+from diffuseq.data.batch import Batch
+from diffuseq.errors import InputError
+from diffuseq.system import Draft, Loss, Request, SpecialTokens, System
+
+
+class Autoregressive(System):
+    """A system that writes an answer from left to right: p(y | x) = Π p(y_i | y_<i, x)."""
+
+    label_smoothing: float = 0.0
+    longest_source: int | None = None
+    """Longest source that the network takes, in tokens; None is no limit."""
+    longest_target: int | None = None
+    """Longest answer that the network can write, in tokens; None is no limit."""
+
+    def __init__(self, config: Any, special: SpecialTokens) -> None:
+        super().__init__()
+        self.config = config
+        self.special = special
+
+    @abstractmethod
+    def decode(self, source: Tensor, source_padding: Tensor, inputs: Tensor, input_padding: Tensor) -> Tensor:
+        """Teacher forcing: hidden states [b t d] after each of `inputs` [b t], which open with the start."""
+
+    @abstractmethod
+    def project(self, hidden: Tensor) -> Tensor:
+        """Hidden states [… d] to logits [… v]."""
+
+    @abstractmethod
+    def begin(self, request: Request, copies: int, room: int) -> search.State:
+        """Read the sources once, for `copies` rows each (side by side) of up to `room` tokens."""
+
+    @abstractmethod
+    def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Read one token a row (long [n]); logits [n v] of the next one, and the state after it."""
+
+    def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Loss:
+        """Cross entropy of the target and its end token, a mean over tokens.
+
+        `generator` is not used: dropout, the only noise, draws from torch's global stream.
+        """
+        self.check_lengths(batch.source.shape[1], batch.target.shape[1])
+        inputs, padding = opened(batch.target, batch.target_padding, self.special.start)
+        return self.target_loss(self.decode(batch.source, batch.source_padding, inputs, padding), batch)
+
+    def target_loss(self, hidden: Tensor, batch: Batch) -> Loss:
+        """Label-smoothed cross entropy (Szegedy et al., 2016) of the words after `hidden` [b t+1 d].
+
+        Only real tokens reach the output matrix, which is the dearest part of a small network.
+        """
+        labels, padding = closed(batch.target, batch.target_padding, self.special)
+        real = ~padding
+        logits, labels = self.project(hidden[real]).float(), labels[real]  # [m v], [m]
+        log_total = logits.logsumexp(-1)
+        nll = (log_total - logits.gather(1, labels[:, None])[:, 0]).mean()
+        loss = nll
+        if self.label_smoothing:
+            uniform = (log_total - logits.mean(-1)).mean()
+            loss = (1 - self.label_smoothing) * nll + self.label_smoothing * uniform
+        return Loss(loss, {"nll": nll.detach()})
+
+    def generate(self, request: Request) -> Iterator[Draft]:
+        """Yield a draft a token; `forwards` counts the decoder's steps. See `diffuseq.baselines.search`.
+
+        Raises `InputError` for settings that do not go together or texts that are too long.
+        """
+        self.check_request(request)
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                yield from self._search(request)
+        finally:
+            self.train(training)
+
+    def check_request(self, request: Request) -> None:
+        """Raise `InputError` where the network or the search cannot do what is asked."""
+        search.check(request.settings, request.candidates)
+        self.check_lengths(request.source.shape[1], _room(request))
+
+    def check_lengths(self, source: int, target: int) -> None:
+        """Raise `InputError` for texts that are longer than the network takes."""
+        for what, length, limit in (
+            ("source", source, self.longest_source),
+            ("target", target, self.longest_target),
+        ):
+            if limit is not None and length > limit:
+                raise InputError(
+                    f"The {what} has up to {length} tokens, but this system takes {limit}; "
+                    "shorten it or build the system with a larger max_length."
+                )
+
+    def _search(self, request: Request) -> Iterator[Draft]:
+        settings: AutoregressiveGeneration = request.settings
+        rules = self.rules(request, request.template)
+        state = self.begin(request, search.rows(settings, request.candidates), rules.max_length)
+        sources = request.source.shape[0]
+        return search.search(self.step, state, sources, request.candidates, rules, settings, request.seeds)
+
+    def rules(self, request: Request, template: Tensor | None) -> search.Rules:
+        """What an answer to `request` may be. The start, padding and mask tokens are never written."""
+        special = self.special
+        banned = {special.start, special.pad, special.mask} - {special.end}
+        return search.Rules(
+            special.start, special.end, special.pad, tuple(sorted(banned)), _room(request), template
+        )
+
+
+def _room(request: Request) -> int:
+    return request.settings.max_length if request.template is None else request.template.shape[1]
+
+
+def opened(tokens: Tensor, padding: Tensor, start: int) -> tuple[Tensor, Tensor]:
+    """Rows [b t] with the start token in front: ids and padding [b t+1]."""
+    return F.pad(tokens, (1, 0), value=start), F.pad(padding, (1, 0), value=False)
+
+
+def closed(tokens: Tensor, padding: Tensor, special: SpecialTokens) -> tuple[Tensor, Tensor]:
+    """Rows [b t] with the end token right after the last token: ids and padding [b t+1]."""
+    lengths = (~padding).sum(1, keepdim=True)
+    ids = F.pad(tokens.masked_fill(padding, special.pad), (0, 1), value=special.pad)
+    ids = ids.scatter(1, lengths, special.end)
+    return ids, torch.arange(ids.shape[1], device=ids.device) > lengths
