@@ -33,6 +33,11 @@ SYSTEMS: dict[str, Entry] = {
     "transformer": Entry(
         baseline.TransformerConfig, baseline.AutoregressiveGeneration, "diffuseq.baselines.transformer:Transformer"
     ),
+    "levt": Entry(baseline.LevTConfig, baseline.IterativeGeneration, "diffuseq.baselines.levt:LevT"),
+    "cmlm": Entry(baseline.CMLMConfig, baseline.IterativeGeneration, "diffuseq.baselines.cmlm:CMLM"),
+    "diffusion-lm": Entry(
+        baseline.DiffusionLMConfig, baseline.GuidedGeneration, "diffuseq.baselines.diffusion_lm:DiffusionLM"
+    ),
 }
 
 

@@ -45,11 +45,13 @@ class IterativeGeneration:
     steps: int = 10
     """Most rounds of refinement (LevT stops by itself when nothing changes)."""
     temperature: float = 0.0
-    """Gumbel noise on the choice of words, which is what makes candidates differ; 0 takes the best."""
+    """Sharpness of the distribution that words are drawn from, which is what makes candidates differ; 0
+    takes the likeliest."""
     length: int | None = None
     """CMLM: length of the answer in tokens; None predicts it."""
     length_beam: int = 1
-    """CMLM: candidates are spread over so many likely lengths."""
+    """CMLM: so many likely lengths are tried. Fewer candidates than lengths: the likeliest answers stay (one
+    candidate is the published length beam); more: candidates are spread over the lengths."""
     seed: int = 0
     """One seed gives one answer, whatever the batch size or the order of the input."""
     batch_size: int = 64
@@ -73,3 +75,93 @@ class TransformerConfig:
     label_smoothing: float = 0.1
     max_length: int = 256
     """Longest source or target, in tokens."""
+
+
+@dataclass(frozen=True)
+class CMLMConfig:
+    """Conditional masked language model (Ghazvininejad et al., 2019), base size by default."""
+
+    kind: Literal["cmlm"] = "cmlm"
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    heads: int = 8
+    width: int = 512
+    feed_forward: int = 2048
+    dropout: float = 0.3
+    norm: Literal["post", "pre"] = "post"
+    """Layer normalisation after each residual (as published) or before each block (steadier without warm-up)."""
+    label_smoothing: float = 0.1
+    length_loss: float = 0.1
+    """Weight of the length prediction beside the words."""
+    max_length: int = 256
+    """Longest source or target, in tokens."""
+
+
+@dataclass(frozen=True)
+class LevTConfig:
+    """Levenshtein Transformer (Gu et al., 2019), base size by default."""
+
+    kind: Literal["levt"] = "levt"
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    heads: int = 8
+    width: int = 512
+    feed_forward: int = 2048
+    dropout: float = 0.3
+    norm: Literal["post", "pre"] = "post"
+    """Layer normalisation after each residual (as published) or before each block (steadier without warm-up)."""
+    label_smoothing: float = 0.1
+    """On the words; the other two heads have none."""
+    max_insertions: int = 255
+    """Most placeholders that one slot takes in a round."""
+    max_length: int = 256
+    """Longest source or target, in tokens."""
+
+
+@dataclass(frozen=True)
+class DiffusionLMConfig:
+    """Diffusion-LM (Li et al., 2022): an unconditional language model of the targets, and the classifier of
+    noisy texts that steers it towards a source."""
+
+    kind: Literal["diffusion-lm"] = "diffusion-lm"
+    layers: int = 12
+    heads: int = 12
+    width: int = 768
+    feed_forward: int = 3072
+    embedding_width: int = 128
+    time_width: int = 128
+    sequence_length: int = 64
+    """Positions of a text with its start and end tokens; everything is padded to it."""
+    dropout: float = 0.1
+    noise_schedule: Literal["sqrt", "linear", "cosine", "trunc_cos", "trunc_lin", "pw_lin"] = "sqrt"
+    diffusion_steps: int = 2000
+    classifier_layers: int = 6
+    classifier_heads: int = 8
+    classifier_width: int = 512
+    classifier_feed_forward: int = 2048
+
+
+@dataclass(frozen=True)
+class GuidedGeneration:
+    """How Diffusion-LM generates."""
+
+    candidates: int = 10
+    """Answers drawn for every source; minimum Bayes risk chooses one."""
+    steps: int = 200
+    """Denoising steps; each is one call of the language model and `updates` calls of the classifier."""
+    guidance: float = 1.0
+    """Weight of the classifier beside the fluency regulariser; 0 generates without the source."""
+    updates: int = 3
+    """Gradient updates of the state after every step."""
+    update_rate: float = 0.1
+    """Adagrad's step size of these updates."""
+    fluency: float = 0.01
+    """λ: weight of log p(x_s | x_t), which holds the state near what the language model said."""
+    clamp_from: float | None = None
+    """Round every estimate to its nearest word from this share of the steps on (0 = always); None = never."""
+    length: int | None = None
+    """Length of the answer in tokens; None leaves it to the model."""
+    seed: int = 0
+    """One seed gives one answer, whatever the batch size or the order of the input."""
+    batch_size: int = 16
+    """Sources at a time."""

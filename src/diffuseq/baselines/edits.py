@@ -4,8 +4,8 @@ With deletions and insertions only (no substitution) the shortest script keeps a
 everything else of the old text is deleted, everything else of the new one is inserted (Gu et al., 2019,
 section 4.2: the expert of Levenshtein distance). Whole batches at a time, on any device.
 
-Texts carry their boundaries (start and end token), which always match each other; a slot is the gap between two
-neighbours. Legend: b rows, n tokens of the current text, m tokens of the goal.
+Texts carry their boundaries (start and end token), which always match each other; a slot is the gap
+between two neighbours. Legend: b rows, n tokens of the current text, m tokens of the goal.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def delete(tokens: Tensor, padding: Tensor, unwanted: Tensor, pad: int) -> tuple
 def insert(
     tokens: Tensor, padding: Tensor, counts: Tensor, placeholder: int, pad: int
 ) -> tuple[Tensor, Tensor]:
-    """The text with `counts` [b n−1] placeholders after each token but the last: tokens [b n'], padding [b n']."""
+    """`counts` [b n−1] placeholders after each token but the last: tokens [b n'], padding [b n']."""
     counts = counts.masked_fill(padding[:, 1:], 0)
     before = torch.cat((torch.zeros_like(counts[:, :1]), counts.cumsum(1)), dim=1)
     lengths = (~padding).sum(1, keepdim=True) + counts.sum(1, keepdim=True)
