@@ -32,7 +32,7 @@ class Posterior(Generic[Level]):
 
 
 def between(alpha_t: Level, sigma_t: Level, alpha_s: Level, sigma_s: Level) -> Posterior[Level]:
-    """The posterior between two levels (Kingma et al., 2021, "Variational Diffusion Models", Eq. 25–27).
+    """The posterior between two levels (Kingma et al., 2021, "Variational Diffusion Models", appendix A).
 
     For neighbours of a chain it is Eq. 7 of Ho et al. (2020). sigma_t must be above 0; at a clean s
     (sigma_s = 0) the mean is x_0 and the small variance 0.

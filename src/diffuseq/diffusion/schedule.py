@@ -74,7 +74,7 @@ class LogLinearSchedule(Schedule):
 class CosineSchedule(Schedule):
     """alpha = cos φ with the angle φ linear in time, cut off at two log-SNRs.
 
-    The continuous form of Nichol & Dhariwal (2021), as in Hoogeboom et al. (2023, "simple diffusion", Eq. 4):
+    The continuous form of Nichol & Dhariwal (2021), as in Hoogeboom et al. (2023, "simple diffusion"):
     log-SNR = −2·log tan φ.
     """
 
@@ -103,7 +103,7 @@ class DiscreteSchedule(Schedule):
 
     betas: float64 [T], step t adds noise of variance betas[t]. All other attributes are float64 [T] too.
     As a continuous `Schedule`, index t stands at time u = (t + 1)/T and log alpha is linear between the
-    indices (Lu et al., 2022, "DPM-Solver", appendix D.4); u = 0 is clean data.
+    indices (Lu et al., 2022, "DPM-Solver", its discrete schedule); u = 0 is clean data.
     """
 
     betas: Tensor

@@ -1,0 +1,1 @@
+"""Samplers: generators over a grid of noise levels, with everything else as hooks from outside."""

@@ -58,7 +58,7 @@ def uniform_time(schedule: Schedule, calls: int, end: End = "clean") -> Grid:
 
 
 def uniform_log_snr(schedule: Schedule, calls: int, end: End = "clean") -> Grid:
-    """Levels evenly spaced in log-SNR (Lu et al., 2022, "DPM-Solver", section 3.3)."""
+    """Levels evenly spaced in log-SNR (Lu et al., 2022, "DPM-Solver")."""
     first, last = (float(schedule.log_snr(u)) for u in (1.0, schedule.lowest_time))
     return _at_times(
         schedule, schedule.time(torch.linspace(first, last, calls + 1, dtype=torch.float64)), end
