@@ -1,0 +1,362 @@
+"""The training loop: any system, any data, one process or many. It knows no diffusion mathematics.
+
+One optimiser step takes `batch_size` pairs, over all processes W and their micro-batches A. The rows of a
+step are cut into W·A chunks; process r takes chunks r·A … r·A + A − 1. Two rules make the split invisible:
+
+- The gradient is Σ wᵢ·∇ℓᵢ / Σ wᵢ over all chunks, where wᵢ is what ℓᵢ is the mean over (`Loss.weight`, or the
+  pairs of the chunk). So any split gives the gradient of the whole batch.
+- All randomness of a chunk (the system's generator, and the global one that dropout uses) is seeded from
+  (seed, step, chunk). So a run depends on the product W·A but not on how it is made up (one process with
+  two micro-batches equals two processes with one), and a resumed run needs no saved random state.
+
+Evaluation and checkpoints are callbacks; `fit` alone touches no file.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from diffuseq.config import TrainingConfig
+from diffuseq.data.batch import Batch
+from diffuseq.errors import InputError
+from diffuseq.system import System
+from diffuseq.training.ema import AveragedWeights
+from diffuseq.training.optim import learning_rate_factor, make_optimizers, set_learning_rate
+from diffuseq.training.precision import use_bf16
+from diffuseq.training.sharding import whole
+from diffuseq.training.signals import StopSignal
+
+
+class Data(Protocol):
+    """What the loop trains on. Both must be pure functions, for resuming and for sharding without overlap."""
+
+    def rows(self, step: int) -> Sequence[int]:
+        """The pairs of an optimiser step over all processes, as row numbers; the same on every process."""
+        ...
+
+    def collate(self, rows: Sequence[int]) -> Batch:
+        """These rows as one batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stream:
+    """`Data` from a function of the step that gives the step's whole batch: for benchmarks and tests."""
+
+    batch: Callable[[int], Batch]
+    size: int
+
+    def rows(self, step: int) -> Sequence[int]:
+        return range(step * self.size, (step + 1) * self.size)
+
+    def collate(self, rows: Sequence[int]) -> Batch:
+        whole = self.batch(rows[0] // self.size)
+        chosen = torch.tensor([row % self.size for row in rows])
+        return Batch(*(tensor[chosen] for tensor in vars(whole).values()))
+
+
+@dataclass
+class Progress:
+    """How far a training is."""
+
+    step: int = 0
+    """Optimiser steps done."""
+    seconds: float = 0.0
+    """Time spent on them; evaluation and saving do not count."""
+    pairs: int = 0
+    """Pairs seen, over all processes."""
+
+
+class NotFinite(InputError):
+    """The loss or the gradient is no number any more; the weights are still those of the step before."""
+
+
+@dataclass
+class Training:
+    """Everything that `fit` moves, prepared for one process or many (see `prepare`)."""
+
+    settings: TrainingConfig
+    accelerator: Accelerator
+    model: nn.Module
+    system: System
+    optimizers: list[Optimizer]
+    average: AveragedWeights
+    bf16: bool
+    progress: Progress = field(default_factory=Progress)
+    stop: StopSignal = field(default_factory=StopSignal)
+    stopping: int | None = None
+    """The signal that all processes agreed to stop at."""
+    uncounted: float = 0.0
+    """Seconds of the last optimiser update, counted with the next step."""
+
+    @property
+    def chunks(self) -> int:
+        return self.accelerator.num_processes * self.settings.accumulate
+
+    @property
+    def done(self) -> float:
+        """Share of the training that lies behind, 0…1: of `minutes` where they are given, else of `steps`."""
+        return self.share(self.progress.step, self.progress.seconds)
+
+    def share(self, step: int, seconds: float) -> float:
+        if self.settings.minutes is not None:
+            return min(1.0, seconds / (60 * self.settings.minutes))
+        return min(1.0, step / max(1, self.settings.steps))
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.bf16)
+
+
+def prepare(
+    system: System,
+    settings: TrainingConfig,
+    *,
+    accelerator: Accelerator | None = None,
+    bf16: bool | None = None,
+) -> Training:
+    """Put a system on its device and wrap it for the processes there are. `bf16` None decides by `precision`."""
+    check(settings)
+    accelerator = accelerator or Accelerator()
+    optimizers = make_optimizers(system, settings)
+    width = max((min(p.shape) for p in system.parameters() if p.ndim == 2), default=0)
+    if bf16 is None:
+        bf16 = use_bf16(settings.precision, accelerator.device, width)
+    if settings.compile:
+        system.compile()
+    model, *wrapped = accelerator.prepare(system, *optimizers)
+    unwrapped: System = accelerator.unwrap_model(model, keep_torch_compile=True)
+    average = AveragedWeights(list(unwrapped.parameters()), settings.ema)
+    return Training(settings, accelerator, model, unwrapped, [o.optimizer for o in wrapped], average, bf16)
+
+
+def check(settings: TrainingConfig) -> None:
+    """Refuse settings that cannot train, before anything is built."""
+    for name in ("batch_size", "accumulate", "steps", "log_every", "evaluate_every", "save_every", "keep"):
+        if getattr(settings, name) < 1:
+            raise InputError(f"training.{name} is {getattr(settings, name)}; give a number of at least 1.")
+    for name in ("ema", "warmup"):
+        if not 0 <= getattr(settings, name) < 1:
+            raise InputError(f"training.{name} is {getattr(settings, name)}; give a share from 0 to below 1.")
+    for name in ("minutes", "clip", "learning_rate", "muon_learning_rate"):
+        value = getattr(settings, name)
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise InputError(f"training.{name} is {value}; give a number above 0.")
+    learning_rate_factor(settings, 1.0, 1.0)
+
+
+def fit(
+    system: System,
+    data: Data,
+    settings: TrainingConfig,
+    *,
+    on_log: Callable[[dict[str, float]], None] | None = None,
+) -> Progress:
+    """Train `system` on `data` in this process, without files; it ends with the averaged weights, in eval mode.
+
+    on_log gets {"step", "loss", "learning_rate", …} every `settings.log_every` steps.
+    """
+    training = prepare(system, settings)
+    for logs in train_steps(training, data):
+        if on_log is not None and logs:
+            on_log(logs)
+    with torch.no_grad():
+        for parameter, value in zip(training.average.parameters, training.average.values, strict=False):
+            parameter.copy_(value)
+    system.eval()
+    return training.progress
+
+
+def train_steps(training: Training, data: Data) -> Iterator[dict[str, float]]:
+    """Train until the end or until a signal. Yields after every step: its averaged metrics when they are due,
+    else an empty dict. Between two yields nothing is half-done, so the caller may save or evaluate."""
+    settings, progress = training.settings, training.progress
+    window = Window()
+    with ThreadPoolExecutor(1, "collate") as worker:
+        ahead = worker.submit(_load, training, data, progress.step)
+        while training.done < 1 and training.stopping is None:
+            loaded = ahead.result()
+            ahead = worker.submit(_load, training, data, progress.step + 1)
+            take_step(training, loaded, window)
+            last = training.done >= 1 or training.stopping is not None
+            yield window.close(training) if last or progress.step % settings.log_every == 0 else {}
+
+
+@dataclass
+class Loaded:
+    """This process's share of a step: its chunks as (seed, batch, rows), and the pairs of all processes."""
+
+    chunks: list[tuple[int, Batch, Sequence[int]]]
+    pairs: int
+
+
+def _load(training: Training, data: Data, step: int) -> Loaded:
+    accumulate, rank = training.settings.accumulate, training.accelerator.process_index
+    rows = data.rows(step)
+    if len(rows) < training.chunks:
+        raise InputError(
+            f"A step has {len(rows)} pairs for {training.chunks} micro-batches (processes × accumulate); "
+            "give a larger training.batch_size or less to split it into."
+        )
+    mine = range(rank * accumulate, (rank + 1) * accumulate)
+    chunks = [(i, rows[i :: training.chunks]) for i in mine]  # strided: rows of one length spread evenly
+    seed = training.settings.seed
+    return Loaded([(mix(seed, step, i), data.collate(chunk), chunk) for i, chunk in chunks], len(rows))
+
+
+def take_step(training: Training, loaded: Loaded, window: Window) -> None:
+    """One optimiser step on the chunks of this process. Raises `NotFinite` before the weights are touched."""
+    progress, accelerator, start = training.progress, training.accelerator, time.perf_counter()
+    training.model.train()
+    for optimizer in training.optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    sums = torch.zeros(2, device=accelerator.device)
+    broken: list[int] = []
+    for number, (seed, batch, rows) in enumerate(loaded.chunks):
+        last = number == len(loaded.chunks) - 1
+        weight, value = _accumulate(training, batch.to(accelerator.device), seed, last, window)
+        sums += torch.stack([weight, weight * value])
+        if not math.isfinite(value):
+            broken.extend(rows)
+    reduced_at = time.perf_counter()
+    (weights, weighted), seconds = _over_processes(training, sums, training.uncounted + reduced_at - start)
+    norm = _scale_and_clip(training, weights)
+    if not (math.isfinite(weighted) and math.isfinite(norm)):
+        rows_seen = broken or [row for *_, rows in loaded.chunks for row in rows]
+        raise NotFinite(_what_broke(progress.step, weighted / weights, norm, rows_seen))
+    after = training.share(progress.step + 1, progress.seconds + seconds)
+    factor = learning_rate_factor(training.settings, training.done, after)
+    set_learning_rate(training.optimizers, factor)
+    for optimizer in training.optimizers:
+        optimizer.step()
+    training.system.after_step()
+    progress.step += 1
+    progress.pairs += loaded.pairs
+    progress.seconds += seconds
+    training.average.update(progress.step)
+    window.add(weighted / weights, norm, factor, loaded.pairs, seconds)
+    training.uncounted = time.perf_counter() - reduced_at
+
+
+def _accumulate(
+    training: Training, batch: Batch, seed: int, last: bool, window: Window
+) -> tuple[Tensor, Tensor]:
+    """Add the gradient of one chunk, times its weight; the last chunk carries the sum to all processes."""
+    accelerator = training.accelerator
+    torch.manual_seed(seed)
+    generator = torch.Generator(accelerator.device).manual_seed(seed)
+    with nullcontext() if last else accelerator.no_sync(training.model):
+        with training.autocast():
+            loss = training.model(batch, generator)
+        value = loss.value.float()
+        weight = torch.as_tensor(
+            len(batch) if loss.weight is None else loss.weight, device=value.device
+        ).float()
+        accelerator.backward(value * weight)
+    window.watch(loss.logs, weight)
+    return weight.detach(), value.detach()
+
+
+def _over_processes(training: Training, sums: Tensor, seconds: float) -> tuple[list[float], float]:
+    """The sums over all processes, and the seconds of this step by the first one's clock. All processes leave
+    with the same numbers, so that all agree on when to stop; a signal that one of them got reaches all."""
+    accelerator, signal = training.accelerator, training.stop.number
+    if accelerator.num_processes == 1:
+        training.stopping = signal
+        return sums.tolist(), seconds
+    mine = [seconds if accelerator.is_main_process else 0.0, signal or 0, signal is not None]
+    everything = torch.cat([sums, torch.tensor(mine, device=sums.device)])
+    *totals, seconds, signals, signalled = accelerator.reduce(everything, "sum").tolist()
+    training.stopping = round(signals / signalled) if signalled else None
+    return totals, seconds
+
+
+@torch.no_grad()
+def _scale_and_clip(training: Training, weights: float) -> float:
+    """Turn the sum of weighted gradients into their mean, clip it, and give back its norm before clipping."""
+    gradients = [p.grad for p in training.system.parameters() if p.grad is not None]
+    scale = training.accelerator.num_processes / weights  # the processes' gradients come averaged, not summed
+    norm = float(whole(torch.nn.utils.get_total_norm(gradients))) * scale
+    clip = training.settings.clip
+    if clip is not None:
+        scale *= min(1.0, clip / (norm + 1e-6))
+    if math.isfinite(norm):
+        torch._foreach_mul_(gradients, scale)
+    return norm
+
+
+def _what_broke(step: int, loss: float, norm: float, rows: Sequence[int]) -> str:
+    shown = ", ".join(map(str, rows[:16])) + (f" and {len(rows) - 16} more" if len(rows) > 16 else "")
+    what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient's norm is {norm} (loss {loss:.4g})"
+    return (
+        f"Step {step + 1}: the {what}, on training rows {shown}; the last checkpoint is kept. Look at these rows, "
+        "or resume with a smaller training.learning_rate, a longer training.warmup, or training.precision fp32."
+    )
+
+
+@dataclass
+class Window:
+    """The metrics since the last line of the log."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    weight: float | Tensor = 0.0
+    losses: float = 0.0
+    norms: float = 0.0
+    factor: float = 0.0
+    steps: int = 0
+    pairs: int = 0
+    seconds: float = 0.0
+
+    def watch(self, logs: dict[str, Tensor], weight: Tensor) -> None:
+        """Add what the system said about one chunk."""
+        weight = weight.detach()
+        self.weight = self.weight + weight
+        for name, value in logs.items():
+            term = torch.as_tensor(value, device=weight.device).detach().float() * weight
+            self.sums[name] = self.sums[name] + term if name in self.sums else term
+
+    def add(self, loss: float, norm: float, factor: float, pairs: int, seconds: float) -> None:
+        self.losses += loss
+        self.norms += norm
+        self.factor = factor
+        self.steps += 1
+        self.pairs += pairs
+        self.seconds += seconds
+
+    def close(self, training: Training) -> dict[str, float]:
+        """The means over the window and over all processes; the window starts anew."""
+        names = sorted(self.sums)
+        weight = torch.as_tensor(self.weight, device=training.accelerator.device)
+        sums = torch.stack([weight, *(self.sums[name] for name in names)])
+        total, *values = training.accelerator.reduce(sums, "sum").tolist()
+        progress = training.progress
+        logs = {
+            "step": progress.step,
+            "loss": self.losses / self.steps,
+            **{name: value / total for name, value in zip(names, values, strict=True) if name != "loss"},
+            "gradient_norm": self.norms / self.steps,
+            "learning_rate": training.optimizers[0].param_groups[0]["lr"],
+            "pairs": progress.pairs,
+            "pairs_per_second": self.pairs / max(self.seconds, 1e-9),
+            "seconds": progress.seconds,
+            "done": training.done,
+        }
+        self.__dict__.update(vars(Window()))
+        return logs
+
+
+def mix(*numbers: int) -> int:
+    """One well-spread seed from several numbers."""
+    text = " ".join(map(str, numbers)).encode()
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 1

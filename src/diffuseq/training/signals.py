@@ -1,0 +1,64 @@
+"""Ctrl-C and SIGTERM as a wish to stop: the current step is finished and saved before the process leaves."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(Exception):
+    """A training that was asked to stop, and did: everything is saved. `code` is the exit status to leave with."""
+
+    def __init__(self, number: int, step: int) -> None:
+        super().__init__(f"Stopped by {signal.Signals(number).name} after step {step}; go on with --resume.")
+        self.step = step
+        self.code = 128 + number
+
+
+class Asked(Exception):
+    """Raised inside `StopSignal.at_once` to leave something long."""
+
+
+class StopSignal:
+    """Remembers the first signal; a second one kills as usual."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._at_once = False
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Within the block signals are remembered. Only the main thread can; elsewhere they act as before."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within the block a signal, also one that came before, ends the block."""
+        self._at_once = True
+        try:
+            if self.number is None:
+                yield
+        except Asked:
+            pass
+        finally:
+            self._at_once = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        for each in SIGNALS:
+            signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
+        if self._at_once:
+            raise Asked
