@@ -115,10 +115,13 @@ class DiffusionGeneration:
     """dpm-solver: order of the multistep solver."""
     stochastic: bool = False
     """dpm-solver: the SDE form (2M-SDE)."""
+    published_v2: bool = False
+    """dpm-solver: do as the released DiffuSeq-v2 code does, which overwrites the state by the estimate before
+    every update and so is no DPM-Solver++ any more. Only for comparing with published v2 numbers."""
     clamp_from: float | None = None
     """Round every estimate to its nearest word from this share of the steps on (0 = always); None = never."""
     truncate: float | None = None
-    """Redraw start noise beyond this value, in standard deviations (the published `top_p`)."""
+    """Keep all noise within this many standard deviations (the published `top_p`)."""
     temperature: float = 1.0
     """Sharpness of the word distribution that becomes the estimate; below 1 is sharper."""
     guidance: float = 1.0
@@ -160,9 +163,8 @@ class DiffuSeqConfig:
     """Noise draws for every encoded source in a training step."""
     source_dropout: float = 0.0
     """Share of training sequences without their source, for classifier-free guidance."""
-    label_smoothing: float = 0.0
-    length_loss: float = 0.1
-    """Weight of the length head's cross-entropy."""
+    length_loss: float = 1.0
+    """Weight of the length head's cross-entropy: how many target tokens a length counts as."""
     max_length: int = 128
     """Longest answer in tokens that the length head can predict."""
 
