@@ -10,6 +10,7 @@ Legend: n pairs. The ids hold no special tokens; each system adds the ones that 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import chain
@@ -19,9 +20,9 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from diffuseq.data.files import atomic_folder
 from diffuseq.data.pairs import Pair
 from diffuseq.errors import InputError
+from diffuseq.files import atomic_folder
 
 FORMAT_VERSION = 1
 PUBLISHED_SPECIAL_TOKENS = 5
@@ -29,6 +30,7 @@ PUBLISHED_SPECIAL_TOKENS = 5
 UNKNOWN_SHARE_TO_WARN = 0.01
 UNKNOWN_EXAMPLES = 10
 CHUNK_PAIRS = 4096
+_FILES = {"tokens.bin", "offsets.bin", "store.json"}
 CHUNK_CHARACTERS = 4_000_000
 
 EncodeBatch = Callable[[list[str]], list[list[int]]]
@@ -90,14 +92,16 @@ def build_store(
     cores. max_source, max_target: longest sides in tokens; with `published_layout` instead, `max_source` is
     the published sequence length, special tokens included, for both sides together.
     identity: what the store was built from (hashes of tokenizer and data), for `open` to compare.
-    progress: called after every chunk with the pairs so far.
+    progress: called after every chunk with the pairs so far. An older store at `path` is replaced.
     Raises `InputError` for no pairs, an overlong pair under "refuse", an id outside the vocabulary, or a
     place that cannot be written.
     """
     limits = _Limits(max_source, max_target, overlong, published_layout)
     tally = _Tally()
     dtype = np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
-    with atomic_folder(path, "token store") as folder:
+    path = Path(path)
+    _check_replaceable(path)
+    with atomic_folder(path) as folder:
         with open(folder / "tokens.bin", "wb") as tokens, open(folder / "offsets.bin", "wb") as offsets:
             offsets.write(np.zeros(1, np.int64).tobytes())
             for chunk in _chunks(pairs):
@@ -116,6 +120,7 @@ def build_store(
             "report": asdict(tally.report()),
         }
         (folder / "store.json").write_text(json.dumps(meta, indent=2, ensure_ascii=False), "utf-8")
+        shutil.rmtree(path, ignore_errors=True)  # an older store, which can be built again
     return TokenStore.open(path)
 
 
@@ -240,6 +245,12 @@ class _Tally:
     def report(self) -> StoreReport:
         values = {f.name: getattr(self, f.name) for f in fields(StoreReport)}
         return StoreReport(**{**values, "unknown_examples": tuple(self.unknown_examples)})
+
+
+def _check_replaceable(path: Path) -> None:
+    """Only an older store may be in the way; anything else of the user's is left alone."""
+    if path.exists() and not (path.is_dir() and {p.name for p in path.iterdir()} <= _FILES):
+        raise InputError(f"{path} exists and is no token store; move it away or give another place.")
 
 
 def _chunks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
