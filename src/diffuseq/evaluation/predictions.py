@@ -1,0 +1,244 @@
+"""Read and write predictions: our `predictions.jsonl`, and the published output format.
+
+Ours: one object a source, `{"source", "references", "candidates", "chosen", "seconds", "forwards"}`; `chosen` is
+the chosen text (null: minimum Bayes risk chooses), `seconds` and `forwards` are for the source with all of
+its candidates. The published: `{"recover", "reference", "source"}`, one file a seed.
+Whatever does not fit is an `InputError` with file and line; nothing is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from diffuseq.data.pairs import open_input
+from diffuseq.errors import InputError
+from diffuseq.files import atomic_file
+
+FILE_NAME = "predictions.jsonl"
+_PUBLISHED_SPECIALS = ("[CLS]", "[SEP]", "[PAD]")  # [UNK] stays, as in the published script
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a system answered to one source. seconds, forwards: for all candidates together; None: not known."""
+
+    source: str
+    references: tuple[str, ...]
+    candidates: tuple[str, ...]
+    chosen: str | None = None
+    seconds: float | None = None
+    forwards: float | None = None
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """All answers of one system to one test set; every row has the same number of candidates."""
+
+    name: str
+    rows: tuple[Prediction, ...]
+    files: tuple[Path, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> list[str]:
+        return [row.source for row in self.rows]
+
+    @property
+    def references(self) -> list[tuple[str, ...]]:
+        return [row.references for row in self.rows]
+
+    @property
+    def candidates(self) -> list[tuple[str, ...]]:
+        return [row.candidates for row in self.rows]
+
+
+def write_predictions(path: Path, rows: Iterable[Prediction]) -> int:
+    """Write predictions.jsonl in one piece, row by row, and give the number of rows."""
+    count = 0
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        for row in rows:
+            stream.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def read_predictions(*paths: str | Path, name: str | None = None) -> Predictions:
+    """The predictions of one system.
+
+    paths: one predictions.jsonl, or a folder that holds one; or files of the published format, one a seed, or a
+    folder of them (taken in the order of their names). Raises `InputError` with file and line.
+    """
+    files = [file for path in paths for file in _files(Path(path))]
+    if not files:
+        raise InputError("No predictions were given; name a predictions.jsonl, a folder, or published files.")
+    first = Path(paths[0])
+    title = name or (first.parent.name if first.name == FILE_NAME else first.stem) or first.name or "system"
+    if _is_published(files[0]):
+        rows, places = _published_rows(files)
+    elif len(files) > 1:
+        raise InputError(
+            f"{files[0]} and {files[1]} are two systems' predictions; evaluate one at a time, or use compare."
+        )
+    else:
+        rows, places = _own_rows(files[0])
+    if not rows:
+        raise InputError(f"{files[0]} holds no prediction; it needs one JSON object a line.")
+    return Predictions(title, tuple(rows), tuple(files), tuple(_warnings(rows, places)))
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise InputError(
+            f"There is no file or folder {path}; give a predictions.jsonl or a folder that has one."
+        )
+    if (path / FILE_NAME).is_file():
+        return [path / FILE_NAME]
+    found = sorted(
+        file for file in path.iterdir() if file.suffix in (".json", ".jsonl") and _is_published(file)
+    )
+    if not found:
+        raise InputError(
+            f"{path} holds neither {FILE_NAME} nor files with the published rows"
+            ' {"recover", "reference", "source"}; give a folder that does.'
+        )
+    return found
+
+
+def _is_published(path: Path) -> bool:
+    with open_input(path) as stream:
+        return b'"recover"' in next((line for line in stream if line.strip()), b"")
+
+
+def _own_rows(path: Path) -> tuple[list[Prediction], list[str]]:
+    rows, places = [], []
+    for place, row in _objects(path):
+        prediction = Prediction(
+            source=_text(row, "source", place),
+            references=_texts(row, "references", place),
+            candidates=_texts(row, "candidates", place),
+            chosen=None if row.get("chosen") is None else _text(row, "chosen", place),
+            seconds=_number(row, "seconds", place),
+            forwards=_number(row, "forwards", place),
+        )
+        if rows and len(prediction.candidates) != len(rows[0].candidates):
+            raise InputError(
+                f"{place}: {len(prediction.candidates)} candidates, but {places[0]} has {len(rows[0].candidates)};"
+                " every source needs the same number."
+            )
+        rows.append(prediction)
+        places.append(place)
+    return rows, places
+
+
+def _published_rows(files: Sequence[Path]) -> tuple[list[Prediction], list[str]]:
+    """One candidate from each file; source and reference have to be the same in all of them, line by line."""
+    columns = [list(_objects(file)) for file in files]
+    for file, column in zip(files, columns, strict=True):
+        if len(column) != len(columns[0]):
+            raise InputError(
+                f"{file} has {len(column)} rows, but {files[0]} has {len(columns[0])}; seeds of one run have equally"
+                " many: generate the shorter one again."
+            )
+    rows = []
+    for entries in zip(*columns, strict=True):
+        first_place, first = entries[0]
+        for place, row in entries:
+            for key in ("source", "reference"):
+                if _text(row, key, place) != _text(first, key, first_place):
+                    raise InputError(
+                        f"{place}: the {key} differs from that at {first_place}; give seeds of one run, in one order."
+                    )
+        reference = _text(first, "reference", first_place)
+        if not _strip_specials(reference).strip():
+            raise InputError(f"{first_place}: the reference is empty; every row needs one.")
+        rows.append(
+            Prediction(
+                source=_strip_specials(_text(first, "source", first_place)),
+                references=(_strip_specials(reference),),
+                candidates=tuple(_strip_specials(_text(row, "recover", place)) for place, row in entries),
+            )
+        )
+    return rows, [place for place, _ in columns[0]]
+
+
+def _strip_specials(text: str) -> str:
+    """As published: the tokens are cut out and the blanks beside them stay, which `length_published` counts."""
+    for token in _PUBLISHED_SPECIALS:
+        text = text.replace(token, "")
+    return text
+
+
+def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    with open_input(path) as stream:
+        for number, line in enumerate(stream, start=1):
+            place = f"{path}:{number}"
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.decode("utf-8-sig"))
+            except (ValueError, RecursionError):
+                raise InputError(
+                    f"{place}: the line is not JSON; correct it or write the file again."
+                ) from None
+            if not isinstance(row, dict):
+                raise InputError(f"{place}: the row is {type(row).__name__}; it must be a JSON object.")
+            yield place, row
+
+
+def _text(row: dict[str, Any], key: str, place: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, str):
+        problem = "is missing" if key not in row else f"is {type(value).__name__}, not a text"
+        raise InputError(f"{place}: the field {key!r} {problem}; the row has: {', '.join(row) or 'nothing'}.")
+    return value
+
+
+def _texts(row: dict[str, Any], key: str, place: str) -> tuple[str, ...]:
+    value = row.get(key)
+    if not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
+        problem = "is missing" if key not in row else "is not a list of at least one text"
+        raise InputError(f"{place}: the field {key!r} {problem}; scoring needs it in every row.")
+    if key == "references" and not all(text.strip() for text in value):
+        raise InputError(f"{place}: a reference is empty; take it out or fill it in.")
+    return tuple(value)
+
+
+def _number(row: dict[str, Any], key: str, place: str) -> float | None:
+    value = row.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise InputError(f"{place}: the field {key!r} is {value!r}; it must be a number from 0 on, or null.")
+    return float(value)
+
+
+def _warnings(rows: Sequence[Prediction], places: Sequence[str]) -> list[str]:
+    """What deserves a word but no refusal. Two different answers to the very same row are refused."""
+    seen: dict[tuple[str, tuple[str, ...]], int] = {}
+    for i, row in enumerate(rows):
+        before = seen.setdefault((row.source, row.references), i)
+        if before != i and row.chosen is not None and not set(row.candidates) & set(rows[before].candidates):
+            raise InputError(
+                f"{places[i]}: the same source and references as {places[before]}, with entirely different"
+                " candidates; this looks like two runs in one file: keep one."
+            )
+    counts = Counter(row.source for row in rows)
+    warnings = []
+    repeated = sum(count - 1 for count in counts.values())
+    if repeated:
+        several = sum(count > 1 for count in counts.values())
+        warnings.append(
+            f"{several:,} sources stand more than once ({repeated:,} extra rows); every row counts."
+        )
+    empty = sum(not text.strip() for row in rows for text in row.candidates)
+    if empty:
+        total = sum(len(row.candidates) for row in rows)
+        warnings.append(f"{empty:,} of {total:,} candidates are empty; they score 0.")
+    return warnings
