@@ -89,7 +89,7 @@ class CMLMConfig:
     feed_forward: int = 2048
     dropout: float = 0.3
     norm: Literal["post", "pre"] = "post"
-    """Layer normalisation after each residual (as published) or before each block (steadier without warm-up)."""
+    """Layer normalisation after each residual (as published) or before each block."""
     label_smoothing: float = 0.1
     length_loss: float = 0.1
     """Weight of the length prediction beside the words."""
@@ -109,7 +109,7 @@ class LevTConfig:
     feed_forward: int = 2048
     dropout: float = 0.3
     norm: Literal["post", "pre"] = "post"
-    """Layer normalisation after each residual (as published) or before each block (steadier without warm-up)."""
+    """Layer normalisation after each residual (as published) or before each block."""
     label_smoothing: float = 0.1
     """On the words; the other two heads have none."""
     max_insertions: int = 255
