@@ -1,8 +1,8 @@
-"""Which pairs stand in which batch: a pure function of (seed, epoch, batch number), and the batches.
+"""Which pairs stand in which batch: a pure function of (seed, step), and the batches themselves.
 
-Every epoch shuffles all examples, groups them by similar lengths, and shuffles the batches. Nothing is
-remembered between batches, so that a run resumes in the middle of an epoch without reading what came before,
-and the rows of batch k do not depend on the number of processes, which split them.
+Every epoch shuffles all examples, groups them by similar lengths, and shuffles the batches. Nothing but a
+cache is kept between batches, so that a run resumes in the middle of an epoch without reading what came
+before, on any number of processes: the rows of a step are those of all processes, which split them.
 
 Legend: n pairs, b pairs of a batch, s source length, l target length.
 """
@@ -10,6 +10,7 @@ Legend: n pairs, b pairs of a batch, s source length, l target length.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,11 @@ GROUP_BATCHES = 64
 
 
 class BatchPlan:
-    """The batches of this process, for any epoch, from any batch on.
+    """The examples of every optimiser step.
 
-    An epoch is ceil(examples / batch_size) batches of exactly `batch_size` examples, over all processes; the
-    last one is filled up with examples from the epoch's beginning, so none is left out. With
-    `both_directions` an epoch has 2n examples: example n + i is pair i from target to source.
-    Raises `InputError` for no pairs, or a batch that cannot be split evenly over the processes.
+    An epoch is ceil(examples / batch_size) batches of exactly `batch_size` examples; the last one is filled
+    up with examples from the epoch's beginning, so none is left out. With `both_directions` an epoch has 2n
+    examples: example n + i is pair i from target to source. Raises `InputError` for no pairs.
     """
 
     def __init__(
@@ -40,56 +40,50 @@ class BatchPlan:
         target_lengths: NDArray[Any],
         batch_size: int,
         seed: int,
-        world_size: int = 1,
-        rank: int = 0,
         both_directions: bool = False,
     ):
         if len(source_lengths) == 0:
             raise InputError("There are no pairs to make batches of; give data with at least one pair.")
-        if batch_size < 1 or batch_size % world_size:
-            raise InputError(
-                f"A batch of {batch_size} pairs cannot be split over {world_size} processes; "
-                "give a training.batch_size that is a multiple of the number of processes."
-            )
-        self._lengths = (_as_int32(source_lengths), _as_int32(target_lengths))
+        if batch_size < 1:
+            raise InputError(f"training.batch_size is {batch_size}; it must be at least 1.")
+        self._lengths = (source_lengths, target_lengths)
+        self._epoch: _Epoch | None = None
         self.num_examples = len(source_lengths) * (2 if both_directions else 1)
         self.batch_size = batch_size
         self.seed = seed
-        self.world_size = world_size
-        self.rank = rank
 
     @property
     def batches_per_epoch(self) -> int:
         return -(-self.num_examples // self.batch_size)
 
+    def rows(self, step: int) -> NDArray[np.int64]:
+        """The examples of optimiser step `step` (0 is the first), over all processes: int64 [batch_size]."""
+        return self.batch(*divmod(step, self.batches_per_epoch))
+
     def batches(self, epoch: int, start: int = 0) -> Iterator[NDArray[np.int64]]:
-        """This process's examples of batch `start`, `start` + 1, … of an epoch: int64 [b / world_size]."""
-        for examples in self.global_batches(epoch, start):
-            yield examples[self.rank :: self.world_size]
+        """The examples of batch `start`, `start` + 1, … of an epoch."""
+        for number in range(start, self.batches_per_epoch):
+            yield self.batch(epoch, number)
 
-    def from_step(self, step: int) -> Iterator[NDArray[np.int64]]:
-        """This process's examples from optimiser step `step` (0 is the first) on, epoch after epoch."""
-        epoch, start = divmod(step, self.batches_per_epoch)
-        while True:
-            yield from self.batches(epoch, start)
-            epoch, start = epoch + 1, 0
+    def batch(self, epoch: int, number: int) -> NDArray[np.int64]:
+        """The examples of one batch: int64 [batch_size]. Shuffles on an epoch's first use, then looks up."""
+        if self._epoch is None or self._epoch.number != epoch:
+            self._epoch = self._shuffle(epoch)
+        examples, place = self._epoch.examples, int(self._epoch.order[number])
+        group = place // GROUP_BATCHES
+        if group not in self._epoch.sorted_groups:
+            first = group * GROUP_BATCHES * self.batch_size
+            members = examples[first : first + GROUP_BATCHES * self.batch_size]
+            members[:] = members[np.argsort(self._sort_key(members), kind="stable")]
+            self._epoch.sorted_groups.add(group)
+        return examples[place * self.batch_size : (place + 1) * self.batch_size].astype(np.int64)
 
-    def global_batches(self, epoch: int, start: int = 0) -> Iterator[NDArray[np.int64]]:
-        """The examples of the batches over all processes: int64 [batch_size]."""
+    def _shuffle(self, epoch: int) -> _Epoch:
         random = np.random.Generator(np.random.PCG64([self.seed, epoch]))
         index_type = np.int32 if self.num_examples < 1 << 31 else np.int64
         examples = random.permutation(np.arange(self.num_examples, dtype=index_type))
         examples = np.resize(examples, self.batches_per_epoch * self.batch_size)  # from the beginning again
-        order = random.permutation(self.batches_per_epoch)
-        in_order: set[int] = set()
-        for number in order[start:].tolist():
-            group = number // GROUP_BATCHES
-            if group not in in_order:
-                first = group * GROUP_BATCHES * self.batch_size
-                members = examples[first : first + GROUP_BATCHES * self.batch_size]
-                members[:] = members[np.argsort(self._sort_key(members), kind="stable")]
-                in_order.add(group)
-            yield examples[number * self.batch_size : (number + 1) * self.batch_size].astype(np.int64)
+        return _Epoch(epoch, examples, random.permutation(self.batches_per_epoch), set())
 
     def _sort_key(self, examples: NDArray[Any]) -> NDArray[np.int64]:
         """By the longer side first: of the simple orders this one leaves the least padding on both sides."""
@@ -121,7 +115,3 @@ def _gather(store: TokenStore, texts: NDArray[Any], pad_id: int, multiple: int) 
     ids = np.full(padding.shape, pad_id, dtype=np.int64)
     ids[~padding] = store.tokens[(starts[:, None] + position)[~padding]]
     return torch.from_numpy(ids), torch.from_numpy(padding)
-
-
-def _as_int32(lengths: NDArray[Any]) -> NDArray[np.int32]:
-    return np.asarray(lengths).astype(np.int32, copy=False)
