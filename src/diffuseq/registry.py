@@ -33,6 +33,11 @@ SYSTEMS: dict[str, Entry] = {
     "transformer": Entry(
         baseline.TransformerConfig, baseline.AutoregressiveGeneration, "diffuseq.baselines.transformer:Transformer"
     ),
+    "gru": Entry(baseline.GruConfig, baseline.AutoregressiveGeneration, "diffuseq.baselines.gru:Gru"),
+    "gpt2": Entry(baseline.Gpt2Config, baseline.AutoregressiveGeneration, "diffuseq.baselines.gpt2:Gpt2"),
+    "gpvae-t5": Entry(
+        baseline.GpvaeT5Config, baseline.AutoregressiveGeneration, "diffuseq.baselines.gpvae_t5:GpvaeT5"
+    ),
     "levt": Entry(baseline.LevTConfig, baseline.IterativeGeneration, "diffuseq.baselines.levt:LevT"),
     "cmlm": Entry(baseline.CMLMConfig, baseline.IterativeGeneration, "diffuseq.baselines.cmlm:CMLM"),
     "diffusion-lm": Entry(

@@ -78,6 +78,74 @@ class TransformerConfig:
 
 
 @dataclass(frozen=True)
+class GruConfig:
+    """GRU encoder–decoder with global attention (Luong et al., 2015)."""
+
+    kind: Literal["gru"] = "gru"
+    layers: int = 2
+    """Of the encoder and of the decoder."""
+    width: int = 512
+    """Of the word vectors and of the vector that predicts the next word; they share one matrix."""
+    hidden: int = 512
+    """State of the decoder, and of each direction of the encoder."""
+    dropout: float = 0.2
+    label_smoothing: float = 0.0
+
+
+@dataclass(frozen=True)
+class Gpt2Config:
+    """GPT-2 (Radford et al., 2019), fine-tuned on source, separator, target."""
+
+    kind: Literal["gpt2"] = "gpt2"
+    name: str = "gpt2"
+    """Hub name ("gpt2", "gpt2-large") or local folder of the pretrained network; the text needs its
+    tokenizer. Not used with random weights."""
+    weights: Literal["pretrained", "random", "saved"] = "pretrained"
+    """pretrained: weights and sizes come from `name`; random: from scratch, with the sizes below. The
+    program itself writes saved: the sizes below, and weights from the model folder."""
+    layers: int = 12
+    heads: int = 12
+    width: int = 768
+    max_length: int = 1024
+    """Longest source, separator and target together, in tokens."""
+    dropout: float = 0.1
+    label_smoothing: float = 0.0
+
+
+@dataclass(frozen=True)
+class GpvaeT5Config:
+    """GPVAE-T5 (Du et al., 2022): T5 with a latent of a Gaussian-process prior at every source position."""
+
+    kind: Literal["gpvae-t5"] = "gpvae-t5"
+    name: str = "t5-base"
+    """Hub name ("t5-small", "t5-base") or local folder of the pretrained T5; the text needs its tokenizer.
+    Not used with random weights."""
+    weights: Literal["pretrained", "random", "saved"] = "pretrained"
+    """pretrained: weights and sizes come from `name`; random: from scratch, with the sizes below. The
+    program itself writes saved: the sizes below, and weights from the model folder."""
+    layers: int = 12
+    """Of the encoder and of the decoder."""
+    heads: int = 12
+    width: int = 768
+    head_width: int = 64
+    feed_forward: int = 3072
+    dropout: float = 0.1
+    label_smoothing: float = 0.0
+    kernel_of: Literal["states", "positions"] = "states"
+    """What the kernel compares: the encoder's states, as published, or the positions in the source."""
+    kernel_variance: float = 1.0
+    """v of the kernel, for each latent dimension. (The released code has 512 for a sum over dimensions.)"""
+    kernel_length: float = 0.001
+    """r of the kernel: how far (in the states' or positions' unit) two latents go together."""
+    kl_weight: float = 1.0
+    """Weight of the KL divergence in the loss; 1 is the evidence lower bound."""
+    scalar: float = 2.0
+    """Generation: the latent's standard deviation is multiplied by this; 0 takes its mean."""
+    sample_from: Literal["posterior", "prior"] = "posterior"
+    """Generation: where latents are drawn from. Both see the source alone; the released code has posterior."""
+
+
+@dataclass(frozen=True)
 class CMLMConfig:
     """Conditional masked language model (Ghazvininejad et al., 2019), base size by default."""
 
