@@ -91,6 +91,35 @@ class BatchPlan:
         return (np.maximum(source, target) << 32) + source + target
 
 
+@dataclass
+class _Epoch:
+    """An epoch's examples, in which each group is sorted when it is first needed, and its order of batches."""
+
+    number: int
+    examples: NDArray[Any]
+    order: NDArray[np.int64]
+    sorted_groups: set[int]
+
+
+@dataclass(frozen=True)
+class StoredPairs:
+    """A store and its plan as what the training loop asks for (`training.loop.Data`)."""
+
+    store: TokenStore
+    plan: BatchPlan
+    pad_id: int
+    multiple: int = 1
+    """Lengths are rounded up to a multiple of it."""
+
+    def rows(self, step: int) -> Sequence[int]:
+        """The examples of an optimiser step over all processes."""
+        return self.plan.rows(step)  # type: ignore[return-value]
+
+    def collate(self, rows: Sequence[int]) -> Batch:
+        """These examples as one batch."""
+        return collate(self.store, rows, self.pad_id, self.multiple)
+
+
 def collate(
     store: TokenStore, examples: Sequence[int] | NDArray[Any], pad_id: int, multiple: int = 1
 ) -> Batch:
