@@ -1,0 +1,236 @@
+"""Levenshtein Transformer (Gu et al., 2019): text that is edited until it is right.
+
+A round deletes tokens, opens placeholders between those that stay, and fills them with words. The three
+heads share one decoder, which sees every position, and learn by imitating an expert (`edits`).
+
+Legend: b sources, k candidates a source, n = b·k rows, l length with both boundaries, d width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffuseq.baselines.autoregressive import closed, opened
+from diffuseq.baselines.configs import IterativeGeneration, LevTConfig
+from diffuseq.baselines.edits import align, delete, insert, insertions
+from diffuseq.baselines.nonautoregressive import Encoded, NonAutoregressive
+from diffuseq.data.batch import Batch
+from diffuseq.errors import InputError
+from diffuseq.sampling.noise import RowNoise
+from diffuseq.system import Draft, Loss, Request, SpecialTokens
+
+
+@dataclass(frozen=True)
+class Text:
+    """Texts on their way: tokens long [n l] with start and end token, padding [n l], and the probability that
+    each token had when it was written, [n l]."""
+
+    tokens: Tensor
+    padding: Tensor
+    confidence: Tensor
+
+
+class LevT(NonAutoregressive):
+    """Deletion, placeholder and word policies, trained together on each other's states."""
+
+    config: LevTConfig
+
+    def __init__(self, config: LevTConfig, special: SpecialTokens) -> None:
+        super().__init__(config, special)
+        self.deletion = nn.Linear(config.width, 2)
+        self.placeholders = nn.Linear(2 * config.width, config.max_insertions + 1)
+
+    def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Loss:
+        """The sum of the three policies' losses, each a mean over its decisions.
+
+        Dual-policy learning: insertion is learned on targets with random deletions, deletion on what this very
+        network writes into the expert's placeholders: each policy meets the states its adversary leaves.
+        """
+        self.check_lengths(batch)
+        encoded = self.encode(batch.source, batch.source_padding)
+        goal, goal_padding = self._bounded(batch.target, batch.target_padding)
+        tokens, padding = self._shorten(goal, goal_padding, generator)
+        counts = insertions(align(tokens, padding, goal, goal_padding), padding)
+        placeholder_loss = self._placeholder_loss(tokens, padding, counts, encoded)
+        # The expert's placeholders leave a text as long as the goal, position for position.
+        template, _ = insert(tokens, padding, counts, self.special.mask, self.special.pad)
+        gaps = template == self.special.mask
+        hidden = self.read(template, goal_padding, encoded)[gaps]
+        word_loss = self.word_loss(hidden, goal[gaps])
+        written = template.masked_scatter(gaps, self._imagine(hidden, generator))
+        deletion_loss = self._deletion_loss(written, goal, goal_padding, encoded)
+        logs = {"placeholders": placeholder_loss, "words": word_loss, "deletion": deletion_loss}
+        return Loss(
+            sum(logs.values(), torch.zeros((), device=self.device)), {k: v.detach() for k, v in logs.items()}
+        )
+
+    def _bounded(self, tokens: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
+        """Start token, text, end token."""
+        return opened(*closed(tokens, padding, self.special), self.special.start)
+
+    def _shorten(
+        self, goal: Tensor, padding: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Delete a random part of the goal; the number of tokens that stay is uniform, from none to all."""
+        inner = self._inner(goal, padding)
+        count = inner.sum(1, keepdim=True)
+        number = (torch.rand(len(goal), 1, generator=generator, device=goal.device) * (count + 1)).floor()
+        order = torch.rand(goal.shape, generator=generator, device=goal.device).masked_fill(~inner, 2.0)
+        return delete(
+            goal, padding, inner & (order.argsort(dim=1).argsort(dim=1) >= number), self.special.pad
+        )
+
+    def _inner(self, tokens: Tensor, padding: Tensor) -> Tensor:
+        """Where there are tokens other than the boundaries."""
+        return ~padding & (tokens != self.special.start) & (tokens != self.special.end)
+
+    def _placeholder_loss(self, tokens: Tensor, padding: Tensor, counts: Tensor, encoded: Encoded) -> Tensor:
+        logits = self._placeholder_logits(self.read(tokens, padding, encoded))
+        slots = ~padding[:, 1:]
+        return F.cross_entropy(logits[slots], counts[slots].clamp(max=self.config.max_insertions))
+
+    def _placeholder_logits(self, hidden: Tensor) -> Tensor:
+        """Scores [n l−1 max_insertions+1] of how many tokens each slot takes."""
+        pairs = torch.cat((hidden[:, :-1], hidden[:, 1:]), dim=-1)
+        return self.placeholders(pairs).float()
+
+    @torch.no_grad()
+    def _imagine(self, hidden: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Words [m] drawn from the network's distribution at states [m d]."""
+        probabilities = self.word_logits(hidden).softmax(-1)
+        if not len(probabilities):
+            return probabilities.new_zeros(0, dtype=torch.long)
+        return torch.multinomial(probabilities, 1, generator=generator).squeeze(1)
+
+    def _deletion_loss(self, written: Tensor, goal: Tensor, padding: Tensor, encoded: Encoded) -> Tensor:
+        unwanted = align(written, padding, goal, padding) < 0
+        decided = ~padding
+        decided[:, 0] = False
+        decided &= goal != self.special.end
+        logits = self.deletion(self.read(written, padding, encoded)).float()
+        total = F.cross_entropy(logits[decided], unwanted[decided].long(), reduction="sum")
+        return total / decided.sum().clamp(min=1)
+
+    def refine(self, request: Request, settings: IterativeGeneration) -> Iterator[Draft]:
+        """Edit from the empty text until a round changes nothing, at most `steps` rounds.
+
+        A source whose candidates have all come to rest is not computed any further. Raises `InputError` for a
+        template or a given length: edits move positions.
+        """
+        if request.template is not None or settings.length is not None:
+            raise InputError(
+                "LevT writes by insertion and deletion and cannot pin positions or the length; "
+                "use a system that can (diffuseq, published, cmlm) or leave the template and the length out."
+            )
+        k = request.candidates
+        encoded = self.encode(request.source, request.source_padding)
+        text = self._empty(len(request.source) * k)
+        noise = RowNoise(request.seeds)
+        active = torch.ones(len(request.source), dtype=torch.bool, device=self.device)
+        forwards = 0
+        for index in range(settings.steps):
+            drawn = noise(text.confidence.new_empty(len(text.tokens), self.config.max_length + 2, 1))[..., 0]
+            rows = active.repeat_interleave(k)
+            before = _rows(text, rows)
+            after, calls = self._round(before, encoded.select(active), drawn[rows], settings.temperature)
+            text = self._replace(text, rows, after)
+            forwards += calls
+            yield self._draft(text, index, settings.steps, forwards)
+            active = active.clone()
+            active[active.clone()] = _changed(before, after).view(-1, k).any(1)
+            if not active.any():
+                return
+
+    def _round(self, text: Text, encoded: Encoded, noise: Tensor, temperature: float) -> tuple[Text, int]:
+        """One deletion, insertion and filling; also the number of decoder calls. Idle steps are left out."""
+        calls = 1
+        if self._inner(text.tokens, text.padding).any():
+            text = self._delete(text, encoded)
+            calls += 1
+        text = self._open(text, encoded)
+        gaps = text.tokens == self.special.mask
+        if gaps.any():
+            hidden = self.read(text.tokens, text.padding, encoded)
+            words = self.choose(hidden, noise[:, : hidden.shape[1]], temperature)
+            text = Text(
+                torch.where(gaps, words.tokens, text.tokens),
+                text.padding,
+                torch.where(gaps, words.probability, text.confidence),
+            )
+            calls += 1
+        return text, calls
+
+    def _delete(self, text: Text, encoded: Encoded) -> Text:
+        hidden = self.read(text.tokens, text.padding, encoded)
+        unwanted = (self.deletion(hidden).argmax(-1) == 1) & self._inner(text.tokens, text.padding)
+        confidence, _ = delete(text.confidence, text.padding, unwanted, 0)
+        return Text(*delete(text.tokens, text.padding, unwanted, self.special.pad), confidence)
+
+    def _open(self, text: Text, encoded: Encoded) -> Text:
+        """Open placeholders, from left to right as long as the text stays within `max_length`."""
+        counts = self._placeholder_logits(self.read(text.tokens, text.padding, encoded)).argmax(-1)
+        counts = counts.masked_fill(text.padding[:, 1:], 0)
+        room = self.config.max_length + 2 - (~text.padding).sum(1, keepdim=True)
+        total = torch.minimum(counts.cumsum(1), room)
+        counts = total.diff(dim=1, prepend=torch.zeros_like(total[:, :1]))
+        confidence, _ = insert(text.confidence, text.padding, counts, 0, 0)
+        return Text(
+            *insert(text.tokens, text.padding, counts, self.special.mask, self.special.pad), confidence
+        )
+
+    def _empty(self, rows: int) -> Text:
+        tokens = torch.tensor([[self.special.start, self.special.end]], device=self.device).repeat(rows, 1)
+        return Text(
+            tokens, torch.zeros_like(tokens, dtype=torch.bool), torch.ones(tokens.shape, device=self.device)
+        )
+
+    def _replace(self, text: Text, rows: Tensor, new: Text) -> Text:
+        """`text` with its `rows` (bool [n]) set to those of `new`; the width is the longest row's."""
+        lengths = (~text.padding).sum(1)
+        lengths[rows] = (~new.padding).sum(1)
+        width = int(lengths.max())
+        parts = []
+        for old, fresh, blank in (
+            (text.tokens, new.tokens, self.special.pad),
+            (text.padding, new.padding, True),
+            (text.confidence, new.confidence, 0.0),
+        ):
+            merged = F.pad(old, (0, max(0, width - old.shape[1])), value=blank)[:, :width].clone()
+            merged[rows] = F.pad(fresh, (0, width - fresh.shape[1]), value=blank)
+            parts.append(merged)
+        return Text(*parts)
+
+    def _draft(self, text: Text, index: int, total: int, forwards: int) -> Draft:
+        """Without the boundaries; the end token becomes padding."""
+        tokens, confidence = text.tokens[:, 1:], text.confidence[:, 1:]
+        gone = text.padding[:, 1:] | (tokens == self.special.end)
+        width = max(1, int((~gone).sum(1).max()))
+        return Draft(
+            tokens.masked_fill(gone, self.special.pad)[:, :width],
+            gone[:, :width],
+            confidence.masked_fill(gone, 0.0)[:, :width],
+            index,
+            total,
+            forwards,
+        )
+
+
+def _rows(text: Text, rows: Tensor) -> Text:
+    """The chosen rows, as wide as the longest of them, so that the others cannot change what they get."""
+    width = int((~text.padding[rows]).sum(1).max())
+    return Text(text.tokens[rows, :width], text.padding[rows, :width], text.confidence[rows, :width])
+
+
+def _changed(before: Text, after: Text) -> Tensor:
+    """Which rows are not the text they were, bool [n]."""
+    width = max(before.tokens.shape[1], after.tokens.shape[1])
+    one, two = (
+        F.pad(t.tokens.masked_fill(t.padding, -1), (0, width - t.tokens.shape[1]), value=-1)
+        for t in (before, after)
+    )
+    return (one != two).any(1)
