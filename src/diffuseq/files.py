@@ -1,13 +1,16 @@
-"""Files that are never half-written: everything is made under another name, flushed to disk, then renamed."""
+"""Single files that are never half-written: made under another name, flushed to disk, then renamed."""
 
 from __future__ import annotations
 
 import errno
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
 
 from diffuseq.errors import InputError
 
@@ -21,34 +24,20 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises `InputError` when the disk is full or the folder cannot be written.
     """
     temporary = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
-    with _explained(path):
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
-            flush(temporary)
+            _flush(temporary)
             os.replace(temporary, path)
-            flush(path.parent)
+            _flush(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """The same for a whole folder, which must not exist yet under its final name."""
-    temporary = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
-    with _explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        try:
-            yield temporary
-            for file in temporary.rglob("*"):
-                flush(file)
-            flush(temporary)
-            os.replace(temporary, path)
-            flush(path.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        todo = "free some space" if error.errno == errno.ENOSPC else "choose a folder that can be written"
+        raise InputError(
+            f"Cannot write {path}: {error.strerror or error}; {todo} and start again."
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -57,38 +46,26 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed processes left behind. Call it only while nobody else writes into `folder`."""
-    for left in folder.glob(f"{PARTIAL}*"):
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file; what the disk refuses is an `OSError`, as for every other file."""
+    alone = {name: _own_memory(tensor) for name, tensor in tensors.items()}
+    try:
+        save_file(alone, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        code = errno.ENOSPC if "No space left" in str(error) else errno.EIO
+        raise OSError(code, str(error)) from error
 
 
-def flush(path: Path) -> None:
+def _own_memory(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach().cpu().contiguous()
+    is_view = tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size()
+    return tensor.clone() if is_view else tensor
+
+
+def _flush(path: Path) -> None:
     """Make sure that a file or a folder is on the disk, not only in the page cache."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what the disk says into one sentence; safetensors reports a full disk as its own kind of error."""
-    try:
-        yield
-    except OSError as error:
-        raise _cannot_write(path, error.strerror or str(error), error.errno) from error
-    except Exception as error:
-        if "I/O error" in str(error) or "os error" in str(error) or "No space left" in str(error):
-            full = errno.ENOSPC if "No space left" in str(error) else None
-            raise _cannot_write(path, str(error), full) from error
-        raise
-
-
-def _cannot_write(path: Path, why: str, code: int | None) -> InputError:
-    todo = "free some space" if code == errno.ENOSPC else "choose a folder that can be written"
-    return InputError(f"Cannot write {path}: {why}; {todo} and start again (nothing was left half-written).")

@@ -79,7 +79,7 @@ class Progress:
     """Pairs seen, over all processes."""
 
 
-class NotFinite(InputError):
+class NotFiniteError(InputError):
     """The loss or the gradient is no number any more; the weights are still those of the step before."""
 
 
@@ -126,7 +126,7 @@ def prepare(
     accelerator: Accelerator | None = None,
     bf16: bool | None = None,
 ) -> Training:
-    """Put a system on its device and wrap it for the processes there are. `bf16` None decides by `precision`."""
+    """Put a system on its device and wrap it for its processes; `bf16` None decides by `precision`."""
     check(settings)
     accelerator = accelerator or Accelerator()
     optimizers = make_optimizers(system, settings)
@@ -163,7 +163,7 @@ def fit(
     *,
     on_log: Callable[[dict[str, float]], None] | None = None,
 ) -> Progress:
-    """Train `system` on `data` in this process, without files; it ends with the averaged weights, in eval mode.
+    """Train `system` on `data`, without files; it ends with the averaged weights, in eval mode.
 
     on_log gets {"step", "loss", "learning_rate", …} every `settings.log_every` steps.
     """
@@ -216,7 +216,7 @@ def _load(training: Training, data: Data, step: int) -> Loaded:
 
 
 def take_step(training: Training, loaded: Loaded, window: Window) -> None:
-    """One optimiser step on the chunks of this process. Raises `NotFinite` before the weights are touched."""
+    """One optimiser step on the chunks of this process. `NotFiniteError` leaves the weights as they were."""
     progress, accelerator, start = training.progress, training.accelerator, time.perf_counter()
     training.model.train()
     for optimizer in training.optimizers:
@@ -234,7 +234,7 @@ def take_step(training: Training, loaded: Loaded, window: Window) -> None:
     norm = _scale_and_clip(training, weights)
     if not (math.isfinite(weighted) and math.isfinite(norm)):
         rows_seen = broken or [row for *_, rows in loaded.chunks for row in rows]
-        raise NotFinite(_what_broke(progress.step, weighted / weights, norm, rows_seen))
+        raise NotFiniteError(_what_broke(progress.step, weighted / weights, norm, rows_seen))
     after = training.share(progress.step + 1, progress.seconds + seconds)
     factor = learning_rate_factor(training.settings, training.done, after)
     set_learning_rate(training.optimizers, factor)
@@ -300,8 +300,8 @@ def _what_broke(step: int, loss: float, norm: float, rows: Sequence[int]) -> str
     shown = ", ".join(map(str, rows[:16])) + (f" and {len(rows) - 16} more" if len(rows) > 16 else "")
     what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient's norm is {norm} (loss {loss:.4g})"
     return (
-        f"Step {step + 1}: the {what}, on training rows {shown}; the last checkpoint is kept. Look at these rows, "
-        "or resume with a smaller training.learning_rate, a longer training.warmup, or training.precision fp32."
+        f"Step {step + 1}: the {what}, on training rows {shown}; the last checkpoint is kept. Look at these "
+        "rows, or resume with a smaller learning_rate, a longer warmup, or precision fp32."
     )
 
 

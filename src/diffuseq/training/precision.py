@@ -12,7 +12,7 @@ WIDE_ENOUGH = 384
 
 
 def use_bf16(precision: Literal["auto", "fp32", "bf16"], device: torch.device, width: int) -> bool:
-    """Decide once at the start of a run; the answer is kept in its checkpoints, so that a resumed run agrees."""
+    """Decide at the start of a run; its checkpoints keep the answer, so that a resumed run agrees."""
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cuda":

@@ -11,8 +11,8 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interrupted(Exception):
-    """A training that was asked to stop, and did: everything is saved. `code` is the exit status to leave with."""
+class TrainingStopped(Exception):  # noqa: N818
+    """A training that was asked to stop, and did: everything is saved. `code` is the exit status."""
 
     def __init__(self, number: int, step: int) -> None:
         super().__init__(f"Stopped by {signal.Signals(number).name} after step {step}; go on with --resume.")
@@ -20,7 +20,7 @@ class Interrupted(Exception):
         self.code = 128 + number
 
 
-class Asked(Exception):
+class Asked(Exception):  # noqa: N818
     """Raised inside `StopSignal.at_once` to leave something long."""
 
 

@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from diffuseq.data.files import atomic_folder
 from diffuseq.errors import InputError
-from diffuseq.files import atomic_folder, sweep
+from diffuseq.files import PARTIAL, write_tensors
 
 Tensors = dict[str, Tensor]
 MARKER = "state.json"
@@ -37,12 +38,9 @@ def save_checkpoint(
     Raises `InputError` when the disk does not take it; older checkpoints are then still whole.
     """
     final = folder / f"step-{step}"
-    if final.exists():  # written by an earlier run that was resumed from before it
-        shutil.rmtree(final)
-    with atomic_folder(final) as temporary:
+    with atomic_folder(final, "checkpoint") as temporary:
         for name, group in tensors.items():
-            contiguous = {key: value.detach().cpu().contiguous() for key, value in group.items()}
-            save_file(contiguous, temporary / f"{name}.safetensors")
+            write_tensors(temporary / f"{name}.safetensors", group)
         marker = {"step": step, "files": _checksums(temporary), "values": values}
         (temporary / MARKER).write_text(json.dumps(marker), encoding="utf-8")
     for old in _steps(folder)[max(1, keep) :]:
@@ -126,12 +124,20 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             owner = os.read(handle, 200).decode("utf-8", "replace") or "another process"
             raise InputError(
-                f"Another run ({owner}) is writing into {folder.parent}; wait for it, stop it, or choose another --out."
+                f"Another run ({owner}) writes into {folder.parent}; stop it, or choose another --out."
             ) from None
         os.ftruncate(handle, 0)
         os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
-        sweep(folder)
-        sweep(folder.parent)
+        _sweep(folder)
+        _sweep(folder.parent)
         yield
     finally:
         os.close(handle)
+
+
+def _sweep(folder: Path) -> None:
+    for left in (*folder.glob(f"{PARTIAL}*"), *folder.glob(".*.building-*")):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
