@@ -1,5 +1,7 @@
 """A memory-mapped folder of tokenised pairs: built as a stream, opened at once, the memory stays flat.
 
+store.json is written last, so that a store which was not finished is never opened.
+
     tokens.bin   the ids of source 0, target 0, source 1, target 1, … (uint16 or uint32)
     offsets.bin  int64 [2n + 1]: source i starts at offsets[2i], target i at offsets[2i + 1]
     store.json   format version, dtype, counts, and the identity of what it was built from
@@ -10,8 +12,8 @@ Legend: n pairs. The ids hold no special tokens; each system adds the ones that 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from itertools import chain
 from pathlib import Path
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 
 from diffuseq.data.pairs import Pair
 from diffuseq.errors import InputError
-from diffuseq.files import atomic_folder
+from diffuseq.files import PARTIAL, atomic_file, write_text
 
 FORMAT_VERSION = 1
 PUBLISHED_SPECIAL_TOKENS = 5
@@ -30,7 +32,7 @@ PUBLISHED_SPECIAL_TOKENS = 5
 UNKNOWN_SHARE_TO_WARN = 0.01
 UNKNOWN_EXAMPLES = 10
 CHUNK_PAIRS = 4096
-_FILES = {"tokens.bin", "offsets.bin", "store.json"}
+TOKENS, OFFSETS, DESCRIPTION = "tokens.bin", "offsets.bin", "store.json"
 CHUNK_CHARACTERS = 4_000_000
 
 EncodeBatch = Callable[[list[str]], list[list[int]]]
@@ -100,27 +102,31 @@ def build_store(
     tally = _Tally()
     dtype = np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
     path = Path(path)
-    _check_replaceable(path)
-    with atomic_folder(path) as folder:
-        with open(folder / "tokens.bin", "wb") as tokens, open(folder / "offsets.bin", "wb") as offsets:
-            offsets.write(np.zeros(1, np.int64).tobytes())
-            for chunk in _chunks(pairs):
-                rows = _encode(chunk, encode_batch, limits, tally)
-                _append(rows, tokens, offsets, dtype, vocab_size, tally)
-                tally.count_unknown(chunk, rows, encode_batch, unknown_id)
-                if progress is not None:
-                    progress(tally.pairs)
-        if tally.pairs == 0:
-            raise InputError("There are no pairs to tokenise; give data with at least one pair.")
-        meta = {
-            "format_version": FORMAT_VERSION,
-            "dtype": dtype.name,
-            "vocab_size": vocab_size,
-            "identity": dict(identity or {}),
-            "report": asdict(tally.report()),
-        }
-        (folder / "store.json").write_text(json.dumps(meta, indent=2, ensure_ascii=False), "utf-8")
-        shutil.rmtree(path, ignore_errors=True)  # an older store, which can be built again
+    _make_room(path)
+    try:
+        with atomic_file(path / TOKENS) as tokens_path, atomic_file(path / OFFSETS) as offsets_path:
+            with open(tokens_path, "wb") as tokens, open(offsets_path, "wb") as offsets:
+                offsets.write(np.zeros(1, np.int64).tobytes())
+                for chunk in _chunks(pairs):
+                    rows = _encode(chunk, encode_batch, limits, tally)
+                    _append(rows, tokens, offsets, dtype, vocab_size, tally)
+                    tally.count_unknown(chunk, rows, encode_batch, unknown_id)
+                    if progress is not None:
+                        progress(tally.pairs)
+            if tally.pairs == 0:
+                raise InputError("There are no pairs to tokenise; give data with at least one pair.")
+            (path / DESCRIPTION).unlink(missing_ok=True)  # from here to the new one there is no store
+    finally:
+        with suppress(OSError):
+            path.rmdir()  # only succeeds where nothing was written
+    meta = {
+        "format_version": FORMAT_VERSION,
+        "dtype": dtype.name,
+        "vocab_size": vocab_size,
+        "identity": dict(identity or {}),
+        "report": asdict(tally.report()),
+    }
+    write_text(path / DESCRIPTION, json.dumps(meta, indent=2, ensure_ascii=False))
     return TokenStore.open(path)
 
 
@@ -145,8 +151,8 @@ class TokenStore:
                 f"{path} was built from other data, another tokenizer or other lengths; delete it, so that "
                 "it is built again."
             )
-        tokens = _map(path / "tokens.bin", np.dtype(meta["dtype"]))
-        offsets = _map(path / "offsets.bin", np.dtype(np.int64))
+        tokens = _map(path / TOKENS, np.dtype(meta["dtype"]))
+        offsets = _map(path / OFFSETS, np.dtype(np.int64))
         pairs = meta["report"]["pairs"]
         if len(offsets) != 2 * pairs + 1 or offsets[0] != 0 or offsets[-1] != len(tokens):
             raise _damaged(path, "its files do not have the sizes that it states")
@@ -247,10 +253,15 @@ class _Tally:
         return StoreReport(**{**values, "unknown_examples": tuple(self.unknown_examples)})
 
 
-def _check_replaceable(path: Path) -> None:
-    """Only an older store may be in the way; anything else of the user's is left alone."""
-    if path.exists() and not (path.is_dir() and {p.name for p in path.iterdir()} <= _FILES):
+def _make_room(path: Path) -> None:
+    """Only an older store, or what a killed process left of one, may be in the way; all else is left alone."""
+    if not path.exists():
+        return
+    names = [p.name for p in path.iterdir()] if path.is_dir() else [path.name]
+    if not all(name in (TOKENS, OFFSETS, DESCRIPTION) or name.startswith(PARTIAL) for name in names):
         raise InputError(f"{path} exists and is no token store; move it away or give another place.")
+    for left in path.glob(f"{PARTIAL}*"):
+        left.unlink(missing_ok=True)
 
 
 def _chunks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
@@ -310,7 +321,7 @@ def _append(
 def _read_meta(path: Path) -> dict[str, Any]:
     """store.json with its keys and types checked."""
     try:
-        meta = json.loads((path / "store.json").read_text("utf-8"))
+        meta = json.loads((path / DESCRIPTION).read_text("utf-8"))
     except OSError as error:
         raise InputError(f"There is no token store at {path} ({error.strerror}); it is built anew.") from None
     except (ValueError, RecursionError):
