@@ -86,14 +86,14 @@ class BatchPlan:
         return _Epoch(epoch, examples, random.permutation(self.batches_per_epoch), set())
 
     def _sort_key(self, examples: NDArray[Any]) -> NDArray[np.int64]:
-        """By the longer side first: the simple order that leaves the least padding. Equal in both directions."""
+        """By the longer side first: the simple order that leaves least padding. The same in both directions."""
         source, target = (side[examples % len(side)].astype(np.int64) for side in self._lengths)
         return (np.maximum(source, target) << 32) + source + target
 
 
 @dataclass
 class _Epoch:
-    """An epoch's examples, of which each group is sorted when it is first needed, and its order of batches."""
+    """An epoch's examples, of which a group is sorted when it is first needed, and its order of batches."""
 
     number: int
     examples: NDArray[Any]
