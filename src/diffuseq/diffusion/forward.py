@@ -53,5 +53,5 @@ def absorb(
 
 def _fit(level: float | Tensor, x: Tensor) -> Tensor:
     """A level as a tensor that broadcasts against x [b l d], in its dtype and on its device."""
-    fitted = torch.as_tensor(level).to(device=x.device, dtype=x.dtype)
+    fitted = torch.as_tensor(level, dtype=x.dtype, device=x.device)
     return fitted[(...,) + (None,) * (x.dim() - fitted.dim())]

@@ -194,11 +194,7 @@ class DiscreteSchedule(Schedule):
 
 
 def _as_float64(value: float | Tensor) -> Tensor:
-    return (
-        torch.as_tensor(value).to(torch.float64)
-        if isinstance(value, Tensor)
-        else torch.tensor(value).double()
-    )
+    return torch.as_tensor(value, dtype=torch.float64)
 
 
 def _check_ends(log_snr_max: float, log_snr_min: float) -> None:

@@ -71,9 +71,9 @@ def trailing(schedule: Schedule, calls: int, end: End = "clean") -> Grid:
     network sees only levels it was trained on. Differs from `uniform_time` on chains only.
     """
     if isinstance(schedule, DiscreteSchedule):
-        times = schedule.time_of_index(_spread_indices(len(schedule), calls))
-    else:
-        times = torch.arange(calls, 0, -1, dtype=torch.float64) / calls
+        grid = published_steps(schedule, calls, end)
+        return Grid(schedule.time_of_index(grid.time), grid.alpha, grid.sigma)
+    times = torch.arange(calls, 0, -1, dtype=torch.float64) / calls
     return _at_times(schedule, torch.cat([times, times.new_tensor([schedule.lowest_time])]), end)
 
 

@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from diffuseq.sampling.noise import RowNoise, batch_noise, mix_seed
+
+
+def draws(seeds: list[int], lengths: list[int] | None, width: int, calls: int = 3) -> list[torch.Tensor]:
+    noise = RowNoise(seeds, lengths)
+    return [noise(torch.empty(len(seeds), width, 4)) for _ in range(calls)]
+
+
+def test_the_noise_of_a_row_does_not_depend_on_the_batch():
+    together = draws([5, 6, 7], [3, 9, 6], width=9)
+    alone = draws([7], [6], width=6)
+    shuffled = draws([7, 5], [6, 3], width=12)
+    for full, single, other in zip(together, alone, shuffled, strict=True):
+        assert torch.equal(full[2, :6], single[0]) and torch.equal(other[0, :6], single[0])
+        assert torch.equal(other[1, :3], full[0, :3])
+
+
+def test_beyond_its_length_a_row_is_zero():
+    (noise,) = draws([1, 2], [3, 5], width=5, calls=1)
+    assert (noise[0, 3:] == 0).all() and (noise[0, :3] != 0).all()
+
+
+def test_every_call_gives_fresh_noise_and_every_seed_its_own():
+    first, second, _ = draws([1, 2], None, width=5)
+    assert (first != second).all() and (first[0] != first[1]).all()
+
+
+@pytest.mark.parametrize("noise", [RowNoise([3] * 4), batch_noise(torch.Generator().manual_seed(3))])
+def test_the_noise_is_standard_normal_in_the_dtype_of_the_tensor(noise):
+    drawn = noise(torch.empty(4, 500, 16, dtype=torch.float64))
+    assert drawn.dtype == torch.float64
+    assert float(drawn.mean()) == pytest.approx(0, abs=0.03) and float(drawn.std()) == pytest.approx(
+        1, abs=0.03
+    )
+
+
+def test_a_wrong_number_of_rows_is_an_error():
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        RowNoise([1, 2])(torch.empty(3, 4, 5))
+
+
+def test_mixed_seeds_are_stable_and_all_different():
+    assert mix_seed(0, "how do i cook rice ?", 3) == 7656944047872439187
+    seeds = {mix_seed(seed, text, k) for seed in range(5) for text in ("a", "b", "0") for k in range(12)}
+    assert len(seeds) == 5 * 3 * 12 and all(0 <= seed < 2**63 for seed in seeds)
