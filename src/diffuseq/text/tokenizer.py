@@ -1,0 +1,478 @@
+"""Text to token ids and back: train a tokenizer on the data, or load any that exists.
+
+    tokenizer = Tokenizer.train(texts, vocab_size=8192)
+    ids = tokenizer.encode(["how can i learn to draw?"])       # no special tokens; a system adds its own
+    tokenizer.decode(ids[0])                                   # "how can i learn to draw?"
+
+A trained tokenizer is reversible: a token that begins a word carries the space before it ("▁draw"), so
+decoding gives the text back, whatever its punctuation or script. BERT's vocabularies forget the spaces;
+there `diffuseq.text.cleanup` puts them back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tokenizers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
+
+from diffuseq.errors import InputError, unknown_name
+from diffuseq.text import cleanup
+
+if TYPE_CHECKING:
+    from diffuseq.system import SpecialTokens
+
+SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""Special tokens of a trained tokenizer, in BERT's order: their ids are 0…4."""
+PUBLISHED_SPECIALS = ("[START]", "[END]", "[UNK]", "[PAD]")
+"""What the published systems put before the words of a plain word list."""
+
+_ROLES: dict[str, tuple[str, ...]] = {
+    "pad": ("[PAD]", "<pad>", "<|pad|>"),
+    "unknown": ("[UNK]", "<unk>", "<|unk|>"),
+    "start": ("[CLS]", "[START]", "<s>", "<|startoftext|>"),
+    "end": ("[SEP]", "[END]", "</s>", "<|endoftext|>"),
+    "mask": ("[MASK]", "<mask>", "<|mask|>"),
+}
+_CONFIG_KEYS = {  # transformers' names of the roles, in a tokenizer_config.json
+    "pad": ("pad_token",),
+    "unknown": ("unk_token",),
+    "start": ("cls_token", "bos_token"),
+    "end": ("sep_token", "eos_token"),
+    "mask": ("mask_token",),
+}
+_SPACE = "▁"
+_LONGEST_WORD = 1000
+_TOO_MANY_UNKNOWN = 0.05
+_CHUNK = 1000
+
+
+@dataclass(frozen=True)
+class UnknownShare:
+    """The share of tokens that the vocabulary does not know, and the commonest texts behind them."""
+
+    share: float
+    examples: list[str]
+
+
+class Tokenizer:
+    """A tokenizer with the five roles that systems need: pad, unknown, start, end and mask.
+
+    `backend` is the tokenizer of the `tokenizers` library; `names` gives the token of a role where it has an
+    unusual name. Raises `InputError` if the vocabulary has no token for padding, for the unknown or for the
+    ends of a text. A missing mask is no error: the unknown token stands in.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, names: Mapping[str, str] | None = None) -> None:
+        backend.no_padding()
+        backend.no_truncation()
+        backend.encode_special_tokens = True  # a "[SEP]" that a user types is text
+        self.backend = backend
+        self.names = _find_roles(backend, names or {})
+
+    # -- making one
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        vocab_size: int = 8192,
+        algorithm: Literal["wordpiece", "bpe"] = "wordpiece",
+        lowercase: bool = True,
+    ) -> Tokenizer:
+        """Train on texts, which are read once and never held together.
+
+        wordpiece: the longest known piece first, a word with an unseen character becomes [UNK]; bpe: on bytes,
+        so that nothing is unknown. Both are deterministic. Raises `InputError` if there is no text, the
+        algorithm is unknown, or the vocabulary is too small for the characters of the texts.
+        """
+        if algorithm not in ("wordpiece", "bpe"):
+            raise unknown_name("tokenizer algorithm", algorithm, ("wordpiece", "bpe"))
+        smallest = len(SPECIALS) + (256 if algorithm == "bpe" else 1)
+        if vocab_size < smallest:
+            raise InputError(
+                f"A vocabulary of {vocab_size} is too small for the alphabet; "
+                f"{algorithm} needs at least {smallest}."
+            )
+        stream = (text for text in texts if text and not text.isspace())
+        sample = list(itertools.islice(stream, _CHUNK))
+        if not sample:
+            raise InputError(
+                "There is no text to train a tokenizer on; give data with at least one non-empty text."
+            )
+        train = _train_bytes if algorithm == "bpe" else _train_pieces
+        tokenizer = cls(train(itertools.chain(sample, stream), vocab_size, lowercase))
+        if tokenizer.unknown_share(sample).share > _TOO_MANY_UNKNOWN:
+            alphabet = {c for text in sample for c in tokenizer.normalize(text)}
+            raise InputError(
+                f"A vocabulary of {vocab_size} is too small for the alphabet of the texts: "
+                f"give at least {2 * len(alphabet) + len(SPECIALS)}, or use bpe with at least 261."
+            )
+        return tokenizer
+
+    @classmethod
+    def load(cls, name: str | Path) -> Tokenizer:
+        """Open a folder, a tokenizer.json, a BERT vocab.txt, a published word list or vocab.json, or a
+        hub name.
+
+        A path that exists is taken as one. Raises `InputError` if it is no tokenizer or cannot be had.
+        """
+        path = Path(name)
+        if path.is_dir():
+            return cls._load_folder(path)
+        if path.is_file():
+            return cls(_read_file(path))
+        if str(name) != path.name and (
+            path.is_absolute() or str(name).count("/") != 1 or str(name)[0] in ".~"
+        ):
+            raise InputError(
+                f"There is no tokenizer at {name}; give a file or folder that exists, or a hub name."
+            )
+        if path.suffix in (".json", ".txt"):
+            raise InputError(f"There is no file {name}; give a tokenizer file that exists.")
+        return cls._load_folder(_download(str(name)))
+
+    @classmethod
+    def _load_folder(cls, folder: Path) -> Tokenizer:
+        for file in ("tokenizer.json", "vocab.json", "vocab.txt", "words.txt"):
+            if (folder / file).is_file():
+                return cls(_read_file(folder / file), _read_names(folder / "tokenizer_config.json"))
+        raise InputError(
+            f"{folder} holds no tokenizer; it needs a tokenizer.json, a BERT vocab.txt, or a published "
+            "vocab.json or words.txt."
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Write files that `Tokenizer.load` and transformers' `AutoTokenizer` open."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        keys = {
+            "pad_token": self.names["pad"],
+            "unk_token": self.names["unknown"],
+            "cls_token": self.names["start"],
+            "sep_token": self.names["end"],
+            "mask_token": self.names["mask"],
+        }
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **keys}
+        files = {
+            "tokenizer.json": self.backend.to_str(pretty=True),
+            "tokenizer_config.json": json.dumps(config, indent=2, ensure_ascii=False),
+            "special_tokens_map.json": json.dumps(keys, indent=2, ensure_ascii=False),
+        }
+        for file, content in files.items():
+            (folder / file).write_text(content + "\n", encoding="utf-8")
+
+    # -- what it knows
+
+    @cached_property
+    def special(self) -> SpecialTokens:
+        """Ids of the five roles and the size of the vocabulary."""
+        from diffuseq.system import SpecialTokens  # here, because it imports torch
+
+        return SpecialTokens(vocab_size=self.vocab_size, **self._role_ids)
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """One more than the largest id."""
+        return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short hash of all that decides ids: equal fingerprints give equal ids for every text."""
+        return hashlib.sha256((self.backend.to_str() + json.dumps(self.names)).encode()).hexdigest()[:16]
+
+    # -- text to ids
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, without special tokens: none of pad, start, end and mask is ever among them."""
+        unknown = self._role_ids["unknown"]
+        reserved = self._silent
+        rows = []
+        for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False):
+            ids: list[int] = encoding.ids
+            rows.append(ids if reserved.isdisjoint(ids) else [unknown if i in reserved else i for i in ids])
+        return rows
+
+    def normalize(self, text: str) -> str:
+        """The text as the vocabulary sees it (say, in lower case): a trained tokenizer decodes to this."""
+        normalizer = self.backend.normalizer
+        return text if normalizer is None else normalizer.normalize_str(text)
+
+    def unknown_share(self, texts: Iterable[str], num_examples: int = 10) -> UnknownShare:
+        """The share of unknown tokens in texts, which are read as a stream, with the commonest examples."""
+        unknown, total, unknown_total = self._role_ids["unknown"], 0, 0
+        examples: Counter[str] = Counter()
+        for chunk in _chunks(texts):
+            encodings = self.backend.encode_batch(chunk, add_special_tokens=False)
+            for text, encoding in zip(chunk, encodings, strict=True):
+                total += len(encoding.ids)
+                places = [at for i, at in zip(encoding.ids, encoding.offsets, strict=True) if i == unknown]
+                unknown_total += len(places)
+                examples.update(text[start:end].strip() for start, end in places)
+        return UnknownShare(
+            unknown_total / max(1, total), [text for text, _ in examples.most_common(num_examples)]
+        )
+
+    # -- ids to text
+
+    def decode(self, ids: Sequence[int], style: Literal["tidy", "published"] = "tidy") -> str:
+        """The text of ids. Pad, start, end and mask are dropped; an unknown token shows as such.
+
+        `style` matters for BERT vocabularies alone, which forget spaces: `tidy` puts them back as English has
+        them, `published` as the published systems do (see `diffuseq.text.cleanup`).
+        """
+        if style not in ("tidy", "published"):
+            raise unknown_name("decoding style", style, ("tidy", "published"))
+        ids = [i for i in map(int, ids) if i not in self._silent]
+        if isinstance(self.backend.decoder, decoders.WordPiece):
+            text = cleanup.join_wordpieces((self._tokens[i] for i in ids), self.backend.decoder.prefix)
+            return cleanup.tidy(text) if style == "tidy" else cleanup.published(text)
+        if self.backend.decoder is None:
+            return " ".join(self._tokens[i] for i in ids)
+        parts = []
+        for is_unknown, group in itertools.groupby(ids, key=self._role_ids["unknown"].__eq__):
+            run = list(group)
+            parts += [self.names["unknown"]] * len(run) if is_unknown else [self._decode_known(run)]
+        return " ".join(" ".join(parts).split())
+
+    def decode_batch(
+        self, rows: Iterable[Sequence[int]], style: Literal["tidy", "published"] = "tidy"
+    ) -> list[str]:
+        """`decode` of every row."""
+        return [self.decode(row, style) for row in rows]
+
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        """Each id as a readable piece, with a leading space where it begins a word; specials by name."""
+        return [self._piece(int(i)) for i in ids]
+
+    def _piece(self, i: int) -> str:
+        token = self._tokens[i]
+        decoder = self.backend.decoder
+        if i in self._role_ids.values() or decoder is None:
+            return " " + token
+        if isinstance(decoder, decoders.WordPiece):
+            continues = token.startswith(decoder.prefix)
+            return token[len(decoder.prefix) :] if continues else " " + token
+        if isinstance(decoder, decoders.ByteLevel):
+            return self._decode_known([i])
+        return token.replace(_SPACE, " ")
+
+    def _decode_known(self, ids: list[int]) -> str:
+        text: str = self.backend.decode(ids, skip_special_tokens=False)
+        return text
+
+    @cached_property
+    def _tokens(self) -> list[str]:
+        """Token by id; ids that the vocabulary leaves out are empty."""
+        names = [""] * self.vocab_size
+        for token, i in self.backend.get_vocab(with_added_tokens=True).items():
+            names[i] = token
+        return names
+
+    @cached_property
+    def _role_ids(self) -> dict[str, int]:
+        vocabulary = self.backend.get_vocab(with_added_tokens=True)
+        return {role: vocabulary[name] for role, name in self.names.items()}
+
+    @cached_property
+    def _silent(self) -> frozenset[int]:
+        """Ids that carry no text: all roles but the unknown token's."""
+        return frozenset(self._role_ids.values()) - {self._role_ids["unknown"]}
+
+
+def _normalizer(lowercase: bool) -> normalizers.Normalizer:
+    """Compose characters, make every white space one plain space; the mark for spaces itself becomes "_"."""
+    steps: list[normalizers.Normalizer] = [
+        normalizers.NFC(),
+        normalizers.Replace(Regex(r"[\s\p{Cc}]+"), " "),
+        normalizers.Strip(),
+        normalizers.Replace(_SPACE, "_"),
+    ]
+    return normalizers.Sequence([*steps, normalizers.Lowercase()] if lowercase else steps)
+
+
+def _train_pieces(texts: Iterator[str], vocab_size: int, lowercase: bool) -> tokenizers.Tokenizer:
+    """Longest-match pieces inside words, with the space as part of the word.
+
+    The pieces are found by pair merging without a prefix for continued words: the library's own WordPiece
+    trainer numbers the prefixed pieces in an order that changes from run to run.
+    """
+    backend = tokenizers.Tokenizer(models.BPE(unk_token="[UNK]"))
+    backend.normalizer = _normalizer(lowercase)
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="always"),
+            pre_tokenizers.Punctuation("isolated"),
+            pre_tokenizers.Split(Regex(r"\p{Han}"), "isolated"),
+        ]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        limit_alphabet=vocab_size - len(SPECIALS),
+        special_tokens=list(SPECIALS),
+        show_progress=False,
+    )
+    backend.train_from_iterator(_chunks(texts), trainer)
+    backend.model = models.WordPiece(
+        backend.get_vocab(),
+        unk_token="[UNK]",
+        max_input_chars_per_word=_LONGEST_WORD,
+        continuing_subword_prefix="",
+    )
+    backend.decoder = decoders.Metaspace(replacement=_SPACE, prepend_scheme="always")
+    return backend
+
+
+def _train_bytes(texts: Iterator[str], vocab_size: int, lowercase: bool) -> tokenizers.Tokenizer:
+    """Byte-level pair merging."""
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.normalizer = _normalizer(lowercase)
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=list(SPECIALS),
+        show_progress=False,
+    )
+    backend.train_from_iterator(_chunks(texts), trainer)
+    return backend
+
+
+def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Lists of texts, so that the library is called once for many."""
+    stream = iter(texts)
+    while chunk := list(itertools.islice(stream, _CHUNK)):
+        yield chunk
+
+
+def _read_file(path: Path) -> tokenizers.Tokenizer:
+    """A tokenizer from a tokenizer.json, a published vocab.json, a BERT vocab.txt or a word list."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(
+            f"{path} is not UTF-8 text; give a tokenizer.json, a vocab.txt or a word list."
+        ) from None
+    if path.suffix == ".json":
+        return _read_json(path, text)
+    lines = [line.split()[0] for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise InputError(f"{path} is empty; a vocabulary has one word a line.")
+    if repeated := [word for word, count in Counter(lines).items() if count > 1]:
+        raise InputError(
+            f"{path} has {repeated[0]!r} more than once; every word of a vocabulary stands once."
+        )
+    if any(word in SPECIALS or word.startswith("##") for word in lines):
+        return _bert(lines)
+    return _word_list({word: i for i, word in enumerate([*PUBLISHED_SPECIALS, *lines])})
+
+
+def _read_json(path: Path, text: str) -> tokenizers.Tokenizer:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not JSON (line {error.lineno}); give a tokenizer.json.") from None
+    if isinstance(content, dict) and "model" in content:
+        try:
+            return tokenizers.Tokenizer.from_str(text)
+        except Exception as error:  # the library raises plain Exception
+            raise InputError(f"{path} is no tokenizer.json that can be opened: {error}.") from None
+    if isinstance(content, dict) and content and all(type(i) is int for i in content.values()):
+        return _word_list(content)
+    raise InputError(
+        f"{path} is no tokenizer; give a tokenizer.json, or a vocab.json that maps each word to its id."
+    )
+
+
+def _bert(lines: list[str]) -> tokenizers.Tokenizer:
+    """BERT's tokenizer over its vocab.txt; lower-cases where the vocabulary has no capitals."""
+    cased = any("A" <= c <= "Z" for word in lines if not word.startswith("[") for c in word)
+    vocabulary = {word: i for i, word in enumerate(lines)}
+    backend = tokenizers.Tokenizer(
+        models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100)
+    )
+    backend.normalizer = normalizers.BertNormalizer(lowercase=not cased)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    backend.add_special_tokens([token for token in SPECIALS if token in vocabulary])
+    return backend
+
+
+def _word_list(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
+    """The published plain vocabulary: words between white space, as they are."""
+    backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.add_special_tokens([token for token in PUBLISHED_SPECIALS if token in vocabulary])
+    return backend
+
+
+def _read_names(config: Path) -> dict[str, str]:
+    """Names of the roles from a tokenizer_config.json, if there is one."""
+    if not config.is_file():
+        return {}
+    try:
+        content: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError:
+        raise InputError(f"{config} is not JSON; remove it or repair it.") from None
+    names = {}
+    for role, keys in _CONFIG_KEYS.items():
+        for key in reversed(keys):
+            token = content.get(key)
+            token = token.get("content") if isinstance(token, dict) else token
+            if isinstance(token, str):
+                names[role] = token
+    return names
+
+
+def _find_roles(backend: tokenizers.Tokenizer, names: Mapping[str, str]) -> dict[str, str]:
+    """The token of every role: from `names`, else by its usual names, else a harmless stand-in."""
+    found = {}
+    for role, usual in _ROLES.items():
+        candidates = [names[role], *usual] if role in names else list(usual)
+        for token in candidates:
+            if backend.token_to_id(token) is not None:
+                found[role] = token
+                break
+    for role, what in (("pad", "padding"), ("unknown", "unknown")):
+        if role not in found:
+            raise InputError(
+                f"The tokenizer has no {what} token; "
+                f"its vocabulary must contain one of: {', '.join(_ROLES[role])}."
+            )
+    if "end" not in found and "start" not in found:
+        raise InputError(
+            "The tokenizer has no token for the start or the end of a text; "
+            f"its vocabulary must contain one of: {', '.join(_ROLES['start'] + _ROLES['end'])}."
+        )
+    found.setdefault("start", found.get("end", ""))
+    found.setdefault("end", found["start"])
+    found.setdefault("mask", found["unknown"])
+    return found
+
+
+def _download(name: str) -> Path:
+    """The tokenizer files of a model on the hub, or of its cached copy."""
+    from huggingface_hub import snapshot_download
+
+    files = ["tokenizer.json", "tokenizer_config.json", "vocab.txt"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=files))
+    except (
+        Exception
+    ) as error:  # no network, no such model, not allowed, a malformed name: all the same to a user
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"There is no file or folder {name!r}, and the model hub gave no tokenizer of that name "
+            f"({type(error).__name__}: {reason}); check the name and the connection, or give a local file."
+        ) from None
