@@ -46,6 +46,7 @@ VERBS: dict[str, dict[str, str]] = {
         ("beep", "beeps", "beeping"),
         ("bite", "bites", "biting"),
         ("break", "breaks", "breaking"),
+        ("buzz", "buzzes", "buzzing"),
         ("camp", "camps", "camping"),
         ("chew", "chews", "chewing"),
         ("cook", "cooks", "cooking"),
@@ -61,7 +62,6 @@ VERBS: dict[str, dict[str, str]] = {
         ("lick", "licks", "licking"),
         ("light", "lights", "lighting"),
         ("lose", "loses", "losing"),
-        ("make", "makes", "making"),
         ("overheat", "overheats", "overheating"),
         ("play", "plays", "playing"),
         ("ride", "rides", "riding"),
@@ -72,7 +72,6 @@ VERBS: dict[str, dict[str, str]] = {
         ("smell", "smells", "smelling"),
         ("speak", "speaks", "speaking"),
         ("steal", "steals", "stealing"),
-        ("swim", "swims", "swimming"),
         ("travel", "travels", "traveling"),
         ("turn", "turns", "turning"),
         ("walk", "walks", "walking"),
@@ -161,7 +160,7 @@ INTENTS: tuple[Intent, ...] = (
                     "printer, projector, radio, router, scanner, tablet, television, toaster"
                 ),
                 "fault": _words(
-                    "beep, break down, lose power, make a loud noise, overheat, shut down, "
+                    "beep, break down, buzz loudly, lose power, overheat, shut down, "
                     "smell of plastic, turn itself off"
                 ),
                 "when": _words(
