@@ -59,7 +59,7 @@ BAD_ROWS = {
     "one language": ({"translation": {"en": "a"}}, "two languages"),
     "references that are no list": ({"src": "a", "trg": "b", "refs": 3}, "not a list"),
     "an empty reference": ({"src": "a", "trg": "b", "refs": [""]}, "'refs' is empty"),
-    "half of a surrogate pair": (b'{"src": "\\ud800", "trg": "b"}', "surrogate"),
+    "half of a surrogate pair": (b'{"src": "\\ud800", "trg": "b"}', "not valid UTF-8"),
     "nesting without end": (b"[" * 100_000, "not JSON"),
 }
 

@@ -86,7 +86,7 @@ class BatchPlan:
         return _Epoch(epoch, examples, random.permutation(self.batches_per_epoch), set())
 
     def _sort_key(self, examples: NDArray[Any]) -> NDArray[np.int64]:
-        """By the longer side first: the simple order that leaves least padding. The same in both directions."""
+        """By the longer side first: the simple order that leaves least padding, equal both ways round."""
         source, target = (side[examples % len(side)].astype(np.int64) for side in self._lengths)
         return (np.maximum(source, target) << 32) + source + target
 

@@ -79,18 +79,16 @@ def read_pairs(
     Raises `InputError` with file, line and reason for the first bad row, and for a file that cannot be read.
     """
     report = BadRows() if report is None else report
-    with open_input(path) as stream:
-        for number, line in enumerate(_lines(stream), start=1):
-            place = f"{path}:{number}"
-            try:
-                text = _decode(line, first=number == 1)
-                if not text.strip():
-                    continue
-                pair = pair_from_row(_object(text), translation)
-            except BadRowError as reason:
-                handle_bad_row(place, str(reason), skip_bad_rows, report)
+    for place, line in numbered_lines(path):
+        try:
+            text = decode(line)
+            if not text.strip():
                 continue
-            yield pair
+            pair = pair_from_row(parse_json(text), translation)
+        except BadRowError as reason:
+            handle_bad_row(place, str(reason), skip_bad_rows, report)
+            continue
+        yield pair
 
 
 def handle_bad_row(place: str, reason: str, skip: bool, report: BadRows) -> None:
@@ -185,21 +183,19 @@ def read_sources(
     first line starts with `{`, is jsonl. Bad rows are treated as by `read_pairs`.
     """
     report = BadRows() if report is None else report
-    name = "standard input" if str(path) == "-" else str(path)
     jsonl: bool | None = True if Path(path).suffix == ".jsonl" else None
-    with open_input(path) as stream:
-        for number, line in enumerate(_lines(stream), start=1):
-            try:
-                text = _decode(line, first=number == 1)
-                if jsonl is None:
-                    jsonl = text.lstrip().startswith("{")
-                if jsonl and not text.strip():
-                    continue
-                source = _source(_object(text)) if jsonl else checked_text(text, "line")
-            except BadRowError as reason:
-                handle_bad_row(f"{name}:{number}", str(reason), skip_bad_rows, report)
+    for place, line in numbered_lines(path):
+        try:
+            text = decode(line)
+            if jsonl is None:
+                jsonl = text.lstrip().startswith("{")
+            if jsonl and not text.strip():
                 continue
-            yield source
+            source = _source(parse_json(text)) if jsonl else checked_text(text, "line")
+        except BadRowError as reason:
+            handle_bad_row(place, str(reason), skip_bad_rows, report)
+            continue
+        yield source
 
 
 def _source(row: Any) -> str:
@@ -234,27 +230,36 @@ def open_input(path: str | Path) -> Iterator[BinaryIO]:
         raise InputError(f"{path} cannot be read ({reason}); give the path of a text file.") from None
 
 
-def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Lines without their ends; of an overlong one only the first bytes, just long enough to be noticed."""
-    while line := stream.readline(MAX_LINE_BYTES + 1):
-        if len(line) > MAX_LINE_BYTES:
-            while (rest := stream.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
-                pass
-        yield line if len(line) > MAX_LINE_BYTES else line.rstrip(b"\r\n")
+def numbered_lines(path: str | Path) -> Iterator[tuple[str, bytes]]:
+    """("file:line", the line without its end) of a file, .gz file or "-", without a byte order mark.
+
+    Of an overlong line come only the first bytes, just enough for `decode` to refuse it.
+    """
+    name = "standard input" if str(path) == "-" else str(path)
+    with open_input(path) as stream:
+        number = 0
+        while line := stream.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                while (rest := stream.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+                    pass
+            else:
+                line = line.rstrip(b"\r\n")
+            yield f"{name}:{number}", line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
 
 
-def _decode(line: bytes, first: bool) -> str:
+def decode(line: bytes) -> str:
+    """A line as text. Raises `BadRowError` if it is too long or not UTF-8."""
     if len(line) > MAX_LINE_BYTES:
         raise BadRowError(f"the line is longer than {MAX_LINE_BYTES:,} bytes")
-    if first and line.startswith(_BYTE_ORDER_MARK):
-        line = line[len(_BYTE_ORDER_MARK) :]
     try:
         return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BadRowError(f"the line is not UTF-8 (byte {error.start + 1})") from None
+    except UnicodeDecodeError:
+        raise BadRowError("the line is not UTF-8") from None
 
 
-def _object(text: str) -> Any:
+def parse_json(text: str) -> Any:
+    """A line's JSON value. Raises `BadRowError`."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):  # RecursionError: thousands of nested brackets

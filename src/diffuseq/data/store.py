@@ -254,7 +254,7 @@ class _Tally:
 
 
 def _make_room(path: Path) -> None:
-    """Only an older store, or what a killed process left of one, may be in the way; nothing else is touched."""
+    """Only an older store, or what a killed process left of one, may stand in the way; all else stays."""
     if not path.exists():
         return
     names = [p.name for p in path.iterdir()] if path.is_dir() else [path.name]
