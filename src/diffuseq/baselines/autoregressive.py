@@ -36,6 +36,16 @@ class Autoregressive(System):
         self.config = config
         self.special = special
 
+    @property
+    def start(self) -> int:
+        """The token that opens every answer."""
+        return self.special.start
+
+    @property
+    def draws_latents(self) -> bool:
+        """Whether every candidate has noise before its first token, and so is a source by itself."""
+        return False
+
     @abstractmethod
     def decode(self, source: Tensor, source_padding: Tensor, inputs: Tensor, input_padding: Tensor) -> Tensor:
         """Teacher forcing: hidden states [b t d] after each of `inputs` [b t], which open with the start."""
@@ -46,7 +56,10 @@ class Autoregressive(System):
 
     @abstractmethod
     def begin(self, request: Request, copies: int, room: int) -> search.State:
-        """Read the sources once, for `copies` rows each (side by side) of up to `room` tokens."""
+        """Read the sources once, for `copies` rows each (side by side) of up to `room` tokens.
+
+        A system that draws latents takes each of the n candidates as a source, with its seed.
+        """
 
     @abstractmethod
     def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -58,7 +71,7 @@ class Autoregressive(System):
         `generator` is not used: dropout, the only noise, draws from torch's global stream.
         """
         self.check_lengths(batch.source.shape[1], batch.target.shape[1])
-        inputs, padding = opened(batch.target, batch.target_padding, self.special.start)
+        inputs, padding = opened(batch.target, batch.target_padding, self.start)
         return self.target_loss(self.decode(batch.source, batch.source_padding, inputs, padding), batch)
 
     def target_loss(self, hidden: Tensor, batch: Batch) -> Loss:
@@ -93,7 +106,7 @@ class Autoregressive(System):
 
     def check_request(self, request: Request) -> None:
         """Raise `InputError` where the network or the search cannot do what is asked."""
-        search.check(request.settings, request.candidates)
+        search.check(request.settings, 1 if self.draws_latents else request.candidates)
         self.check_lengths(request.source.shape[1], _room(request))
 
     def check_lengths(self, source: int, target: int) -> None:
@@ -110,18 +123,19 @@ class Autoregressive(System):
 
     def _search(self, request: Request) -> Iterator[Draft]:
         settings: AutoregressiveGeneration = request.settings
-        rules = self.rules(request, request.template)
-        state = self.begin(request, search.rows(settings, request.candidates), rules.max_length)
-        sources = request.source.shape[0]
-        return search.search(self.step, state, sources, request.candidates, rules, settings, request.seeds)
+        sources, width, template = len(request.source), request.candidates, request.template
+        if self.draws_latents:
+            template = None if template is None else template.repeat_interleave(width, dim=0)
+            sources, width = sources * width, 1
+        rules = self.rules(_room(request), template)
+        state = self.begin(request, search.rows(settings, width), rules.max_length)
+        return search.search(self.step, state, sources, width, rules, settings, request.seeds)
 
-    def rules(self, request: Request, template: Tensor | None) -> search.Rules:
-        """What an answer to `request` may be. The start, padding and mask tokens are never written."""
+    def rules(self, max_length: int, template: Tensor | None = None) -> search.Rules:
+        """What an answer may be. The start, padding and mask tokens are never written."""
         special = self.special
         banned = {special.start, special.pad, special.mask} - {special.end}
-        return search.Rules(
-            special.start, special.end, special.pad, tuple(sorted(banned)), _room(request), template
-        )
+        return search.Rules(self.start, special.end, special.pad, tuple(sorted(banned)), max_length, template)
 
 
 def _room(request: Request) -> int:

@@ -71,7 +71,7 @@ class TransformerConfig:
     dropout: float = 0.1
     """On embeddings and on what every block adds; attention weights are not dropped (fairseq's base)."""
     norm: Literal["post", "pre"] = "post"
-    """Layer normalisation after each residual (as published) or before each block (steadier without warm-up)."""
+    """Layer normalisation after each residual (as published) or before each block (steadier)."""
     label_smoothing: float = 0.1
     max_length: int = 256
     """Longest source or target, in tokens."""
@@ -142,7 +142,7 @@ class GpvaeT5Config:
     scalar: float = 2.0
     """Generation: the latent's standard deviation is multiplied by this; 0 takes its mean."""
     sample_from: Literal["posterior", "prior"] = "posterior"
-    """Generation: where latents are drawn from. Both see the source alone; the released code has posterior."""
+    """Generation: where latents are drawn from. Both see the source alone; posterior is as released."""
 
 
 @dataclass(frozen=True)
