@@ -1,0 +1,61 @@
+"""The command line: `diffuseq VERB …`. Each verb is a module beside this file, loaded when it is called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from diffuseq.errors import InputError, unknown_name
+
+VERBS: dict[str, tuple[str, str]] = {
+    "train": ("diffuseq.cli.train", "Train a recipe on pairs of text."),
+    "generate": ("diffuseq.cli.generate", "Generate text with a trained model, and watch it form."),
+    "prepare": ("diffuseq.cli.prepare", "Turn a raw release or any csv, tsv, parquet or hub data set into jsonl."),
+    "import": ("diffuseq.cli.import_model", "Read a checkpoint folder of the published code into ours."),
+    "evaluate": ("diffuseq.cli.evaluate", "Score predictions with every metric of the field."),
+    "compare": ("diffuseq.cli.compare", "Lay several systems side by side, as the paper's tables do."),
+    "demo": ("diffuseq.cli.demo", "Train on the built-in corpus, then watch it answer held-out questions."),
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point. Leaves with 0, 2 (the user can mend it: one sentence says how), 130 (Ctrl-C) or 1."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return
+    if argv[0] in ("-V", "--version"):
+        from diffuseq import __version__
+
+        print(__version__)
+        return
+    try:
+        if argv[0] not in VERBS:
+            raise unknown_name("command", argv[0], VERBS)
+        status = import_module(VERBS[argv[0]][0]).main(argv[1:])
+    except InputError as error:
+        print(f"diffuseq: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("diffuseq: interrupted.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(status)
+
+
+def _overview() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {what}" for verb, (_, what) in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: diffuseq COMMAND [OPTIONS]",
+            "",
+            "Sequence-to-sequence text generation with diffusion.",
+            "",
+            *lines,
+            "",
+            "`diffuseq COMMAND --help` shows the options with their defaults and examples.",
+        ]
+    )

@@ -1,0 +1,127 @@
+"""`diffuseq generate`: sources in, answers out, and the draft to watch on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from diffuseq.data.pairs import BadRows, Question, read_questions
+from diffuseq.errors import InputError
+from diffuseq.evaluation.predictions import Prediction, write_predictions
+from diffuseq.models import SHIPPED, shipped_model
+
+_EXAMPLES = """\
+examples:
+  echo "How do I learn to play the guitar?" | diffuseq generate
+  diffuseq generate runs/qqp --input data/qqp/valid.jsonl --output runs/qqp/predictions.jsonl --candidates 10
+  diffuseq generate runs/qqp --watch --steps 20 --sampler ddim --seed 7
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """What to read and where to write."""
+
+    model: Annotated[str, tyro.conf.Positional] = SHIPPED
+    """A model folder or a hub name; the model that comes with the package unless one is named."""
+    input: str = "-"
+    """jsonl (`src` or `source`, references are kept) or plain text, one source a line; - is standard input."""
+    output: Path | None = None
+    """predictions.jsonl to write; the chosen answers go to standard output otherwise, one a line."""
+    watch: bool = False
+    """Show the first source's text forming out of noise, step by step."""
+    trace: Path | None = None
+    """Write every step of every source to this jsonl, to look at later."""
+    skip_bad_rows: bool = False
+    """Count rows that cannot be read and go on, instead of stopping at the first."""
+    limit: int | None = None
+    """Only the first so many sources."""
+    device: str | None = None
+    """cpu, cuda, cuda:1, …; a GPU where there is one."""
+
+
+def main(argv: Sequence[str]) -> int:
+    name = next(iter(argv), SHIPPED)
+    name = SHIPPED if name.startswith("-") else name
+    if set(argv) & {"-h", "--help"} and name == SHIPPED and not shipped_model().is_dir():
+        from diffuseq.config import DiffusionGeneration
+
+        files, settings = _parse(argv, DiffusionGeneration())
+        return 0
+    from diffuseq.checkpoint import find_model, load_config
+
+    folder = find_model(shipped_model() if name == SHIPPED else name)
+    files, settings = _parse(argv, load_config(folder).generation)
+    from diffuseq.pipeline import DiffuSeqPipeline
+
+    questions = _questions(files)
+    pipe = DiffuSeqPipeline.from_pretrained(folder, files.device)
+    settings = pipe.settings(**dataclasses.asdict(settings))
+    if files.watch:
+        from diffuseq.cli.watch import watch
+
+        for question in questions:
+            watch(pipe, question.source, settings, trace=files.trace)
+        return 0
+    _answer(pipe, questions, settings, files)
+    return 0
+
+
+def _parse(argv: Sequence[str], generation: Any) -> tuple[Files, Any]:
+    """The files, and the model's own generation settings with what the flags change."""
+    arguments = dataclasses.make_dataclass(
+        "Generate",
+        [
+            ("files", tyro.conf.OmitArgPrefixes[Files]),
+            ("settings", tyro.conf.OmitArgPrefixes[type(generation)], dataclasses.field(default=generation)),
+        ],
+        frozen=True,
+    )
+    parsed = tyro.cli(
+        tyro.conf.OmitArgPrefixes[arguments],
+        args=list(argv),
+        prog="diffuseq generate",
+        description="Generate text with a trained model, and watch it form.\n\n" + _EXAMPLES,
+    )
+    return parsed.files, parsed.settings
+
+
+def _questions(files: Files) -> list[Question]:
+    report = BadRows()
+    if files.input == "-" and sys.stdin.isatty():
+        print("Type a source a line; Ctrl-D ends.", file=sys.stderr)
+    questions = []
+    for question in read_questions(files.input, files.skip_bad_rows, report):
+        questions.append(question)
+        if files.limit is not None and len(questions) >= files.limit:
+            break
+    for line in report.lines():
+        print(f"diffuseq: {line}", file=sys.stderr)
+    if not questions:
+        raise InputError(f"{files.input} holds no source; give one a line.")
+    return questions
+
+
+def _answer(pipe: Any, questions: Sequence[Question], settings: Any, files: Files) -> None:
+    from diffuseq.cli.progress import counting
+
+    with counting("generating", len(questions)) as advance:
+        answers = pipe.answer_all([question.source for question in questions], settings, advance)
+    if files.output is None:
+        for answer in answers:
+            print(answer.text)
+        return
+    rows = (
+        Prediction(q.source, q.references, tuple(a.candidates), a.text, a.seconds, a.forwards)
+        for q, a in zip(questions, answers, strict=True)
+    )
+    count = write_predictions(files.output, rows)
+    settings_file = files.output.with_suffix(".settings.json")
+    settings_file.write_text(json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
+    print(f"{count} predictions are in {files.output}; `diffuseq evaluate {files.output}` scores them.", file=sys.stderr)

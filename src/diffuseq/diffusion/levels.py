@@ -1,0 +1,41 @@
+"""Which noise level every target position gets in training: partial noising taken to its end.
+
+The published method noises the whole target to one level. Here a share of the sequences has levels of
+their own for every token: some tokens clean, the rest pure noise. Clean neighbours teach quickly, and a
+sampler that settles confident tokens first meets just such inputs.
+
+Legend: b rows, l target length.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def one_level(rows: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
+    """Times [b 1] in 0…1, stratified: one draw in each of `rows` equal parts, in random order."""
+    offset = torch.rand(rows, generator=generator, device=device)
+    order = torch.randperm(rows, generator=generator, device=device)
+    return ((order + offset) / rows)[:, None]
+
+
+def mixed_levels(padding: Tensor, token_wise: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """Times [b l] and which positions are noised [b l].
+
+    A share `token_wise` of the rows keeps a random part of its tokens clean (time 0, not noised) and has
+    pure noise (time 1) on the rest, at least one token; the other rows have one uniform time throughout.
+    """
+    rows, length = padding.shape
+    device = padding.device
+    time = one_level(rows, generator, device).expand(rows, length).clone()
+    noised = ~padding
+    split = torch.rand(rows, 1, generator=generator, device=device) < token_wise
+    count = (~padding).sum(1, keepdim=True)
+    # the number of noised tokens is uniform over 1 … count, which tokens is a random order
+    keep = torch.rand(rows, length, generator=generator, device=device).masked_fill(padding, 2.0)
+    rank = keep.argsort(1).argsort(1)
+    share = torch.rand(rows, 1, generator=generator, device=device)
+    chosen = rank < (share * count).floor() + 1
+    time = torch.where(split, chosen.to(time.dtype), time)
+    return time, noised & (chosen | ~split)

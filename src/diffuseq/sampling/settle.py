@@ -1,0 +1,88 @@
+"""Confident tokens settle first: a sampler for networks that know a noise level for every token.
+
+Every position starts as pure noise. After each call a word is drawn at every open position, and the ones
+the network is surest of become clean and stay; the others get fresh noise. After the last call all are
+clean. The order of confidence is that of mask-predict (Ghazvininejad et al., 2019) and MaskGIT (Chang et
+al., 2022); here the open positions are Gaussian noise, so that the same network also serves samplers with
+one level for all.
+
+Legend: n rows, l positions, d embedding width, v vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffuseq.sampling.step import Estimate, Noise, Step
+
+
+@dataclass(frozen=True)
+class SettleStep(Step):
+    """A `Step` with the words as they stand: tokens [n l], log_p [n l], and which are settled [n l]."""
+
+    tokens: Tensor
+    log_p: Tensor
+    settled: Tensor
+
+
+def settle(
+    denoise: Callable[[Tensor, Tensor], Estimate],
+    embed: Callable[[Tensor], Tensor],
+    x: Tensor,
+    padding: Tensor,
+    calls: int,
+    *,
+    noise: Noise,
+    temperature: float = 1.0,
+    pinned: Tensor | None = None,
+) -> Iterator[SettleStep]:
+    """Yield a `SettleStep` after each of `calls` calls.
+
+    denoise(x [n l d], time [n l] in 0…1) must give logits; embed(ids) gives clean words [n l d]; x is pure
+    noise; padding [n l] is True past the end of a row; pinned [n l] holds ids of words that are given, −1
+    elsewhere. temperature 0 takes the likeliest word everywhere; 1 draws from the network's distribution.
+    """
+    rows, length = padding.shape
+    tokens = torch.zeros_like(padding, dtype=torch.long) if pinned is None else pinned.clamp_min(0)
+    settled = padding.clone() if pinned is None else padding | (pinned >= 0)
+    x = torch.where(settled[..., None], embed(tokens), x)
+    num_closed = settled.sum(1, keepdim=True)
+    num_open = padding.shape[1] - num_closed
+    log_p = torch.zeros_like(tokens, dtype=torch.float32)
+    for index in range(calls):
+        estimate = denoise(x, (~settled).to(x.dtype))
+        assert estimate.logits is not None, "settle draws words, so its denoiser must give logits"
+        draw = noise(x[..., :2])
+        chosen, chosen_log_p = draw_words(estimate.logits, draw[..., 0], temperature)
+        tokens = torch.where(settled, tokens, chosen)
+        log_p = torch.where(settled, log_p, chosen_log_p)
+        # how many are to be settled by now, the same share of every row's own open positions
+        goal = (num_open * (index + 1) / calls).ceil().long()
+        order = log_p.masked_fill(settled, math.inf).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        settled = settled | (order < num_closed + goal)
+        clean = embed(tokens)
+        x = torch.where(settled[..., None], clean, noise(x))
+        yield SettleStep(
+            index, calls, 1.0 - index / calls, x, Estimate(clean, estimate.logits), tokens, log_p, settled
+        )
+
+
+def draw_words(logits: Tensor, normal: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """A word at every position by the inverse of its distribution, and the log-probability of it.
+
+    logits [n l v]; normal [n l] standard normal numbers, one a position, so that a row's draw depends on
+    its own seed only.
+    """
+    log_p = logits.float().log_softmax(-1)
+    if temperature == 0:
+        best, ids = log_p.max(-1)
+        return ids, best
+    sharp = (log_p / temperature).softmax(-1)
+    uniform = torch.special.ndtr(normal.float()).clamp(1e-6, 1 - 1e-6)
+    ids = torch.searchsorted(sharp.cumsum(-1), uniform[..., None]).squeeze(-1).clamp_max(logits.shape[-1] - 1)
+    return ids, log_p.gather(-1, ids[..., None]).squeeze(-1)

@@ -1,0 +1,183 @@
+"""Our DiffuSeq: the denoiser with its loss and its samplers, behind the protocol of every system.
+
+Legend: b sources, k candidates a source, n = b·k rows, l target length, d embedding width, v vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from diffuseq.config import DiffuSeqConfig, DiffusionGeneration
+from diffuseq.data.batch import Batch
+from diffuseq.diffusion.levels import mixed_levels
+from diffuseq.diffusion.schedule import LogLinearSchedule
+from diffuseq.model.denoiser import (
+    Denoiser,
+    Encoded,
+    expected_embedding,
+    log_distribution,
+    log_probability,
+)
+from diffuseq.model.length import LengthHead
+from diffuseq.sampling.ddim import ddim
+from diffuseq.sampling.grid import make_grid
+from diffuseq.sampling.noise import RowNoise
+from diffuseq.sampling.settle import SettleStep, settle
+from diffuseq.sampling.step import Estimate, Step
+from diffuseq.system import Draft, Loss, Request, SpecialTokens, System
+
+
+class DiffuSeq(System):
+    """Conditional denoising with a cached source and cross-entropy on the predicted x_0."""
+
+    def __init__(self, config: DiffuSeqConfig, special: SpecialTokens) -> None:
+        super().__init__()
+        self.config, self.special = config, special
+        self.schedule = LogLinearSchedule(config.log_snr_max, config.log_snr_min)
+        self.denoiser = Denoiser(
+            special.vocab_size,
+            special.pad,
+            width=config.width,
+            heads=config.heads,
+            feed_forward=config.feed_forward,
+            encoder_layers=config.encoder_layers,
+            decoder_layers=config.decoder_layers,
+            embedding_width=config.embedding_width,
+            dropout=config.dropout,
+            copy=config.copy,
+        )
+        self.length_head = LengthHead(config.width, config.max_length)
+
+    def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Loss:
+        source, source_padding = self._drop_source(batch, generator)
+        encoded = self.denoiser.encode(source, source_padding)
+        length_loss = self.length_head.loss(
+            encoded.states, source_padding, (~batch.source_padding).sum(1), (~batch.target_padding).sum(1)
+        )
+        draws = self.config.draws
+        encoded = encoded.repeat(draws)
+        target, padding = batch.target.repeat_interleave(draws, 0), batch.target_padding.repeat_interleave(draws, 0)
+        x0 = self.denoiser.word_embedding(target)
+        time, noised = mixed_levels(padding, self.config.token_wise, generator)
+        x, log_snr = self._corrupt(x0, time, noised, generator)
+        estimate = self._first_estimate(x, log_snr, padding, encoded, generator)
+        words = self.denoiser.decode(x, log_snr, padding, encoded, estimate)
+        nll = -log_probability(words, encoded, target)
+        count = noised.sum()
+        token_loss = (nll * noised).sum() / count
+        # a length counts as `length_loss` tokens, so that the whole is a mean over tokens
+        value = token_loss + self.config.length_loss * length_loss * (len(padding) / count)
+        return Loss(value, {"nll": token_loss.detach(), "length": length_loss.detach()}, count)
+
+    def _drop_source(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Some rows lose their source: a single mask token stands in its place."""
+        if not self.config.source_dropout:
+            return batch.source, batch.source_padding
+        rows = torch.rand(len(batch), generator=generator, device=batch.source.device) < self.config.source_dropout
+        ids, padding = self._no_source(batch.source)
+        return (
+            torch.where(rows[:, None], ids, batch.source),
+            torch.where(rows[:, None], padding, batch.source_padding),
+        )
+
+    def _no_source(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        ids, padding = torch.full_like(source, self.special.pad), torch.ones_like(source, dtype=torch.bool)
+        ids[:, 0], padding[:, 0] = self.special.mask, False
+        return ids, padding
+
+    def _corrupt(
+        self, x0: Tensor, time: Tensor, noised: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """x_t [b l d] and the log-SNR [b l] that the network is told; clean tokens stay bit-equal."""
+        log_snr = self.schedule.log_snr(time).to(x0.dtype)
+        alpha, sigma = self.schedule.alpha(time).to(x0.dtype), self.schedule.sigma(time).to(x0.dtype)
+        noise = torch.randn(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
+        noisy = alpha[..., None] * x0 + sigma[..., None] * noise
+        return torch.where(noised[..., None], noisy, x0), log_snr
+
+    def _first_estimate(
+        self, x: Tensor, log_snr: Tensor, padding: Tensor, encoded: Encoded, generator: torch.Generator | None
+    ) -> Tensor | None:
+        """Self-conditioning (Chen et al., 2022): a share of the rows sees the network's own estimate."""
+        share = self.config.self_condition
+        if not share:
+            return None
+        rows = torch.randperm(x.shape[0], generator=generator, device=x.device)[: round(share * x.shape[0])]
+        estimate = torch.zeros_like(x)
+        if not len(rows):
+            return estimate
+        with torch.no_grad():
+            part = Encoded(
+                encoded.states[rows], encoded.ids[rows], encoded.padding[rows],
+                [type(m)(m.key[rows], m.value[rows]) for m in encoded.memories],
+            )
+            words = self.denoiser.decode(x[rows], log_snr[rows], padding[rows], part, torch.zeros_like(x[rows]))
+            estimate[rows] = expected_embedding(words, part, self.denoiser.word_embedding)
+        return estimate
+
+    @torch.no_grad()
+    def generate(self, request: Request) -> Iterator[Draft]:
+        """Drafts after every network call. Candidates share the source's encoding."""
+        settings: DiffusionGeneration = request.settings
+        encoded = self.denoiser.encode(request.source, request.source_padding)
+        lengths = self._lengths(request, encoded)
+        encoded = encoded.repeat(request.candidates)
+        padding = torch.arange(int(lengths.max()), device=lengths.device) >= lengths[:, None]
+        noise = RowNoise(request.seeds, lengths)
+        start = noise(torch.empty(*padding.shape, self.config.embedding_width, device=self.device))
+        steps: Iterator[Step]
+        if settings.sampler == "settle":
+            steps = settle(
+                _Remembering(self, encoded, padding, settings), self.denoiser.word_embedding, start, padding,
+                settings.steps, noise=noise, temperature=settings.temperature,
+            )
+        else:
+            grid = make_grid(settings.grid, self.schedule, settings.steps)
+            steps = ddim(
+                _Remembering(self, encoded, padding, settings), start, grid, noise=noise, churn=settings.churn,
+                eta=settings.eta,
+            )
+        for step in steps:
+            if isinstance(step, SettleStep):
+                log_p, tokens = step.log_p, step.tokens
+            else:
+                assert step.estimate.logits is not None
+                log_p, tokens = step.estimate.logits.max(-1)
+            yield Draft(tokens, padding, log_p.exp(), step.index, step.total, step.index + 1)
+
+    def _lengths(self, request: Request, encoded: Encoded) -> Tensor:
+        """Answer lengths [n]: candidates are dealt over the likeliest lengths in proportion to nothing but rank."""
+        settings, k = request.settings, request.candidates
+        rows = request.source.shape[0] * k
+        if request.template is not None:
+            return torch.full((rows,), request.template.shape[1], device=self.device)
+        if settings.length is not None:
+            return torch.full((rows,), settings.length, device=self.device)
+        beam = max(1, min(settings.length_beam, k, self.config.max_length))
+        source_lengths = (~request.source_padding).sum(1)
+        lengths, _ = self.length_head.top(encoded.states, request.source_padding, source_lengths, beam)
+        return lengths[:, torch.arange(k, device=self.device) % beam].flatten()
+
+
+class _Remembering:
+    """The denoiser as samplers call it, with its last estimate fed back (self-conditioning)."""
+
+    def __init__(self, system: DiffuSeq, encoded: Encoded, padding: Tensor, settings: DiffusionGeneration) -> None:
+        self.system, self.encoded, self.padding, self.settings = system, encoded, padding, settings
+        self.last: Tensor | None = None
+
+    def __call__(self, x: Tensor, time: Tensor | float) -> Estimate:
+        system = self.system
+        level = torch.as_tensor(time, device=x.device, dtype=torch.float32)
+        level = level.expand(x.shape[0], 1) if level.ndim == 0 else level
+        log_snr = system.schedule.log_snr(level).float()
+        if self.last is None and system.config.self_condition:
+            self.last = torch.zeros_like(x)
+        words = system.denoiser.decode(x, log_snr, self.padding, self.encoded, self.last)
+        x0 = expected_embedding(words, self.encoded, system.denoiser.word_embedding, self.settings.temperature)
+        if system.config.self_condition:
+            self.last = x0
+        return Estimate(x0, log_distribution(words, self.encoded))
