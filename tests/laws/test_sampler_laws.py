@@ -170,7 +170,7 @@ def test_the_source_is_in_place_before_every_call_and_in_every_state(sampler):
         return Estimate(torch.tanh(x))
 
     grid = make_grid("uniform-time", SCHEDULE, 5)
-    x = noise()(x_source)
+    x = noise(2)(x_source)
     for step in sampler(denoise, x, grid, noise=noise(1), project=anchor(x_source, is_source)):
         assert torch.equal(step.x[is_source], x_source[is_source])
         assert not torch.equal(step.x[~is_source], x[~is_source])
