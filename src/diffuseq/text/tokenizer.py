@@ -90,9 +90,9 @@ class Tokenizer:
     ) -> Tokenizer:
         """Train on texts, which are read once and never held together.
 
-        wordpiece: the longest known piece first, a word with an unseen character becomes [UNK]; bpe: on bytes,
-        so that nothing is unknown. Both are deterministic. Raises `InputError` if there is no text, the
-        algorithm is unknown, or the vocabulary is too small for the characters of the texts.
+        wordpiece: the longest known piece first, a word with an unseen character becomes [UNK]; bpe: on
+        bytes, so that nothing is unknown. Both are deterministic. Raises `InputError` if there is no text,
+        the algorithm is unknown, or the vocabulary is too small for the characters of the texts.
         """
         if algorithm not in ("wordpiece", "bpe"):
             raise unknown_name("tokenizer algorithm", algorithm, ("wordpiece", "bpe"))
