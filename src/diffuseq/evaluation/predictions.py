@@ -1,8 +1,8 @@
 """Read and write predictions: our `predictions.jsonl`, and the published output format.
 
-Ours: one object a source, `{"source", "references", "candidates", "chosen", "seconds", "forwards"}`; `chosen` is
-the chosen text (null: minimum Bayes risk chooses), `seconds` and `forwards` are for the source with all of
-its candidates. The published: `{"recover", "reference", "source"}`, one file a seed.
+Ours: one object a source, `{"source", "references", "candidates", "chosen", "seconds", "forwards"}`; `chosen`
+is the chosen text (null: minimum Bayes risk chooses), `seconds` and `forwards` are for the source with all
+of its candidates. The published: `{"recover", "reference", "source"}`, one file a seed.
 Whatever does not fit is an `InputError` with file and line; nothing is dropped.
 """
 
@@ -25,7 +25,7 @@ _PUBLISHED_SPECIALS = ("[CLS]", "[SEP]", "[PAD]")  # [UNK] stays, as in the publ
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a system answered to one source. seconds, forwards: for all candidates together; None: not known."""
+    """What a system answered to one source. seconds, forwards: for all its candidates; None: not known."""
 
     source: str
     references: tuple[str, ...]
@@ -70,15 +70,15 @@ def write_predictions(path: Path, rows: Iterable[Prediction]) -> int:
 def read_predictions(*paths: str | Path, name: str | None = None) -> Predictions:
     """The predictions of one system.
 
-    paths: one predictions.jsonl, or a folder that holds one; or files of the published format, one a seed, or a
-    folder of them (taken in the order of their names). Raises `InputError` with file and line.
+    paths: one predictions.jsonl, or a folder that holds one; or files of the published format, one a seed,
+    or a folder of them (taken in the order of their names). Raises `InputError` with file and line.
     """
     files = [file for path in paths for file in _files(Path(path))]
     if not files:
         raise InputError("No predictions were given; name a predictions.jsonl, a folder, or published files.")
     first = Path(paths[0])
     title = name or (first.parent.name if first.name == FILE_NAME else first.stem) or first.name or "system"
-    if _is_published(files[0]):
+    if is_published(files[0]):
         rows, places = _published_rows(files)
     elif len(files) > 1:
         raise InputError(
@@ -101,7 +101,7 @@ def _files(path: Path) -> list[Path]:
     if (path / FILE_NAME).is_file():
         return [path / FILE_NAME]
     found = sorted(
-        file for file in path.iterdir() if file.suffix in (".json", ".jsonl") and _is_published(file)
+        file for file in path.iterdir() if file.suffix in (".json", ".jsonl") and is_published(file)
     )
     if not found:
         raise InputError(
@@ -111,13 +111,15 @@ def _files(path: Path) -> list[Path]:
     return found
 
 
-def _is_published(path: Path) -> bool:
+def is_published(path: Path) -> bool:
+    """Whether the first row of a file is one of the published format."""
     with open_input(path) as stream:
         return b'"recover"' in next((line for line in stream if line.strip()), b"")
 
 
 def _own_rows(path: Path) -> tuple[list[Prediction], list[str]]:
-    rows, places = [], []
+    rows: list[Prediction] = []
+    places: list[str] = []
     for place, row in _objects(path):
         prediction = Prediction(
             source=_text(row, "source", place),
@@ -129,8 +131,8 @@ def _own_rows(path: Path) -> tuple[list[Prediction], list[str]]:
         )
         if rows and len(prediction.candidates) != len(rows[0].candidates):
             raise InputError(
-                f"{place}: {len(prediction.candidates)} candidates, but {places[0]} has {len(rows[0].candidates)};"
-                " every source needs the same number."
+                f"{place}: {len(prediction.candidates)} candidates, but {places[0]} has"
+                f" {len(rows[0].candidates)}; every source needs the same number."
             )
         rows.append(prediction)
         places.append(place)
@@ -153,7 +155,8 @@ def _published_rows(files: Sequence[Path]) -> tuple[list[Prediction], list[str]]
             for key in ("source", "reference"):
                 if _text(row, key, place) != _text(first, key, first_place):
                     raise InputError(
-                        f"{place}: the {key} differs from that at {first_place}; give seeds of one run, in one order."
+                        f"{place}: the {key} differs from that at {first_place};"
+                        " give seeds of one run, in one order."
                     )
         reference = _text(first, "reference", first_place)
         if not _strip_specials(reference).strip():
@@ -169,7 +172,7 @@ def _published_rows(files: Sequence[Path]) -> tuple[list[Prediction], list[str]]
 
 
 def _strip_specials(text: str) -> str:
-    """As published: the tokens are cut out and the blanks beside them stay, which `length_published` counts."""
+    """As published: the tokens are cut out, the blanks beside them stay (`length_published` counts them)."""
     for token in _PUBLISHED_SPECIALS:
         text = text.replace(token, "")
     return text

@@ -32,12 +32,13 @@ class Counter:
 
     def __init__(self, kind: str, references: Sequence[Sequence[str]]) -> None:
         streams = [list(stream) for stream in zip_longest(*references)]
+        self._kind = kind
         self._metric = getattr(_library(), kind)(references=streams)
 
     @property
     def signature(self) -> str:
         """What makes the number comparable, in sacrebleu's own words."""
-        return f"{self._metric.name}|{self._metric.get_signature().format()}"
+        return f"{self._kind}|{self._metric.get_signature().format()}"
 
     def __call__(self, hypotheses: Sequence[str]) -> Floats:
         return np.array(self._metric._extract_corpus_statistics(list(hypotheses), None), dtype=np.float64)
@@ -90,6 +91,6 @@ def _library() -> Any:
         import sacrebleu.metrics
     except ImportError:
         raise InputError(
-            "sacreBLEU, chrF and SARI need the package sacrebleu; install it with `pip install diffuseq[metrics]`."
+            "sacreBLEU, chrF and SARI need the package sacrebleu; `pip install diffuseq[metrics]` brings it."
         ) from None
     return sacrebleu.metrics

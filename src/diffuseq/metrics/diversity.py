@@ -1,6 +1,6 @@
-"""How much systems vary: dist-n within a text, self-BLEU and distinct n-grams between the candidates, lengths.
+"""How much systems vary: dist-n in a text, self-BLEU and distinct n-grams between the candidates, lengths.
 
-Definitions of the published script of DiffuSeq (Gong et al., ICLR 2023, Section 4.1 and scripts/eval_seq2seq.py).
+Definitions of the published script of DiffuSeq (Gong et al., ICLR 2023, Section 4.1, scripts/eval_seq2seq.py).
 
 Legend: n texts, s sources, k candidates a source.
 """
@@ -44,9 +44,9 @@ def self_bleu_of_matrix(matrix: Floats, sizes: Sequence[int]) -> Floats:
 
 
 def div_n(candidates: Sequence[Sequence[str]], order: int = 4) -> Floats:
-    """Distinct over all n-grams, pooled over the candidates of each source: [s], in 0…1; higher is more diverse.
+    """Distinct over all n-grams, pooled over the candidates of each source: [s], in 0…1.
 
-    0 where no candidate is long enough.
+    Higher is more diverse; 0 where no candidate is long enough.
     """
     owner = np.repeat(np.arange(len(candidates)), [len(group) for group in candidates])
     tokens = ngrams.encode([text.split() for group in candidates for text in group])

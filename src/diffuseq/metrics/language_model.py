@@ -65,7 +65,7 @@ class BertScore:
     @torch.inference_mode()
     def _embed(self, texts: list[str]) -> dict[str, Tensor]:
         """Unit-norm embeddings [l d] of the words' tokens of each text."""
-        result = {}
+        result: dict[str, Any] = {}
         for batch in _batches(texts):
             tokens = _tokenize(self._tokenizer, self._model, batch, special=True)
             hidden = self._model(**tokens, output_hidden_states=True).hidden_states[self.layer].float()
@@ -96,7 +96,7 @@ class LanguageModel:
         Each text is read after the start token; the end of the text is not predicted. An empty text has no
         token and weighs nothing.
         """
-        result = {}
+        result: dict[str, Any] = {}
         for batch in _batches(sorted(set(texts))):
             ids, mask = self._with_start(batch)
             logits = self._model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
@@ -108,7 +108,7 @@ class LanguageModel:
     @torch.inference_mode()
     def features(self, texts: Sequence[str]) -> Floats:
         """The last hidden state at the last token of each text: [n d]."""
-        result = {}
+        result: dict[str, Any] = {}
         for batch in _batches(sorted(set(texts))):
             ids, mask = self._with_start(batch)
             hidden = self._model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states[
@@ -178,7 +178,7 @@ def _load(name: str, kind: str, device: str | torch.device) -> tuple[Any, Any]:
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
-            f"The model {name!r} cannot be opened ({reason}); give a hub name or a folder that transformers opens."
+            f"The model {name!r} cannot be opened ({reason}); give a hub name, or a folder for transformers."
         ) from None
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -1,8 +1,8 @@
 """MAUVE (Pillutla et al. 2021): how close the distribution of answers is to that of the references.
 
 Features of both sides are clustered together; the two histograms over clusters give a divergence frontier,
-and MAUVE is the area under it, in 0…1. It needs some hundred texts to mean anything, and numbers are comparable
-only between runs with the same language model, number of texts and seed.
+and MAUVE is the area under it, in 0…1. It needs some hundred texts to mean anything, and numbers are
+comparable only between runs with the same language model, number of texts and seed.
 
 Legend: n texts on one side, d width of the features, k clusters.
 """

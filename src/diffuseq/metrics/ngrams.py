@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ _GROUPS_AT_ONCE = 128  # keeps the dense blocks of `group_matches` in the cache
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokenised texts: ids [total] of all texts one after the other, rows [total] (which text), lengths [n]."""
+    """Tokenised texts: ids [total], one text after the other; rows [total] (which text); lengths [n]."""
 
     ids: Ints
     rows: Ints
@@ -41,15 +42,16 @@ class Keys:
 
 def encode(texts: Sequence[Sequence[str]]) -> Tokens:
     """Number the tokens of tokenised texts; equal tokens get equal numbers."""
-    numbers: dict[str, int] = {}
-    ids = [numbers.setdefault(token, len(numbers)) for tokens in texts for token in tokens]
-    lengths = np.array([len(tokens) for tokens in texts], dtype=np.int64)
+    flat = list(chain.from_iterable(texts))
+    numbers = {token: number for number, token in enumerate(dict.fromkeys(flat))}
+    ids = np.fromiter(map(numbers.__getitem__, flat), dtype=np.int64, count=len(flat))
+    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
     rows = np.repeat(np.arange(len(texts), dtype=np.int64), lengths)
-    return Tokens(np.array(ids, dtype=np.int64), rows, lengths, max(1, len(numbers)))
+    return Tokens(ids, rows, lengths, max(1, len(numbers)))
 
 
 def grams(tokens: Tokens, orders: int) -> Iterator[tuple[Ints, Ints]]:
-    """For n = 1 … orders: (rows [m], grams [m]), one entry an occurrence, equal n-grams with equal numbers."""
+    """For n = 1 … orders: (rows [m], grams [m]), an entry an occurrence; equal n-grams have equal numbers."""
     current, start = tokens.ids, np.arange(len(tokens.ids))
     for order in range(1, orders + 1):
         if order > 1:

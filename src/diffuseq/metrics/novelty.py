@@ -1,4 +1,4 @@
-"""How far an answer goes from its source: a paraphrase that copies scores well on BLEU and is worth nothing."""
+"""How far an answer goes from its source: a paraphrase that copies scores well and is worth nothing."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def rouge_n(hypotheses: Sequence[str], references: Sequence[str | Sequence[str]]
 
 
 def rouge_l(hypotheses: Sequence[str], references: Sequence[str | Sequence[str]]) -> Floats:
-    """ROUGE-L F-measure (longest common subsequence) of every hypothesis: [n]; the best of several references."""
+    """ROUGE-L F-measure (longest common subsequence) of every hypothesis: [n]; best of several references."""
     pairs = _Pairs(hypotheses, references)
     hits = [common_subsequence(a, b) for a, b in zip(pairs.hypotheses, pairs.references, strict=True)]
     lengths = [np.array([len(tokens) for tokens in side]) for side in (pairs.hypotheses, pairs.references)]
@@ -46,8 +46,10 @@ def rouge_l(hypotheses: Sequence[str], references: Sequence[str | Sequence[str]]
 
 
 def common_subsequence(left: Sequence[str], right: Sequence[str]) -> int:
-    """Length of the longest common subsequence, one bit a token (Hyyrö 2004, "Bit-parallel LCS-length computation
-    revisited"): a zero bit in `open_` marks a position of `left` where the length grows.
+    """Length of the longest common subsequence, one bit a token.
+
+    Hyyrö 2004, "Bit-parallel LCS-length computation revisited": a zero bit in `open_` marks a position of
+    `left` where the length grows.
     """
     positions: dict[str, int] = {}
     for i, token in enumerate(left):

@@ -9,8 +9,9 @@ Legend: n sentences, m counts a sentence, b resampled corpora.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Finish = Callable[[Floats], Floats]
 
-_CORPORA_AT_ONCE = 100
-
 
 def mean(sums: Floats) -> Floats:
-    """The score of a metric that is a mean over sentences, from (sum of values, number of them): [… 2] → […]."""
+    """The score of a mean over sentences, from (sum of values, number of them): [… 2] → […]."""
     return np.divide(sums[..., 0], sums[..., 1], out=np.zeros_like(sums[..., 0]), where=sums[..., 1] > 0)
 
 
@@ -47,8 +46,7 @@ class Statistics:
 
     def resample(self, corpora: int, seed: int) -> Floats:
         """The score of each resampled corpus: [b]."""
-        parts = [self.finish(weights @ self.counts) for weights in _weights(len(self.counts), corpora, seed)]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        return self.finish(_weights(len(self.counts), corpora, seed) @ self.counts)
 
 
 def interval(scores: Floats, level: float = 0.95) -> tuple[float, float]:
@@ -72,7 +70,7 @@ def p_value(first: Statistics, second: Statistics, corpora: int, seed: int) -> f
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """p-values of one family of comparisons, adjusted so that one false alarm in the family is rare (Holm 1979)."""
+    """p-values of a family of comparisons, adjusted so that even one false alarm is rare (Holm 1979)."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     adjusted, running = [0.0] * len(p_values), 0.0
     for rank, i in enumerate(order):
@@ -81,11 +79,9 @@ def holm(p_values: list[float]) -> list[float]:
     return adjusted
 
 
-def _weights(sentences: int, corpora: int, seed: int) -> Iterator[Floats]:
-    """How often each sentence stands in each corpus, some corpora at a time: [≤ _CORPORA_AT_ONCE n]."""
-    random = np.random.default_rng([seed, sentences])
-    for start in range(0, corpora, _CORPORA_AT_ONCE):
-        size = min(_CORPORA_AT_ONCE, corpora - start)
-        drawn = random.integers(0, sentences, size=(size, sentences))
-        flat = (drawn + sentences * np.arange(size)[:, None]).reshape(-1)
-        yield np.bincount(flat, minlength=size * sentences).reshape(size, sentences).astype(np.float64)
+@lru_cache(maxsize=1)
+def _weights(sentences: int, corpora: int, seed: int) -> Floats:
+    """How often each sentence stands in each corpus: [b n]. Kept, since every metric needs the same."""
+    drawn = np.random.default_rng([seed, sentences]).integers(0, sentences, size=(corpora, sentences))
+    flat = (drawn + sentences * np.arange(corpora)[:, None]).reshape(-1)
+    return np.bincount(flat, minlength=corpora * sentences).reshape(corpora, -1).astype(np.float64)

@@ -38,7 +38,7 @@ class SariCounter:
         ]
 
     def __call__(self, hypotheses: Sequence[str]) -> Floats:
-        """Counts [n 36]: order, operation (add, keep, delete), and (right, in the output, in the references)."""
+        """Counts [n 36]: order × (add, keep, delete) × (right, in the output, in the references)."""
         rows = []
         for fixed, hypothesis in zip(self._fixed, hypotheses, strict=True):
             tokens = _tokens(hypothesis)
@@ -74,11 +74,13 @@ def _operations(output: Grams, source: Grams, pooled: Grams, weight: int) -> lis
     added, wanted = output.keys() - source.keys(), pooled.keys() - source.keys()
     kept = dropped = keep_wanted = drop_wanted = keep_right = drop_right = 0
     for gram, count in source.items():
-        keep = weight * min(count, output[gram])
-        wish = min(weight * count, pooled[gram])
-        kept, keep_wanted, keep_right = kept + keep, keep_wanted + wish, keep_right + min(keep, wish)
-        drop, wish = weight * count - keep, weight * count - wish
-        dropped, drop_wanted, drop_right = dropped + drop, drop_wanted + wish, drop_right + min(drop, wish)
+        most, found, wish = weight * count, weight * output[gram], pooled[gram]
+        keep = found if found < most else most  # `min` is a call, and this is the innermost loop
+        wish = wish if wish < most else most
+        both = keep if keep < wish else wish
+        kept, keep_wanted, keep_right = kept + keep, keep_wanted + wish, keep_right + both
+        dropped, drop_wanted = dropped + most - keep, drop_wanted + most - wish
+        drop_right += most - (keep + wish - both)
     return [
         (len(added & wanted), len(added), len(wanted)),
         (keep_right, kept, keep_wanted),
