@@ -130,7 +130,7 @@ def find_model(name_or_folder: str | Path) -> Path:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.md"]))
     except Exception as error:
         raise InputError(
-            f"{name!r} is no folder, and cannot be had from the hub ({_first_line(error)}); check the name and "
+            f"{name!r} is no folder, and the hub gives none ({_first_line(error)}); check the name and "
             "the network, or give a local folder."
         ) from error
 
@@ -142,8 +142,8 @@ def load_config(folder: Path) -> Config:
     values.pop("diffuseq_version", None)
     if version != FORMAT_VERSION:
         raise InputError(
-            f"{folder / CONFIG} has format_version {version!r}, and this diffuseq reads {FORMAT_VERSION}; use "
-            "the version that wrote it, or `diffuseq import` a published model."
+            f"{folder / CONFIG} has format_version {version!r}, and this diffuseq reads {FORMAT_VERSION}; "
+            "use the version that wrote it, or `diffuseq import` a published model."
         )
     if (folder / GENERATION).exists():
         values["generation"] = _read_json(folder / GENERATION)

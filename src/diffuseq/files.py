@@ -1,18 +1,20 @@
-"""Single files that are never half-written: made under another name, flushed to disk, then renamed."""
+"""Files and folders that are never half-written: made under another name, flushed to disk, then renamed."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from diffuseq.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PARTIAL = ".partial-"
 
@@ -23,8 +25,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
     Raises `InputError` when the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
-    try:
+    temporary = _temporary(path)
+    with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
@@ -33,11 +35,41 @@ def atomic_file(path: Path) -> Iterator[Path]:
             _flush(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError as error:
-        todo = "free some space" if error.errno == errno.ENOSPC else "choose a folder that can be written"
-        raise InputError(
-            f"Cannot write {path}: {error.strerror or error}; {todo} and start again."
-        ) from error
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """The same for a folder of files, which takes the place of a folder that stood at `path`."""
+    temporary = _temporary(path)
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            for made in (*temporary.rglob("*"), temporary):
+                _flush(made)
+            if path.exists():
+                shutil.rmtree(path)
+            os.replace(temporary, path)
+            _flush(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left behind; only for who alone writes into `folder`."""
+    for left in folder.glob(f"{PARTIAL}*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def hash_file(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes, as hexadecimal digits."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -48,12 +80,16 @@ def write_text(path: Path, text: str) -> None:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file; what the disk refuses is an `OSError`, as for every other file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
     alone = {name: _own_memory(tensor) for name, tensor in tensors.items()}
     try:
         save_file(alone, path, metadata={"format": "pt"})
     except SafetensorError as error:
         code = errno.ENOSPC if "No space left" in str(error) else errno.EIO
         raise OSError(code, str(error)) from error
+    path.chmod(0o644)  # the library makes it readable for its owner alone
 
 
 def _own_memory(tensor: Tensor) -> Tensor:
@@ -69,3 +105,19 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what the disk says into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        todo = "free some space" if error.errno == errno.ENOSPC else "choose a folder that can be written"
+        raise InputError(
+            f"Cannot write {path}: {error.strerror or error}; {todo} and start again."
+        ) from error

@@ -115,7 +115,7 @@ def make_optimizers(system: nn.Module, settings: TrainingConfig) -> list[Optimiz
     ]
     optimizers: list[Optimizer] = []
     if groups:
-        optimizers.append(AdamW(groups, lr=settings.learning_rate, betas=settings.betas))
+        optimizers.append(AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True))
     if hidden:
         optimizers.append(Muon(hidden, lr=settings.muon_learning_rate, weight_decay=settings.weight_decay))
     for optimizer in optimizers:

@@ -22,9 +22,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from diffuseq.data.files import atomic_folder
 from diffuseq.errors import InputError
-from diffuseq.files import PARTIAL, write_tensors
+from diffuseq.files import atomic_folder, sweep, write_tensors
 
 Tensors = dict[str, Tensor]
 MARKER = "state.json"
@@ -38,7 +37,7 @@ def save_checkpoint(
     Raises `InputError` when the disk does not take it; older checkpoints are then still whole.
     """
     final = folder / f"step-{step}"
-    with atomic_folder(final, "checkpoint") as temporary:
+    with atomic_folder(final) as temporary:
         for name, group in tensors.items():
             write_tensors(temporary / f"{name}.safetensors", group)
         marker = {"step": step, "files": _checksums(temporary), "values": values}
@@ -49,7 +48,10 @@ def save_checkpoint(
 
 
 def load_newest(folder: Path) -> tuple[int, dict[str, Tensors], dict[str, Any], list[str]] | None:
-    """The newest checkpoint that is whole: (step, tensors, values, what is wrong with the newer ones)."""
+    """The newest checkpoint that is whole: (step, tensors, values, what is wrong with the newer ones).
+
+    None when there is none at all. Raises `InputError` when there are some, all damaged.
+    """
     broken: list[str] = []
     for step in _steps(folder):
         path = folder / f"step-{step}"
@@ -61,7 +63,18 @@ def load_newest(folder: Path) -> tuple[int, dict[str, Tensors], dict[str, Any], 
             return step, tensors, marker["values"], broken
         except (OSError, ValueError, KeyError) as error:
             broken.append(f"{path} cannot be used: {error}")
+    if broken:
+        raise InputError(
+            f"No checkpoint can be resumed from ({'; '.join(broken)}); start anew with --overwrite."
+        )
     return None
+
+
+def forget_newer(folder: Path, step: int) -> None:
+    """Delete the checkpoints after `step`: they are damaged, or of a course that is run again."""
+    for newer in _steps(folder):
+        if newer > step:
+            shutil.rmtree(folder / f"step-{newer}", ignore_errors=True)
 
 
 def _steps(folder: Path) -> list[int]:
@@ -128,16 +141,8 @@ def locked(folder: Path) -> Iterator[None]:
             ) from None
         os.ftruncate(handle, 0)
         os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
-        _sweep(folder)
-        _sweep(folder.parent)
+        sweep(folder)
+        sweep(folder.parent)
         yield
     finally:
         os.close(handle)
-
-
-def _sweep(folder: Path) -> None:
-    for left in (*folder.glob(f"{PARTIAL}*"), *folder.glob(".*.building-*")):
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)

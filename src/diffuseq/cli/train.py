@@ -1,0 +1,210 @@
+"""`diffuseq train RECIPE`: the recipe's whole config as typed options, and the run told in the terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from diffuseq.config import Config
+from diffuseq.errors import InputError
+from diffuseq.training.tracking import Event, duration
+
+EXAMPLES = """examples:
+  diffuseq train tiny                                  the built-in corpus, minutes on a laptop
+  diffuseq train qqp --data data/qqp --out models/qqp  your pairs: train.jsonl and valid.jsonl
+  diffuseq train qqp --data data/qqp --training.minutes 30 --training.learning-rate 5e-4
+  diffuseq train qqp --data data/qqp --resume          go on after Ctrl-C, a kill or a crash
+  torchrun --nproc-per-node 2 -m diffuseq train qqp --data data/qqp"""
+
+
+def main(argv: list[str]) -> int:
+    """Train; the status is 0, or 130 or 143 when a signal ended it after saving."""
+    from diffuseq.recipes import RECIPES
+
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_overview(sorted(RECIPES)))
+        return 0 if argv else 2
+    if argv[0].startswith("-"):
+        raise InputError(
+            f"The recipe comes first, before {argv[0]}; choose one of: {', '.join(sorted(RECIPES))}."
+        )
+    options = parse(argv[0], argv[1:])
+
+    from diffuseq.training.run import train
+    from diffuseq.training.signals import TrainingStopped
+
+    config = Config(options.system, options.text, options.training, options.generation)
+    try:
+        with Reporter() as reporter:
+            train(
+                config,
+                options.data,
+                options.out,
+                resume=options.resume,
+                overwrite=options.overwrite,
+                skip_bad_rows=options.skip_bad_rows,
+                on_event=reporter,
+            )
+    except TrainingStopped as stopped:
+        print(f"diffuseq: {stopped}", file=sys.stderr)
+        return stopped.code
+    return 0
+
+
+def parse(name: str, argv: list[str]) -> Any:
+    """The options of a recipe (or of a model folder, whose config is then the default)."""
+    from diffuseq.recipes import recipe
+
+    if (Path(name) / "config.json").is_file():
+        from diffuseq.checkpoint import load_config
+
+        config = load_config(Path(name))
+    else:
+        config = recipe(name)
+    options: Any = tyro.cli(
+        _options(name, config),
+        prog=f"diffuseq train {name}",
+        description=f"Train the recipe {name}. Every option below shows its default.\n\n{EXAMPLES}",
+        args=argv,
+    )
+    if options.data is None:
+        raise InputError(
+            f"The recipe {name!r} needs data; give --data with a folder of train.jsonl and valid.jsonl, "
+            'a jsonl file, or "grammar" for the built-in corpus.'
+        )
+    return options
+
+
+def _options(name: str, config: Config) -> type:
+    """A dataclass with the options of the command beside the recipe's own settings, for tyro."""
+    data = "grammar" if name.startswith("tiny") else None
+    help_of = tyro.conf.arg
+    plain: list[tuple[str, Any, Any]] = [
+        (
+            "data",
+            Annotated[
+                str | None,
+                help_of(
+                    help="Folder with train.jsonl and valid.jsonl, one jsonl file, or "
+                    '"grammar", the built-in corpus.'
+                ),
+            ],
+            data,
+        ),
+        (
+            "out",
+            Annotated[Path, help_of(help="Folder of the trained model.")],
+            Path("runs") / Path(name).name,
+        ),
+        ("resume", Annotated[bool, help_of(help="Go on with the run in --out.")], False),
+        ("overwrite", Annotated[bool, help_of(help="Delete an earlier run in --out first.")], False),
+        (
+            "skip_bad_rows",
+            Annotated[bool, help_of(help="Count rows that cannot be used, and continue.")],
+            False,
+        ),
+    ]
+    parts = [(part, type(value), value) for part, value in vars(config).items()]
+    fields = [(n, kind, dataclasses.field(default=value)) for n, kind, value in plain + parts]
+    return dataclasses.make_dataclass("Options", fields, frozen=True)
+
+
+class Reporter:
+    """Tells the events of a run: a progress bar in a terminal, plain lines elsewhere."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+        self.progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Reporter:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        getattr(self, f"_{event.kind}")(event.text, event.values)
+
+    def _say(self, text: str, style: str | None = None) -> None:
+        self.console.print(escape(text), style=style, soft_wrap=True)
+
+    def _message(self, text: str, values: dict[str, Any]) -> None:
+        self._say(text)
+
+    def _warning(self, text: str, values: dict[str, Any]) -> None:
+        self._say(f"warning: {text}", "yellow")
+
+    def _progress(self, text: str, values: dict[str, Any]) -> None:
+        self._show(text, None, f"{values['pairs']:,} pairs")
+
+    def _start(self, text: str, values: dict[str, Any]) -> None:
+        at = f", from step {values['resumed_at']:,}" if values["resumed_at"] else ""
+        precision = "bf16" if values["bf16"] else "fp32"
+        self._say(
+            f"training {values['parameters']:,} parameters on {values['pairs']:,} pairs "
+            f"({values['processes']} × {values['device']}, {precision}{at})"
+        )
+
+    def _step(self, text: str, values: dict[str, Any]) -> None:
+        self._show("training", values["done"], None)
+
+    def _log(self, text: str, values: dict[str, Any]) -> None:
+        note = f"loss {values['loss']:.4f}, {values['pairs_per_second']:,.0f} pairs/s"
+        self._show("training", values["done"], note)
+        if not self.console.is_terminal:
+            left = values["seconds"] * (1 / max(values["done"], 1e-9) - 1)
+            self._say(f"step {values['step']:,}: {note}, {duration(left)} left")
+
+    def _evaluation(self, text: str, values: dict[str, Any]) -> None:
+        numbers = ", ".join(f"{k} {v:.4f}" for k, v in values.items() if isinstance(v, float))
+        self._say(f"step {values['step']:,}, validation: {numbers}", "bold")
+        for sample in values["samples"]:
+            self._say(f"  {sample['source']}\n    → {sample['answer']}")
+
+    def _save(self, text: str, values: dict[str, Any]) -> None:
+        self._show("training", None, None)
+
+    def _end(self, text: str, values: dict[str, Any]) -> None:
+        seconds = duration(values["seconds"])
+        self._say(f"trained {values['steps']:,} steps, {values['pairs_seen']:,} pairs, in {seconds}")
+
+    def _show(self, what: str, done: float | None, note: str | None) -> None:
+        """Move the bar; None leaves what was there. A bar without a share pulses."""
+        if self._task is None:
+            self._task = self.progress.add_task(what, total=None, note="")
+        changes: dict[str, Any] = {"description": what}
+        if done is not None:
+            changes |= {"completed": done, "total": 1.0}
+        if note is not None:
+            changes["note"] = note
+        self.progress.update(self._task, **changes)
+
+
+def _overview(recipes: list[str]) -> str:
+    return "\n".join(
+        [
+            "usage: diffuseq train RECIPE [OPTIONS]",
+            "",
+            f"Train a recipe on pairs of text. Recipes: {', '.join(recipes)}.",
+            "`diffuseq train RECIPE --help` shows every setting with its default.",
+            "",
+            EXAMPLES,
+        ]
+    )

@@ -1,0 +1,173 @@
+"""From a data folder to what the loop trains on: tokenizer and token stores, made once and kept in a cache.
+
+Everything cached carries the hashes of what it was made from, so that it is made anew when the data, the
+tokenizer or the lengths change, and opened at once when they do not.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from diffuseq.config import TextConfig, TrainingConfig
+from diffuseq.data.batching import BatchPlan, StoredPairs
+from diffuseq.data.grammar import write_corpus
+from diffuseq.data.pairs import BadRows, Pair, find_split, read_pairs
+from diffuseq.data.store import TokenStore, build_store
+from diffuseq.errors import InputError
+from diffuseq.files import atomic_folder, hash_file
+from diffuseq.text.tokenizer import Tokenizer
+from diffuseq.training.tracking import Event, OnEvent
+
+GRAMMAR = "grammar"
+"""As the name of the data: the corpus that the project makes itself."""
+HOLD_OUT_EVERY = 20
+"""Of a single file without splits, every so many rows are kept for validation."""
+
+Pairs = Callable[[], Iterator[Pair]]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A tokenizer with the tokenised training and validation pairs, and the first validation texts."""
+
+    tokenizer: Tokenizer
+    train: TokenStore
+    valid: TokenStore
+    valid_pairs: list[Pair]
+    fingerprint: str
+
+    def training_data(self, settings: TrainingConfig) -> StoredPairs:
+        return self._batches(self.train, settings.batch_size, settings.seed, settings.both_directions)
+
+    def validation_data(self, settings: TrainingConfig) -> StoredPairs:
+        return self._batches(self.valid, min(settings.batch_size, len(self.valid)), 0, False)
+
+    def _batches(self, store: TokenStore, size: int, seed: int, both: bool) -> StoredPairs:
+        plan = BatchPlan(store.source_lengths, store.target_lengths, size, seed, both)
+        return StoredPairs(store, plan, self.tokenizer.special.pad)
+
+
+def prepare_corpus(
+    data: str | Path, cache: Path, text: TextConfig, texts: int, report: OnEvent, skip_bad_rows: bool = False
+) -> Corpus:
+    """Read, tokenise and cache the data.
+
+    data: a folder with train.jsonl and valid.jsonl, one jsonl file (every 20th row is then held out), or
+    "grammar" for the built-in corpus. texts: validation pairs to keep as text. Raises `InputError` for data
+    that cannot be used.
+    """
+    bad_rows = BadRows()
+    sources, hashes = _splits(data, cache, report, skip_bad_rows, bad_rows)
+    tokenizer = _tokenizer(text, sources["train"], hashes["train"], cache / "tokenizer", report)
+    stores = {}
+    for split in ("train", "valid"):
+        identity = {
+            "data": hashes[split],
+            "tokenizer": tokenizer.fingerprint,
+            "lengths": f"{text.max_source} {text.max_target} {text.overlong} {text.published_layout}",
+        }
+        stores[split] = _store(sources[split], tokenizer, text, cache / split, identity, report)
+        for warning in stores[split].report.warnings():
+            report(Event("warning", f"{split}: {warning}."))
+    for line in bad_rows.lines():
+        report(Event("warning", line))
+    fingerprint = sha256(json.dumps([store.identity for store in stores.values()]).encode()).hexdigest()
+    valid_pairs = list(itertools.islice(sources["valid"](), texts))
+    return Corpus(tokenizer, stores["train"], stores["valid"], valid_pairs, fingerprint)
+
+
+def _splits(
+    data: str | Path, cache: Path, report: OnEvent, skip: bool, bad_rows: BadRows
+) -> tuple[dict[str, Pairs], dict[str, str]]:
+    """A fresh reader of each split, and a hash of what it reads."""
+    if str(data) == GRAMMAR and not Path(data).exists():
+        data = cache / GRAMMAR
+        if not (data / "train.jsonl").is_file():
+            report(Event("message", "making the built-in corpus"))
+            with atomic_folder(data) as folder:
+                write_corpus(folder)
+    if Path(data).is_file():
+        return _split_file(Path(data), report, skip, bad_rows)
+    paths = {split: find_split(data, split) for split in ("train", "valid")}
+
+    def reader(path: Path) -> Pairs:
+        return lambda: read_pairs(path, skip, bad_rows)
+
+    return {s: reader(path) for s, path in paths.items()}, {s: hash_file(path) for s, path in paths.items()}
+
+
+def _split_file(
+    path: Path, report: OnEvent, skip: bool, bad_rows: BadRows
+) -> tuple[dict[str, Pairs], dict[str, str]]:
+    enough = (
+        sum(1 for _ in itertools.islice(read_pairs(path, skip, BadRows()), HOLD_OUT_EVERY)) == HOLD_OUT_EVERY
+    )
+    every = HOLD_OUT_EVERY if enough else 1
+    if not enough:
+        report(
+            Event(
+                "warning", f"{path} has fewer than {HOLD_OUT_EVERY} rows; validation uses the training rows."
+            )
+        )
+
+    def train() -> Iterator[Pair]:
+        rows = enumerate(read_pairs(path, skip, bad_rows), start=1)
+        return (pair for i, pair in rows if i % every or not enough)
+
+    def valid() -> Iterator[Pair]:
+        return itertools.islice(read_pairs(path, skip, BadRows()), every - 1, None, every)
+
+    digest = hash_file(path)
+    return {"train": train, "valid": valid}, {"train": f"{digest} train", "valid": f"{digest} valid"}
+
+
+def _tokenizer(text: TextConfig, pairs: Pairs, data_hash: str, folder: Path, report: OnEvent) -> Tokenizer:
+    """The tokenizer that the settings name, or one trained on the training texts and kept in `folder`."""
+    if text.tokenizer is not None:
+        return Tokenizer.load(text.tokenizer)
+    identity = f"{data_hash} {text.algorithm} {text.vocab_size} {text.lowercase}"
+    mark = folder / "made-from.txt"
+    if mark.is_file() and mark.read_text(encoding="utf-8") == identity:
+        return Tokenizer.load(folder)
+    report(Event("message", f"training a tokenizer of up to {text.vocab_size:,} tokens"))
+    texts = itertools.chain.from_iterable((pair.source, pair.target) for pair in pairs())
+    tokenizer = Tokenizer.train(texts, text.vocab_size, text.algorithm, text.lowercase)
+    with atomic_folder(folder) as temporary:
+        tokenizer.save(temporary)
+        (temporary / mark.name).write_text(identity, encoding="utf-8")
+    return tokenizer
+
+
+def _store(
+    pairs: Pairs,
+    tokenizer: Tokenizer,
+    text: TextConfig,
+    path: Path,
+    identity: dict[str, str],
+    report: OnEvent,
+) -> TokenStore:
+    try:
+        return TokenStore.open(path, identity)
+    except InputError:
+        shutil.rmtree(path, ignore_errors=True)
+    name = path.name
+    report(Event("message", f"tokenising {name}"))
+    return build_store(
+        pairs(),
+        tokenizer.encode,
+        path,
+        max_source=text.max_source,
+        max_target=text.max_target,
+        vocab_size=tokenizer.special.vocab_size,
+        unknown_id=tokenizer.special.unknown,
+        overlong=text.overlong,
+        published_layout=text.published_layout,
+        identity=identity,
+        progress=lambda count: report(Event("progress", f"tokenising {name}", {"pairs": count})),
+    )

@@ -1,0 +1,99 @@
+"""A look at the validation set while training: the loss, some answers with their BLEU, and early warnings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from diffuseq.data.pairs import Pair
+from diffuseq.system import System
+from diffuseq.training.loop import Data, Training, mix
+
+SAMPLES_SHOWN = 5
+TOO_MANY_EQUAL = 0.5
+
+
+def validation_loss(training: Training, data: Data, batches: int) -> dict[str, float]:
+    """The mean loss over `batches` batches of `data`, by the weights that the system carries now.
+
+    The noise of a batch depends only on the seed and its number, so that two looks can be compared. Every
+    process takes its share of every batch.
+    """
+    accelerator, settings = training.accelerator, training.settings
+    sums = torch.zeros(2, device=accelerator.device)
+    training.model.eval()
+    for number in range(batches):
+        rows = data.rows(number)
+        share = rows[accelerator.process_index :: accelerator.num_processes]
+        batch = data.collate(share if len(share) else rows).to(accelerator.device)
+        seed = mix(settings.seed, -1, number, accelerator.process_index)
+        generator = torch.Generator(accelerator.device).manual_seed(seed)
+        with torch.no_grad(), training.autocast():
+            loss = training.model(batch, generator)
+        weight = torch.as_tensor(len(batch) if loss.weight is None else loss.weight).float().to(sums.device)
+        sums += torch.stack([weight, weight * loss.value.float()])
+    weights, weighted = accelerator.reduce(sums, "sum").tolist()
+    return {"valid_loss": weighted / weights}
+
+
+def look_at_answers(
+    answer: Callable[[list[str]], Sequence[str]], pairs: Sequence[Pair]
+) -> tuple[dict[str, Any], list[str]]:
+    """Generate for the pairs' sources: (metrics and samples for the log, warnings).
+
+    answer: sources → chosen texts. BLEU is the mean sentence-BLEU of the field (`metrics.bleu`), with that
+    of copying the source beside it, and of the answers against their sources.
+    """
+    from diffuseq.metrics.bleu import sentence_bleu
+
+    sources = [pair.source for pair in pairs]
+    texts = list(answer(sources))
+    references = [list(pair.references) for pair in pairs]
+    metrics = {
+        "valid_bleu": float(sentence_bleu(texts, references).mean()),
+        "valid_bleu_of_copying": float(sentence_bleu(sources, references).mean()),
+        "valid_bleu_to_source": float(sentence_bleu(texts, sources).mean()),
+    }
+    samples = [
+        {"source": pair.source, "target": pair.target, "answer": text}
+        for pair, text in zip(pairs[:SAMPLES_SHOWN], texts, strict=False)
+    ]
+    return {**metrics, "samples": samples}, warn_degenerate(texts)
+
+
+def pipeline_answers(system: System, tokenizer: Any, config: Any) -> Callable[[list[str]], Sequence[str]]:
+    """Sources → chosen texts, by the pipeline that users have."""
+    from diffuseq.pipeline import DiffuSeqPipeline
+
+    pipe = DiffuSeqPipeline(system, tokenizer, config)
+    return lambda sources: [answer.text for answer in pipe(sources)]
+
+
+def warn_degenerate(outputs: Sequence[str]) -> list[str]:
+    """One sentence for each way in which the outputs are useless: what it is, and what to try."""
+    if not outputs:
+        return []
+    warnings = []
+    empty = sum(not text.strip() for text in outputs)
+    if empty > TOO_MANY_EQUAL * len(outputs):
+        warnings.append(
+            f"{empty} of {len(outputs)} answers are empty (all padding), as is usual at first. If it stays, "
+            "train longer, lower the learning rate, or check that the targets in the data are not empty."
+        )
+    text, count = Counter(text.strip() for text in outputs).most_common(1)[0]
+    if text and len(outputs) > 1 and count > TOO_MANY_EQUAL * len(outputs):
+        warnings.append(
+            f"{count} of {len(outputs)} answers are the same ({text[:60]!r}): the source is not heeded yet. "
+            "If it stays, train longer, lower the learning rate, or generate with more steps."
+        )
+    words = [text.split() for text in outputs if text.strip()]
+    repeating = sum(len(row) >= 4 and max(Counter(row).values()) > 0.6 * len(row) for row in words)
+    if repeating > TOO_MANY_EQUAL * len(outputs):
+        warnings.append(
+            f"{repeating} of {len(outputs)} answers repeat one word. If it stays, train longer, lower the "
+            "learning rate, or generate with more steps."
+        )
+    return warnings

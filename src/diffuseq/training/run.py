@@ -1,0 +1,259 @@
+"""One call that trains: data, tokenizer, system, loop, checkpoints, model folder.
+
+OUT/                       the model folder (averaged weights), usable from the first save on
+OUT/metrics.jsonl          a line every `log_every` steps and for every look at the validation set
+OUT/training.json          written at the end: parameters, seconds, pairs seen, steps, device
+OUT/resume/step-N/         what `resume` goes on from
+OUT/cache/                 tokenizer and token stores; may be deleted
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from diffuseq.checkpoint import CARD, CONFIG, GENERATION, model_card, save_model
+from diffuseq.config import Config, to_dict
+from diffuseq.errors import InputError
+from diffuseq.files import write_text
+from diffuseq.registry import build
+from diffuseq.training.corpus import Corpus, prepare_corpus
+from diffuseq.training.evaluate import look_at_answers, pipeline_answers, validation_loss
+from diffuseq.training.loop import check, prepare, train_steps
+from diffuseq.training.signals import TrainingStopped
+from diffuseq.training.snapshot import averaged_state, restore, take_snapshot
+from diffuseq.training.state import Tensors, forget_newer, load_newest, locked, save_checkpoint
+from diffuseq.training.tracking import Event, Metrics, OnEvent, ignore
+
+VALIDATION_ROWS = 2000
+"""Validation pairs that the loss is measured on, at most."""
+ESTIMATE_AFTER = 20
+"""Steps after which the whole cost is estimated."""
+
+Checkpoint = tuple[int, dict[str, Tensors], dict[str, Any], list[str]]
+
+
+def train(
+    config: Config,
+    data: str | Path,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    skip_bad_rows: bool = False,
+    on_event: OnEvent | None = None,
+) -> Path:
+    """Train `config` on `data` into the folder `out`, which is returned; see `corpus.prepare_corpus` for data.
+
+    resume: go on from the newest checkpoint (from the start, if there is none). overwrite: delete an earlier
+    run in `out` first. on_event: told what happens; nothing is printed in here.
+    Raises `InputError` for what the user can mend, `NotFiniteError` when the loss is no number any more, and
+    `TrainingStopped` after SIGINT or SIGTERM, when everything is saved.
+    """
+    check(config.training)
+    out, accelerator = Path(out), Accelerator()
+    report = on_event if on_event is not None and accelerator.is_main_process else ignore
+    with locked(out / "resume") if accelerator.is_main_process else nullcontext():
+        if accelerator.is_main_process:
+            _check_folder(out, resume, overwrite)
+        accelerator.wait_for_everyone()
+        with accelerator.main_process_first():
+            corpus = prepare_corpus(
+                data, out / "cache", config.text, config.training.evaluate_rows, report, skip_bad_rows
+            )
+        run = Run(config, corpus, out, accelerator, report, f"{data}")
+        run.start(load_newest(out / "resume") if resume else None)
+        if accelerator.is_main_process:
+            forget_newer(out / "resume", run.training.progress.step)
+        with run.training.stop.caught():
+            run.go_on()
+    return out
+
+
+class Run:
+    """A training with its folder: what `train` does between having the data and being done."""
+
+    def __init__(
+        self, config: Config, corpus: Corpus, out: Path, accelerator: Accelerator, report: OnEvent, data: str
+    ) -> None:
+        self.config, self.corpus, self.out, self.data = config, corpus, out, data
+        self.accelerator, self.report = accelerator, report
+        self.is_main: bool = accelerator.is_main_process
+        self.validation: dict[str, float] = {}
+
+    def start(self, checkpoint: Checkpoint | None) -> None:
+        """Build the system, or take it back from a checkpoint."""
+        settings = self.config.training
+        torch.manual_seed(settings.seed)
+        system = build(self.config.system, self.corpus.tokenizer.special)
+        if checkpoint is None:
+            self.training = prepare(system, settings, accelerator=self.accelerator)
+        else:
+            _, tensors, values, broken = checkpoint
+            self._check_resumable(values)
+            self.validation = values["validation"]
+            self.training = prepare(system, settings, accelerator=self.accelerator, bf16=values["bf16"])
+            restore(self.training, tensors, values)
+            for problem in broken:
+                self.report(Event("warning", f"{problem}; the run goes on from an older checkpoint."))
+            if values["chunks"] != self.training.chunks:
+                self.report(
+                    Event(
+                        "warning",
+                        "processes × accumulate changed: the run goes on, with other random numbers.",
+                    )
+                )
+        step = self.training.progress.step
+        self.metrics = Metrics(self.out, step, settings.tensorboard) if self.is_main else None
+        size = {"parameters": system.num_parameters(), "pairs": len(self.corpus.train), "resumed_at": step}
+        place = {"device": str(self.accelerator.device), "processes": self.accelerator.num_processes}
+        self.report(Event("start", values={**size, **place, "bf16": self.training.bf16}))
+
+    def go_on(self) -> None:
+        """Train until the end or a signal; evaluate and save when it is time."""
+        training, settings, first = self.training, self.config.training, self.training.progress.step
+        if self.is_main and training.done < 1:
+            (self.out / "training.json").unlink(missing_ok=True)
+        for logs in train_steps(training, self.corpus.training_data(settings)):
+            step, ended = training.progress.step, training.done >= 1
+            self._tell(logs, step - first)
+            if training.stopping is None and (ended or step % settings.evaluate_every == 0):
+                self.evaluate()
+            if ended or training.stopping is not None or step % settings.save_every == 0:
+                self.save()
+            if training.stopping is not None and not ended:
+                raise TrainingStopped(training.stopping, step)
+        self.finish()
+
+    def evaluate(self) -> None:
+        """Loss, BLEU and sample answers by the averaged weights. A signal cuts it short (in one process)."""
+        training, settings = self.training, self.config.training
+        alone = self.accelerator.num_processes == 1
+        data = self.corpus.validation_data(settings)
+        batches = -(-min(VALIDATION_ROWS, len(self.corpus.valid)) // data.plan.batch_size)
+        answers: dict[str, Any] = {}
+        warnings: list[str] = []
+        with training.stop.at_once() if alone else nullcontext(), training.average.in_place():
+            self.validation = validation_loss(training, data, batches)
+            if settings.evaluate_rows and (self.is_main or self.accelerator.is_fsdp2):
+                answer = pipeline_answers(training.system, self.corpus.tokenizer, self.config)
+                answers, warnings = look_at_answers(answer, self.corpus.valid_pairs)
+        self.accelerator.wait_for_everyone()
+        if alone and training.stop.number is not None:
+            training.stopping = training.stop.number
+            return
+        self.validation |= {name: value for name, value in answers.items() if name != "samples"}
+        values = {"step": training.progress.step, **self.validation, "samples": answers.get("samples", [])}
+        if self.metrics is not None:
+            self.metrics.add(values)
+        self.report(Event("evaluation", values=values))
+        for warning in warnings:
+            self.report(Event("warning", warning))
+
+    def save(self) -> None:
+        """The model folder, and the checkpoint to resume from."""
+        tensors, values = take_snapshot(self.training)
+        weights = averaged_state(self.training)
+        if self.is_main:
+            self._save_model(weights)
+            values |= {"config": to_dict(self.config), "data": self.corpus.fingerprint}
+            values |= {"validation": self.validation}
+            step, keep = self.training.progress.step, self.config.training.keep
+            save_checkpoint(self.out / "resume", step, tensors, values, keep)
+            self.report(Event("save", values={"folder": str(self.out), "step": step}))
+        self.accelerator.wait_for_everyone()
+
+    def finish(self) -> None:
+        """Write training.json, unless an earlier call has."""
+        if not self.is_main or (self.out / "training.json").exists():
+            return
+        progress = self.training.progress
+        summary = {
+            "parameters": self.training.system.num_parameters(),
+            "seconds": round(progress.seconds, 3),
+            "pairs_seen": progress.pairs,
+            "steps": progress.step,
+            "device": _device_name(self.accelerator.device),
+            "processes": self.accelerator.num_processes,
+            **self.validation,
+        }
+        write_text(self.out / "training.json", json.dumps(summary, indent=2) + "\n")
+        if self.metrics is not None:
+            self.metrics.close()
+        self.report(Event("end", values=summary))
+
+    def _save_model(self, weights: Tensors) -> None:
+        system = self.training.system
+        card = model_card(self.config, system.num_parameters(), self.validation, Path(self.data).name)
+        save_model(self.out, system, self.config, self.corpus.tokenizer, card, weights=weights)
+
+    def _tell(self, logs: dict[str, float], taken: int) -> None:
+        training = self.training
+        progress = training.progress
+        self.report(
+            Event("step", values={"step": progress.step, "done": training.done, "pairs": progress.pairs})
+        )
+        if logs:
+            if self.metrics is not None:
+                self.metrics.add(logs)
+            self.report(Event("log", values=logs))
+        if taken == ESTIMATE_AFTER and training.settings.minutes is None:
+            a_step = progress.seconds / progress.step
+            whole = a_step * training.settings.steps / 60
+            text = (
+                f"a step takes {a_step:.3g} s here: about {whole:.3g} minutes for {training.settings.steps:,}"
+            )
+            self.report(Event("message", text))
+
+    def _check_resumable(self, values: dict[str, Any]) -> None:
+        now, before = to_dict(self.config), values["config"]
+        for part in ("system", "text"):
+            for name, value in now[part].items():
+                if before[part].get(name) != value:
+                    raise InputError(
+                        f"{part}.{name} is {value!r}, but the run in {self.out} was started with "
+                        f"{before[part].get(name)!r}; resume with that, or start anew with --overwrite."
+                    )
+        if values["data"] != self.corpus.fingerprint:
+            raise InputError(
+                f"The data or the tokenizer is not what the run in {self.out} was started with; resume with the "
+                "same, or start anew with --overwrite."
+            )
+
+
+def _check_folder(out: Path, resume: bool, overwrite: bool) -> None:
+    """Refuse to mix two runs in one folder."""
+    if resume and overwrite:
+        raise InputError("--resume goes on with a run and --overwrite deletes it; give one of them.")
+    ours = [path for name in ("metrics.jsonl", "training.json", CONFIG) if (path := out / name).exists()]
+    checkpoints = list((out / "resume").glob("step-*"))
+    if overwrite:
+        _delete_run(out)
+    elif (ours or checkpoints) and not resume:
+        state = "a finished run" if (out / "training.json").exists() else "an unfinished run"
+        raise InputError(
+            f"{out} holds {state}; go on with it (--resume), delete it (--overwrite), or choose another."
+        )
+
+
+def _delete_run(out: Path) -> None:
+    """Delete what `train` writes, except the cache, which looks after itself, and nothing else."""
+    for pattern in ("model*.safetensors*", "tokenizer*.json", "special_tokens_map.json"):
+        for path in out.glob(pattern):
+            path.unlink()
+    for name in ("training.json", "metrics.jsonl", CONFIG, GENERATION, CARD):
+        (out / name).unlink(missing_ok=True)
+    for folder in (*(out / "resume").glob("step-*"), out / "tensorboard"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
