@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 import torch
 
@@ -76,6 +75,3 @@ def rows(batch: Batch, chosen: slice) -> Batch:
         part.target[:, :target],
         part.target_padding[:, :target],
     )
-
-
-Make = Callable[[], System]

@@ -180,6 +180,9 @@ class LevTConfig:
     """Layer normalisation after each residual (as published) or before each block."""
     label_smoothing: float = 0.1
     """On the words; the other two heads have none."""
+    roll_in_noise: float = 0.0
+    """Share of the words that deletion is taught on that are drawn at random instead of by the network: 0 as
+    published; more where so little data is seen so often that the network hardly errs in training."""
     max_insertions: int = 255
     """Most placeholders that one slot takes in a round."""
     max_length: int = 256

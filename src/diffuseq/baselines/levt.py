@@ -101,11 +101,15 @@ class LevT(NonAutoregressive):
 
     @torch.no_grad()
     def _imagine(self, hidden: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Words [m] drawn from the network's distribution at states [m d]."""
-        probabilities = self.word_logits(hidden).softmax(-1)
-        if not len(probabilities):
-            return probabilities.new_zeros(0, dtype=torch.long)
-        return torch.multinomial(probabilities, 1, generator=generator).squeeze(1)
+        """Words [m] drawn from the network's distribution at states [m d], some of them at random."""
+        logits = self.word_logits(hidden)
+        if not len(logits):
+            return logits.new_zeros(0, dtype=torch.long)
+        if self.config.roll_in_noise:
+            noised = torch.rand(len(logits), 1, generator=generator, device=logits.device)
+            noised = noised < self.config.roll_in_noise
+            logits = logits.masked_fill(noised & logits.isfinite(), 0.0)  # every word that may be written
+        return torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(1)
 
     def _deletion_loss(self, written: Tensor, goal: Tensor, padding: Tensor, encoded: Encoded) -> Tensor:
         unwanted = align(written, padding, goal, padding) < 0
