@@ -34,7 +34,7 @@ def test_there_are_more_than_twenty_thousand_meanings_in_a_small_vocabulary(gram
 
 
 def test_a_sentence_parses_to_its_own_meaning_and_wording_and_fits_no_other_pattern(grammar):
-    for meaning in all_meanings(grammar)[::11]:
+    for meaning in all_meanings(grammar)[::29]:
         for index, text in enumerate(grammar.wordings(meaning)):
             read = grammar.parse(text)
             assert (read, read.wording, read.swapped) == (meaning, index, False)
@@ -49,19 +49,19 @@ def test_a_sentence_parses_to_its_own_meaning_and_wording_and_fits_no_other_patt
 
 
 def test_every_wording_of_every_meaning_is_a_different_sentence(grammar):
-    texts = [text for m in all_meanings(grammar)[::3] for text in grammar.wordings(m)]
+    texts = [text for m in all_meanings(grammar)[::7] for text in grammar.wordings(m)]
     assert len(set(texts)) == len(texts)
 
 
 def test_sentences_are_questions_of_six_to_thirteen_words(grammar):
-    for meaning in all_meanings(grammar)[::5]:
+    for meaning in all_meanings(grammar)[::13]:
         for text in grammar.wordings(meaning):
             assert text.endswith("?") and text == text.lower() and "{" not in text
             assert 6 <= len(text.split()) <= 13, text
 
 
 def test_an_article_stands_before_a_consonant_and_verb_forms_are_regular_english(grammar):
-    for meaning in all_meanings(grammar)[::5]:
+    for meaning in all_meanings(grammar)[::13]:
         for text in grammar.wordings(meaning):
             following = [b for a, b in zip(words(text), words(text)[1:], strict=False) if a == "a"]
             assert all(word[0] not in "aeiou" or word == "used" for word in following), text
@@ -70,7 +70,7 @@ def test_an_article_stands_before_a_consonant_and_verb_forms_are_regular_english
 
 
 def test_no_sentence_names_the_same_thing_twice(grammar):
-    for meaning in all_meanings(grammar)[::5]:
+    for meaning in all_meanings(grammar)[::13]:
         assert len(set(meaning.fillers)) == len(meaning.fillers)
 
 

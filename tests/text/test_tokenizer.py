@@ -10,7 +10,7 @@ from diffuseq.data.grammar import build_corpus
 from diffuseq.errors import InputError
 from diffuseq.text.tokenizer import SPECIALS, Tokenizer
 
-BERT_WORDS = [*SPECIALS, *"how do i play ##ing ##s guitar what ' s ? , 5 -".split()]
+BERT_WORDS = [*SPECIALS, "how", "do", "i", "play", "##ing", "##s", "guitar", "what", "s", *"'?,5-"]
 OTHER_SCRIPTS = [
     "как научиться играть на гитаре?",
     "我喜欢吃苹果。你呢?",
