@@ -128,7 +128,7 @@ def prepare(
 ) -> Training:
     """Put a system on its device and wrap it for its processes; `bf16` None decides by `precision`."""
     check(settings)
-    accelerator = accelerator or Accelerator()
+    accelerator = accelerator or make_accelerator()
     optimizers = make_optimizers(system, settings)
     width = max((min(p.shape) for p in system.parameters() if p.ndim == 2), default=0)
     if bf16 is None:
@@ -139,6 +139,11 @@ def prepare(
     unwrapped: System = accelerator.unwrap_model(model, keep_torch_compile=True)
     average = AveragedWeights(list(unwrapped.parameters()), settings.ema)
     return Training(settings, accelerator, model, unwrapped, [o.optimizer for o in wrapped], average, bf16)
+
+
+def make_accelerator() -> Accelerator:
+    """The engine for this process, or for all that torchrun or `accelerate launch` started (gloo on CPUs)."""
+    return Accelerator(cpu=not torch.accelerator.is_available())
 
 
 def check(settings: TrainingConfig) -> None:

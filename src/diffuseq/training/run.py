@@ -25,11 +25,11 @@ from diffuseq.files import write_text
 from diffuseq.registry import build
 from diffuseq.training.corpus import Corpus, prepare_corpus
 from diffuseq.training.evaluate import look_at_answers, pipeline_answers, validation_loss
-from diffuseq.training.loop import check, prepare, train_steps
+from diffuseq.training.loop import check, make_accelerator, prepare, train_steps
 from diffuseq.training.signals import TrainingStopped
 from diffuseq.training.snapshot import averaged_state, restore, take_snapshot
 from diffuseq.training.state import Tensors, forget_newer, load_newest, locked, save_checkpoint
-from diffuseq.training.tracking import Event, Metrics, OnEvent, ignore
+from diffuseq.training.tracking import Event, Metrics, OnEvent, duration, ignore
 
 VALIDATION_ROWS = 2000
 """Validation pairs that the loss is measured on, at most."""
@@ -49,7 +49,7 @@ def train(
     skip_bad_rows: bool = False,
     on_event: OnEvent | None = None,
 ) -> Path:
-    """Train `config` on `data` into the folder `out`, which is returned; see `corpus.prepare_corpus` for data.
+    """Train `config` on `data` into the folder `out`, which is returned; for data see `prepare_corpus`.
 
     resume: go on from the newest checkpoint (from the start, if there is none). overwrite: delete an earlier
     run in `out` first. on_event: told what happens; nothing is printed in here.
@@ -57,7 +57,7 @@ def train(
     `TrainingStopped` after SIGINT or SIGTERM, when everything is saved.
     """
     check(config.training)
-    out, accelerator = Path(out), Accelerator()
+    out, accelerator = Path(out), make_accelerator()
     report = on_event if on_event is not None and accelerator.is_main_process else ignore
     with locked(out / "resume") if accelerator.is_main_process else nullcontext():
         if accelerator.is_main_process:
@@ -205,10 +205,8 @@ class Run:
             self.report(Event("log", values=logs))
         if taken == ESTIMATE_AFTER and training.settings.minutes is None:
             a_step = progress.seconds / progress.step
-            whole = a_step * training.settings.steps / 60
-            text = (
-                f"a step takes {a_step:.3g} s here: about {whole:.3g} minutes for {training.settings.steps:,}"
-            )
+            whole = duration(a_step * training.settings.steps)
+            text = f"a step takes {a_step:.2g} s here: about {whole} for all {training.settings.steps:,}"
             self.report(Event("message", text))
 
     def _check_resumable(self, values: dict[str, Any]) -> None:
@@ -222,8 +220,8 @@ class Run:
                     )
         if values["data"] != self.corpus.fingerprint:
             raise InputError(
-                f"The data or the tokenizer is not what the run in {self.out} was started with; resume with the "
-                "same, or start anew with --overwrite."
+                f"The data or the tokenizer is not what the run in {self.out} was started with; resume with "
+                "the same, or start anew with --overwrite."
             )
 
 

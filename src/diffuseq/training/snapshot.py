@@ -59,8 +59,8 @@ def restore(training: Training, tensors: dict[str, Tensors], values: dict[str, A
             states[name][entry] = sharded_like(parameter, value) if value.ndim else value
     except (KeyError, RuntimeError) as error:
         raise InputError(
-            f"The checkpoint is of another system or optimiser ({str(error)[:200]}); resume with the settings "
-            "that the run was started with, or start anew with --overwrite."
+            f"The checkpoint is of another system or optimiser ({str(error)[:200]}); resume with the "
+            "settings that the run was started with, or start anew with --overwrite."
         ) from None
     training.system.load_state(unpack(values["system"], tensors["system"]))
     training.progress = Progress(**values["progress"])
