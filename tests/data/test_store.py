@@ -122,17 +122,6 @@ def test_a_failed_rebuild_leaves_the_older_store(tmp_path: Path) -> None:
     assert len(TokenStore.open(tmp_path / "store")) == 3
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
-    build(tmp_path / "store", numbered(3))
-    (tmp_path / "store" / "store.json").unlink()
-    left = tmp_path / "store" / ".partial-1-tokens.bin"
-    left.write_bytes(b"half")
-    with pytest.raises(InputError, match="no token store"):
-        TokenStore.open(tmp_path / "store")
-    assert len(build(tmp_path / "store", numbered(4))) == 4
-    assert not left.exists()
-
-
 def test_building_again_replaces_a_store_but_nothing_else(tmp_path: Path) -> None:
     build(tmp_path / "store", numbered(3))
     assert len(build(tmp_path / "store", numbered(5))) == 5

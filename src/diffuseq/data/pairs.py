@@ -120,10 +120,8 @@ def checked_text(value: Any, name: str) -> str:
         raise BadRowError(f"the field {name!r} is empty")
     try:
         text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell and UTF-8 cannot
-        raise BadRowError(
-            f"the field {name!r} holds half of a surrogate pair, which is not Unicode"
-        ) from None
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell, or bytes that are not UTF-8
+        raise BadRowError(f"the field {name!r} is not valid UTF-8") from None
     return text
 
 

@@ -1,7 +1,5 @@
 """A memory-mapped folder of tokenised pairs: built as a stream, opened at once, the memory stays flat.
 
-store.json is written last, so that a store which was not finished is never opened.
-
     tokens.bin   the ids of source 0, target 0, source 1, target 1, … (uint16 or uint32)
     offsets.bin  int64 [2n + 1]: source i starts at offsets[2i], target i at offsets[2i + 1]
     store.json   format version, dtype, counts, and the identity of what it was built from
@@ -13,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from itertools import chain
 from pathlib import Path
@@ -22,9 +19,9 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from diffuseq.data.files import atomic_folder
 from diffuseq.data.pairs import Pair
 from diffuseq.errors import InputError
-from diffuseq.files import PARTIAL, atomic_file, write_text
 
 FORMAT_VERSION = 1
 PUBLISHED_SPECIAL_TOKENS = 5
@@ -102,31 +99,26 @@ def build_store(
     tally = _Tally()
     dtype = np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
     path = Path(path)
-    _make_room(path)
-    try:
-        with atomic_file(path / TOKENS) as tokens_path, atomic_file(path / OFFSETS) as offsets_path:
-            with open(tokens_path, "wb") as tokens, open(offsets_path, "wb") as offsets:
-                offsets.write(np.zeros(1, np.int64).tobytes())
-                for chunk in _chunks(pairs):
-                    rows = _encode(chunk, encode_batch, limits, tally)
-                    _append(rows, tokens, offsets, dtype, vocab_size, tally)
-                    tally.count_unknown(chunk, rows, encode_batch, unknown_id)
-                    if progress is not None:
-                        progress(tally.pairs)
-            if tally.pairs == 0:
-                raise InputError("There are no pairs to tokenise; give data with at least one pair.")
-            (path / DESCRIPTION).unlink(missing_ok=True)  # from here to the new one there is no store
-    finally:
-        with suppress(OSError):
-            path.rmdir()  # only succeeds where nothing was written
-    meta = {
-        "format_version": FORMAT_VERSION,
-        "dtype": dtype.name,
-        "vocab_size": vocab_size,
-        "identity": dict(identity or {}),
-        "report": asdict(tally.report()),
-    }
-    write_text(path / DESCRIPTION, json.dumps(meta, indent=2, ensure_ascii=False))
+    _check_replaceable(path)
+    with atomic_folder(path, "token store") as folder:
+        with open(folder / TOKENS, "wb") as tokens, open(folder / OFFSETS, "wb") as offsets:
+            offsets.write(np.zeros(1, np.int64).tobytes())
+            for chunk in _chunks(pairs):
+                rows = _encode(chunk, encode_batch, limits, tally)
+                _append(rows, tokens, offsets, dtype, vocab_size, tally)
+                tally.count_unknown(chunk, rows, encode_batch, unknown_id)
+                if progress is not None:
+                    progress(tally.pairs)
+        if tally.pairs == 0:
+            raise InputError("There are no pairs to tokenise; give data with at least one pair.")
+        meta = {
+            "format_version": FORMAT_VERSION,
+            "dtype": dtype.name,
+            "vocab_size": vocab_size,
+            "identity": dict(identity or {}),
+            "report": asdict(tally.report()),
+        }
+        (folder / DESCRIPTION).write_text(json.dumps(meta, indent=2, ensure_ascii=False), "utf-8")
     return TokenStore.open(path)
 
 
@@ -253,15 +245,11 @@ class _Tally:
         return StoreReport(**{**values, "unknown_examples": tuple(self.unknown_examples)})
 
 
-def _make_room(path: Path) -> None:
-    """Only an older store, or what a killed process left of one, may stand in the way; all else stays."""
-    if not path.exists():
-        return
-    names = [p.name for p in path.iterdir()] if path.is_dir() else [path.name]
-    if not all(name in (TOKENS, OFFSETS, DESCRIPTION) or name.startswith(PARTIAL) for name in names):
+def _check_replaceable(path: Path) -> None:
+    """Only an older store may be in the way; anything else of the user's is left alone."""
+    is_store = path.is_dir() and {p.name for p in path.iterdir()} <= {TOKENS, OFFSETS, DESCRIPTION}
+    if path.exists() and not is_store:
         raise InputError(f"{path} exists and is no token store; move it away or give another place.")
-    for left in path.glob(f"{PARTIAL}*"):
-        left.unlink(missing_ok=True)
 
 
 def _chunks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:

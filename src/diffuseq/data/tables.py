@@ -1,0 +1,193 @@
+"""Pairs from the named columns of csv, tsv, jsonl and parquet files, and of data sets on the hub."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from diffuseq.data.pairs import BadRowError, Pair, checked_text, decode, numbered_lines, parse_json
+from diffuseq.data.reading import Account, ReadOptions, Rows, split_by_source
+from diffuseq.errors import InputError, unknown_name
+
+Row = Mapping[str, Any]
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+PARQUET_BATCH = 1024
+HUB_SPLITS = {"train": "train", "validation": "valid", "valid": "valid", "dev": "valid", "test": "test"}
+
+
+def read_columns(raw: list[Path], options: ReadOptions, account: Account) -> Rows:
+    """Any table: csv, tsv, jsonl or parquet files, or a data set on the hub (`owner/name[:config]`).
+
+    Splits are those of the hub, or of `options.valid_files` and `options.test_files`; a split that is missing
+    is a share of the training sources, chosen by their hash.
+    """
+    if not (options.source_column and options.target_column):
+        raise InputError("The columns are not named; pass --source-column and --target-column.")
+    tables: dict[str, list[Iterable[tuple[str, Row]]]] = {
+        "train": [_table(path, options, account) for path in raw if _is_file(path)],
+        "valid": [_table(Path(name), options, account) for name in options.valid_files],
+        "test": [_table(Path(name), options, account) for name in options.test_files],
+    }
+    for path in raw:
+        if not _is_file(path):
+            for split, rows in _hub_splits(str(path)):
+                tables[split].append(rows)
+    for split in ("valid", "test"):
+        for pair in _pairs(chain.from_iterable(tables[split]), options, account):
+            yield split, pair
+    train = _pairs(chain.from_iterable(tables["train"]), options, account)
+    shares = [0.0 if tables[s] else share for s, share in _shares(options)]
+    yield from split_by_source(train, *shares)
+
+
+def delimited_rows(
+    path: Path, delimiter: str, quotes: bool, account: Account
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """("file:line", {column: cell}) of a csv or tsv file with a header, as a stream."""
+    lines = (
+        f"{line.decode('utf-8', 'surrogateescape')}\n"  # bytes that are not UTF-8 are found cell by cell
+        for _, line in numbered_lines(path)
+    )
+    reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE)
+    header: list[str] | None = None
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            account.bad_row(f"{path}:{reader.line_num}", BadRowError(f"the row is not valid: {error}"))
+            continue
+        if header is None:
+            header = [cell.strip() for cell in cells]
+        elif len(cells) == len(header):
+            yield f"{path}:{reader.line_num}", dict(zip(header, cells, strict=True))
+        elif cells:
+            reason = f"the row has {len(cells)} columns, the header {len(header)}"
+            account.bad_row(f"{path}:{reader.line_num}", BadRowError(reason))
+
+
+def _shares(options: ReadOptions) -> tuple[tuple[str, float], tuple[str, float]]:
+    return ("valid", options.valid_share), ("test", options.test_share)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it names a file (which may be missing) rather than a data set on the hub."""
+    return path.exists() or path.suffix.lower() in (*SUFFIXES, ".gz", ".json", ".txt")
+
+
+def _table(path: Path, options: ReadOptions, account: Account) -> Iterator[tuple[str, Row]]:
+    account.used.append(path)
+    suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    match suffix.lower():
+        case ".csv":
+            return delimited_rows(path, ",", options.quotes, account)
+        case ".tsv":
+            return delimited_rows(path, "\t", options.quotes, account)
+        case ".jsonl":
+            return _json_rows(path, account)
+        case ".parquet":
+            return _parquet_rows(path)
+    raise InputError(
+        f"{path} is none of the tables that can be read; give {', '.join(SUFFIXES)} or a hub name."
+    )
+
+
+def _json_rows(path: Path, account: Account) -> Iterator[tuple[str, Row]]:
+    for place, line in numbered_lines(path):
+        try:
+            row = parse_json(decode(line))
+            if not isinstance(row, dict):
+                raise BadRowError("the row is not a JSON object")
+        except BadRowError as reason:
+            account.bad_row(place, reason)
+            continue
+        yield place, row
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    """The rows of a parquet file, a batch at a time."""
+    parquet = _optional("pyarrow.parquet")
+    with _explained(str(path)), parquet.ParquetFile(path) as file:
+        rows = chain.from_iterable(batch.to_pylist() for batch in file.iter_batches(PARQUET_BATCH))
+        yield from _numbered(str(path), rows)
+
+
+def _hub_splits(name: str) -> Iterator[tuple[str, Iterator[tuple[str, Row]]]]:
+    """(our split, its rows) of a data set on the hub."""
+    datasets = _optional("datasets")
+    data_set, _, config = name.partition(":")
+    with _explained(name):
+        splits = datasets.load_dataset(data_set, config or None, streaming=True)
+    for split, rows in splits.items():
+        if split not in HUB_SPLITS:
+            raise unknown_name(f"split in {name}", split, HUB_SPLITS)
+        yield HUB_SPLITS[split], _hub_rows(f"{name}/{split}", rows)
+
+
+def _hub_rows(name: str, rows: Iterable[Row]) -> Iterator[tuple[str, Row]]:
+    with _explained(name):
+        yield from _numbered(name, rows)
+
+
+def _numbered(name: str, rows: Iterable[Row]) -> Iterator[tuple[str, Row]]:
+    return ((f"{name}:{number}", row) for number, row in enumerate(rows, start=1))
+
+
+def _optional(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError:
+        raise InputError(
+            f"Parquet files and data sets on the hub need the package {module.partition('.')[0]}; "
+            "install it with: pip install 'diffuseq[data]'"
+        ) from None
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn whatever a library raises for a missing, private or broken data set into one sentence."""
+    try:
+        yield
+    except (InputError, GeneratorExit):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(
+            f"{name} cannot be read as a data set ({reason}); give an existing file or hub name."
+        ) from None
+
+
+def _pairs(rows: Iterable[tuple[str, Row]], options: ReadOptions, account: Account) -> Iterator[Pair]:
+    for place, row in rows:
+        try:
+            yield _pair(row, options)
+        except BadRowError as reason:
+            account.bad_row(place, reason)
+
+
+def _pair(row: Row, options: ReadOptions) -> Pair:
+    source = checked_text(_cell(row, str(options.source_column)), str(options.source_column))
+    target = checked_text(_cell(row, str(options.target_column)), str(options.target_column))
+    if options.reference_column is None:
+        return Pair(source, target, (target,))
+    references = _cell(row, options.reference_column)
+    texts = [references] if isinstance(references, str) else references
+    if not isinstance(texts, list) or not texts:
+        raise BadRowError(f"the field {options.reference_column!r} is neither a text nor a list of texts")
+    return Pair(source, target, tuple(checked_text(text, options.reference_column) for text in texts))
+
+
+def _cell(row: Row, column: str) -> Any:
+    """A column's value; `a.b` is b inside a, unless a column is called so. A missing one is an error."""
+    if column in row:
+        return row[column]
+    outer, _, inner = column.partition(".")
+    if inner and isinstance(row.get(outer), Mapping):
+        return _cell(row[outer], inner)
+    raise unknown_name("column", column, map(str, row))

@@ -1,0 +1,282 @@
+import csv
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffuseq.data.pairs import Pair, read_pairs
+from diffuseq.data.reading import Account, ReadOptions
+from diffuseq.data.tasks import TASKS, prepare
+from diffuseq.errors import InputError
+
+QQP_HEADER = ["id", "qid1", "qid2", "question1", "question2", "is_duplicate"]
+
+
+def write_tsv(path: Path, rows: list[list[str]], delimiter: str = "\t") -> Path:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows(rows)
+    return path
+
+
+def write_lines(path: Path, *lines: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(f"{line}\n" for line in lines).encode()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    return path
+
+
+def sides(folder: Path, split: str) -> list[tuple[str, str]]:
+    return [(pair.source, pair.target) for pair in read_pairs(folder / f"{split}.jsonl")]
+
+
+def small(**changes: object) -> ReadOptions:
+    return ReadOptions(**{"test_rows": 1, "valid_rows": 1, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def qqp(tmp_path: Path) -> Path:
+    rows = [[str(i), "1", "2", f'what "is" {i}?', f"line one\nof {i}", str(i % 2)] for i in range(10)]
+    return write_tsv(tmp_path / "quora_duplicate_questions.tsv", [QQP_HEADER, *rows])
+
+
+def test_qqp_keeps_the_duplicates_in_file_order(qqp: Path, tmp_path: Path) -> None:
+    manifest = prepare("qqp", [qqp], tmp_path / "out", small(test_rows=2))
+    assert manifest.counts == {"train": 2, "valid": 1, "test": 2}
+    assert manifest.left_out == {"pairs that are not duplicates": 5}
+    assert sides(tmp_path / "out", "test")[0] == ('what "is" 1?', "line one\nof 1")
+    assert [source for source, _ in sides(tmp_path / "out", "train")] == ['what "is" 7?', 'what "is" 9?']
+
+
+def test_the_published_sizes_are_held_out_by_default(tmp_path: Path) -> None:
+    rows = [[str(i), "1", "2", f"a {i}", f"b {i}", "1"] for i in range(4_600)]
+    path = write_tsv(tmp_path / "q.tsv", [QQP_HEADER, *rows])
+    manifest = prepare("qqp", [path], tmp_path / "out")
+    assert manifest.counts == {"train": 4_600 - 2_500 - 2_048, "valid": 2_048, "test": 2_500}
+
+
+def test_the_manifest_says_what_was_made_from_what(qqp: Path, tmp_path: Path) -> None:
+    prepare("qqp", [qqp], tmp_path / "out", small())
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["counts"] == {"train": 3, "valid": 1, "test": 1}
+    assert manifest["sources"][0]["name"] == qqp.name
+    assert len(manifest["sources"][0]["sha256"]) == len(manifest["files"]["train.jsonl"]) == 64
+
+
+def test_existing_splits_are_refused_unless_they_may_be_overwritten(qqp: Path, tmp_path: Path) -> None:
+    prepare("qqp", [qqp], tmp_path / "out", small())
+    with pytest.raises(InputError, match="--overwrite"):
+        prepare("qqp", [qqp], tmp_path / "out", small())
+    prepare("qqp", [qqp], tmp_path / "out", small(test_rows=0), overwrite=True)
+    assert not (tmp_path / "out" / "test.jsonl").exists(), "a split of the earlier data must not stay"
+
+
+def test_a_failure_leaves_no_file_behind(tmp_path: Path) -> None:
+    good = ["1", "1", "2", "a", "b", "1"]
+    path = write_tsv(tmp_path / "q.tsv", [QQP_HEADER, good, good, good, ["9", "1", "2", "", "b", "1"]])
+    with pytest.raises(InputError, match=r"q\.tsv:5: the field 'question1' is empty"):
+        prepare("qqp", [path], tmp_path / "out", small())
+    assert not any((tmp_path / "out").iterdir())
+    account = Account(skip_bad_rows=True)
+    assert prepare("qqp", [path], tmp_path / "out", small(), account=account).counts["train"] == 1
+    assert account.bad.counts == {"the field 'question1' is empty": 1}
+
+
+def test_rows_of_the_wrong_width_or_encoding_are_bad_rows(tmp_path: Path) -> None:
+    path = write_tsv(tmp_path / "q.tsv", [QQP_HEADER, *([["1", "1", "2", "a", "b", "1"]] * 3)])
+    with open(path, "ab") as file:
+        file.write(b"1\t2\t3\n1\t1\t2\t\xff\tb\t1\n1\t1\t2\ta\tb\tmaybe\n")
+    account = Account(skip_bad_rows=True)
+    prepare("qqp", [path], tmp_path / "out", small(), account=account)
+    assert set(account.bad.counts) == {
+        "the row has 3 columns, the header 6",
+        "the field 'question1' is not valid UTF-8",
+        "the field 'is_duplicate' is neither 0 nor 1",
+    }
+
+
+def test_wiki_auto_reads_parallel_files_and_joins_split_sentences(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    write_lines(raw / "train.src", *(f"complex {i}" for i in range(4)))
+    write_lines(raw / "train.dst", *(f"simple {i} <SEP> more" for i in range(4)))
+    assert prepare("wiki-auto", [raw], tmp_path / "out", small()).counts == {
+        "train": 2,
+        "valid": 1,
+        "test": 1,
+    }
+    assert sides(tmp_path / "out", "test") == [("complex 0", "simple 0 more")]
+    write_lines(raw / "train.dst", "only one")
+    with pytest.raises(InputError, match="different numbers of lines"):
+        prepare("wiki-auto", [raw], tmp_path / "other", small())
+
+
+def test_wiki_auto_keeps_aligned_rows_and_the_splits_of_the_release(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    ids = "1-0-0-0\t1-1-0-0"
+    write_lines(
+        raw / "train.tsv",
+        f"aligned\t{ids}\tsimple a\tcomplex a\t0.5",
+        f"notAligned\t{ids}\tsimple b\tcomplex b\t0.1",
+        f"partialAligned\t{ids}\tsimple c\tcomplex c",
+    )
+    write_lines(raw / "dev.tsv", "complex d\tsimple d")
+    manifest = prepare("wiki-auto", [raw], tmp_path / "out")
+    assert sides(tmp_path / "out", "train") == [("complex a", "simple a"), ("complex c", "simple c")]
+    assert sides(tmp_path / "out", "valid") == [("complex d", "simple d")]
+    assert manifest.left_out == {"pairs with the label 'notAligned'": 1}
+
+
+def quasar(raw: Path, split: str, question: str, answer: str, contexts: list) -> None:
+    asked = {"uid": "s1q0", "question": question, "answer": answer, "tags": []}
+    write_lines(raw / "questions" / f"{split}_questions.json.gz", json.dumps(asked))
+    found = {"uid": "s1q0", "contexts": contexts}
+    for kind in ("short", "long"):
+        write_lines(raw / "contexts" / kind / f"{split}_contexts.json.gz", json.dumps(found))
+
+
+def test_quasar_takes_the_best_passages_that_hold_the_answer(tmp_path: Path) -> None:
+    contexts = [
+        [0.2, "it is  Paris , France"],
+        [0.9, "the Parisian way"],
+        [0.8, "paris !"],
+        [0.1, "PARIS again"],
+    ]
+    quasar(tmp_path / "raw", "train", "which capital ?", "Paris", contexts)
+    quasar(tmp_path / "raw", "dev", "who ?", "nobody", contexts)
+    quasar(tmp_path / "raw", "test", "what ?", "way", contexts)
+    manifest = prepare("quasar-t", [tmp_path / "raw"], tmp_path / "out", ReadOptions(contexts=2))
+    assert sides(tmp_path / "out", "train") == [
+        ("paris !", "which capital ?"),
+        ("it is Paris , France", "which capital ?"),
+    ]
+    assert manifest.counts == {"train": 2, "test": 1}
+    assert manifest.left_out == {"questions without a passage that holds the answer": 1}
+    assert {source["name"] for source in manifest.sources} >= {"train_contexts.json.gz"}
+
+
+def test_commonsense_conversation_joins_words_and_holds_out_training_rows(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    rows = [json.dumps({"post": ["hi", str(i)], "response": ["yes", "!"], "triples": []}) for i in range(3)]
+    write_lines(raw / "trainset.txt", *rows)
+    write_lines(raw / "testset.txt", *rows)
+    manifest = prepare("commonsense-conversation", [raw], tmp_path / "out", small())
+    assert manifest.counts == {"train": 2, "valid": 1, "test": 1}
+    assert sides(tmp_path / "out", "valid") == [("hi 0", "yes !")]
+    assert manifest.left_out == {"test rows after the first 1": 2}
+
+
+def test_dialogues_become_utterances_with_their_replies(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    write_lines(raw / "train" / "dialogues_train.txt", "Hi . __eou__ Hello ! __eou__ Bye . __eou__")
+    write_lines(raw / "test" / "dialogues_test.txt", "A __eou__ B __eou__")
+    assert prepare("dialogue", [raw], tmp_path / "out").counts == {"train": 2, "test": 1}
+    assert sides(tmp_path / "out", "train") == [("Hi .", "Hello !"), ("Hello !", "Bye .")]
+
+
+def columns(**changes: object) -> ReadOptions:
+    shares = {"valid_share": 0.0, "test_share": 0.0}
+    names = {"source_column": "question", "target_column": "answer"}
+    return ReadOptions(**{**names, **shares, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("delimiter, name", [(",", "a.csv"), ("\t", "a.tsv")])
+def test_any_table_is_read_by_the_names_of_its_columns(tmp_path: Path, delimiter: str, name: str) -> None:
+    path = write_tsv(tmp_path / name, [["n", "answer", "question"], ["1", "b, c", "a\td"]], delimiter)
+    prepare("columns", [path], tmp_path / "out", columns())
+    assert sides(tmp_path / "out", "train") == [("a\td", "b, c")]
+
+
+def test_parquet_and_nested_columns_and_references_are_read(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = [{"translation": {"de": "ja", "en": "yes"}, "more": ["yes", "yeah"]}]
+    parquet.write_table(parquet.pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    options = columns(source_column="translation.de", target_column="translation.en", reference_column="more")
+    prepare("columns", [tmp_path / "a.parquet"], tmp_path / "out", options)
+    assert list(read_pairs(tmp_path / "out" / "train.jsonl")) == [Pair("ja", "yes", ("yes", "yeah"))]
+
+
+def test_a_broken_parquet_file_is_one_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 nothing of the kind")
+    with pytest.raises(InputError, match="cannot be read as a data set"):
+        prepare("columns", [tmp_path / "a.parquet"], tmp_path / "out", columns())
+
+
+def test_given_files_are_the_splits_and_shares_go_by_source(tmp_path: Path) -> None:
+    rows = [json.dumps({"question": f"q {i % 200}", "answer": str(i)}) for i in range(600)]
+    path = write_lines(tmp_path / "a.jsonl", *rows)
+    held = write_lines(tmp_path / "b.jsonl", json.dumps({"question": "x", "answer": "y"}))
+    options = columns(valid_files=(str(held),), valid_share=0.5, test_share=0.2)
+    manifest = prepare("columns", [path], tmp_path / "out", options)
+    assert manifest.counts["valid"] == 1
+    assert 60 < manifest.counts["test"] < 180
+    train, test = ({source for source, _ in sides(tmp_path / "out", split)} for split in ("train", "test"))
+    assert not train & test
+
+
+def test_mistakes_with_columns_say_what_to_do(tmp_path: Path) -> None:
+    path = write_tsv(tmp_path / "a.csv", [["question", "answer"], ["a", "b"]], ",")
+    with pytest.raises(InputError, match="Did you mean 'question'"):
+        prepare("columns", [path], tmp_path / "out", columns(source_column="questoin"))
+    with pytest.raises(InputError, match="--source-column"):
+        prepare("columns", [path], tmp_path / "out", ReadOptions())
+    with pytest.raises(InputError, match="nothing to train"):
+        prepare("columns", [path], tmp_path / "out", columns(test_share=1.0))
+    with pytest.raises(InputError, match="none of the tables"):
+        prepare("columns", [write_lines(tmp_path / "a.txt", "x")], tmp_path / "out", columns())
+
+
+def test_without_the_optional_package_the_message_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    with pytest.raises(InputError, match=r"pip install 'diffuseq\[data\]'"):
+        prepare("columns", ["owner/name"], tmp_path / "out", columns())
+
+
+def test_mistakes_with_the_raw_data_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Did you mean 'qqp'"):
+        prepare("qpq", [tmp_path], tmp_path / "out")
+    with pytest.raises(InputError, match="There is no"):
+        prepare("qqp", [tmp_path / "absent"], tmp_path / "out")
+    with pytest.raises(InputError, match="No raw data"):
+        prepare("qqp", [], tmp_path / "out")
+    for task in sorted(set(TASKS) - {"columns"}):
+        with pytest.raises(InputError, match=r"There is no .* in "):
+            prepare(task, [tmp_path], tmp_path / "out")
+    empty = write_tsv(tmp_path / "q.tsv", [QQP_HEADER])
+    with pytest.raises(InputError, match="no pair to train on"):
+        prepare("qqp", [empty], tmp_path / "out")
+
+
+RELEASES = {
+    "qqp": ("q.tsv", b"question1\tquestion2\tis_duplicate\n"),
+    "wiki-auto": ("train.tsv", b""),
+    "commonsense-conversation": ("trainset.txt", b""),
+    "dialogue": ("d.txt", b""),
+    "columns": ("c.csv", b"question,answer\n"),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    task=st.sampled_from(sorted(RELEASES)),
+    content=st.lists(
+        st.binary(max_size=30)
+        | st.sampled_from([b"a\tb\t1", b'{"post": [1]}', b'"', b"a,b", b"x __eou__ y", b"\x00", b"[[]]"])
+    ),
+)
+def test_no_bytes_make_a_release_fail_with_anything_but_an_input_error(
+    tmp_path_factory: pytest.TempPathFactory, task: str, content: list[bytes]
+) -> None:
+    folder = tmp_path_factory.mktemp("random")
+    name, header = RELEASES[task]
+    (folder / name).write_bytes(header + b"\n".join(content))
+    for skip in (False, True):
+        try:
+            prepare(task, [folder / name], folder / "out", columns(), account=Account(skip), overwrite=True)
+        except InputError:
+            continue
+        assert (folder / "out" / "manifest.json").is_file()
