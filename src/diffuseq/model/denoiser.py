@@ -63,7 +63,7 @@ class WordEmbedding(nn.Module):
 
     def __init__(self, vocab_size: int, width: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(vocab_size, width))
+        self.weight = nn.Parameter(float(__import__('os').environ.get('EMB','1'))*torch.randn(vocab_size, width))
 
     def table(self) -> Tensor:
         """All words [v d], normalised."""
@@ -137,6 +137,8 @@ class Denoiser(nn.Module):
                 nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
                 if name.endswith(("out.weight", "down.weight")):  # the residual stream keeps its scale at any depth
                     parameter.data.mul_((2 * depth) ** -0.5)
+        # words stand at radius √d, so that logits begin at variance one
+        self.word_head.weight.data.mul_(self.word_embedding.weight.shape[1] ** -0.5)
         nn.init.zeros_(self.modulation_head.weight)
         nn.init.zeros_(self.modulation_head.bias)
 
