@@ -191,7 +191,8 @@ def test_any_table_is_read_by_the_names_of_its_columns(tmp_path: Path, delimiter
 def test_parquet_and_nested_columns_and_references_are_read(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     rows = [{"translation": {"de": "ja", "en": "yes"}, "more": ["yes", "yeah"]}]
-    parquet.write_table(parquet.pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    table = pytest.importorskip("pyarrow").Table.from_pylist(rows)
+    parquet.write_table(table, tmp_path / "a.parquet")
     options = columns(source_column="translation.de", target_column="translation.en", reference_column="more")
     prepare("columns", [tmp_path / "a.parquet"], tmp_path / "out", options)
     assert list(read_pairs(tmp_path / "out" / "train.jsonl")) == [Pair("ja", "yes", ("yes", "yeah"))]
