@@ -78,8 +78,8 @@ def test_deletion_finds_the_wrong_words_and_spares_the_right_ones(trained: tuple
         encoded = system.encode(BATCH.source, BATCH.source_padding)
         after = system._delete(Text(tokens, padding, torch.ones(tokens.shape)), encoded)
     expected = torch.cat((tokens[:, :2], tokens[:, 3:]), dim=1)
-    width = after.tokens.shape[1]
-    assert (after.tokens == expected[:, :width]).all(1).float().mean() > 0.6
+    width = min(after.tokens.shape[1], expected.shape[1])
+    assert (after.tokens[:, :width] == expected[:, :width]).all(1).float().mean() > 0.6
 
 
 def test_insertion_is_taught_on_every_number_of_kept_tokens(fresh: LevT) -> None:

@@ -48,8 +48,8 @@ class LevT(NonAutoregressive):
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Loss:
         """The sum of the three policies' losses, each a mean over its decisions.
 
-        Dual-policy learning: insertion is learned on targets with random deletions, deletion on what this very
-        network writes into the expert's placeholders: each policy meets the states its adversary leaves.
+        Dual-policy learning: insertion is learned on targets with random deletions, deletion on what this
+        very network writes into the expert's placeholders. Each meets the states its adversary leaves.
         """
         self.check_lengths(batch)
         encoded = self.encode(batch.source, batch.source_padding)

@@ -113,6 +113,7 @@ class NonAutoregressive(System):
         )
         return total / max(1, len(words))
 
+    @torch.no_grad()
     def generate(self, request: Request) -> Iterator[Draft]:
         """Yield a draft a round of refinement; `forwards` counts the decoder's calls.
 
@@ -127,8 +128,7 @@ class NonAutoregressive(System):
         training = self.training
         self.eval()
         try:
-            with torch.no_grad():
-                yield from self.refine(request, settings)
+            yield from self.refine(request, settings)
         finally:
             self.train(training)
 
