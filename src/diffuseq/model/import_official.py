@@ -27,7 +27,8 @@ from diffuseq.config import (
     from_dict,
 )
 from diffuseq.errors import InputError
-from diffuseq.systems.published import PublishedDiffuSeq
+from diffuseq.model.bert_denoiser import BertDenoiser
+from diffuseq.systems.published import PublishedDiffuSeq, network_shape
 from diffuseq.text.tokenizer import Tokenizer
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "words.txt")
@@ -71,8 +72,13 @@ def import_official(folder: str | Path) -> ImportedModel:
             f"The vocabulary in {folder} has {tokenizer.vocab_size} words, but {checkpoint.name} has "
             f"embeddings for {vocab_size}; put the vocabulary of this model into the folder."
         )
+    with torch.device("meta"):  # sizes only, so that weights that do not fit are refused at once
+        expected = BertDenoiser(network_shape(config.system, vocab_size)).state_dict()
+    _check(weights, expected, checkpoint)
     system = PublishedDiffuSeq(config.system, tokenizer.special)
-    _fill(system, weights, checkpoint)
+    # An averaged checkpoint has the last raw embeddings under `lm_head.weight`, for only the tied
+    # `word_embedding.weight` was averaged; loaded in this order the former stay, as in the released code.
+    system.denoiser.load_state_dict(weights)
     return ImportedModel(system.eval(), tokenizer, config)
 
 
@@ -192,14 +198,8 @@ def _read_tokenizer(folder: Path, arguments: Mapping[str, Any]) -> Tokenizer:
         raise InputError(f"{folder} has no vocabulary; copy BERT's vocab.txt into it. ({error})") from None
 
 
-def _fill(system: PublishedDiffuSeq, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Load the weights, or say which do not fit.
-
-    An averaged checkpoint has the last raw embeddings under `lm_head.weight`, for the average was taken of
-    `word_embedding.weight` alone; the released code, where the two are tied, ends up with the former. So
-    does this.
-    """
-    wanted = system.denoiser.state_dict()
+def _check(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
+    """Raise `InputError` where the weights have other names or shapes than the network."""
     missing, unknown = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
     if missing or unknown:
         raise InputError(
@@ -213,7 +213,6 @@ def _fill(system: PublishedDiffuSeq, weights: Mapping[str, Tensor], path: Path) 
                 f"{path} has {name} of shape {list(weights[name].shape)}, but its settings say "
                 f"{list(tensor.shape)}; put this model's training_args.json and bert_config.json beside it."
             )
-    system.denoiser.load_state_dict(dict(weights))
 
 
 def _few(what: str, names: list[str]) -> str:

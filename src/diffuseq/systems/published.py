@@ -45,6 +45,22 @@ _ROWS_AT_A_TIME = 16
 """Rows whose scores over the vocabulary are in memory at once."""
 
 
+def network_shape(config: PublishedConfig, vocab_size: int) -> BertShape:
+    """The sizes of the network that a config asks for."""
+    return BertShape(
+        vocab_size=vocab_size,
+        layers=config.layers,
+        heads=config.heads,
+        width=config.width,
+        feed_forward=config.feed_forward,
+        embedding_width=config.embedding_width,
+        time_width=config.time_width,
+        max_positions=config.max_positions,
+        dropout=config.dropout,
+        absorbing=config.version == 2,
+    )
+
+
 class PublishedDiffuSeq(System):
     """The published system: training loss and generation, v1 and v2."""
 
@@ -57,20 +73,7 @@ class PublishedDiffuSeq(System):
             )
         self.config, self.special = config, special
         self.schedule = DiscreteSchedule.named(config.noise_schedule, config.diffusion_steps)
-        self.denoiser = BertDenoiser(
-            BertShape(
-                vocab_size=special.vocab_size,
-                layers=config.layers,
-                heads=config.heads,
-                width=config.width,
-                feed_forward=config.feed_forward,
-                embedding_width=config.embedding_width,
-                time_width=config.time_width,
-                max_positions=config.max_positions,
-                dropout=config.dropout,
-                absorbing=config.version == 2,
-            )
-        )
+        self.denoiser = BertDenoiser(network_shape(config, special.vocab_size))
         self.times: TimeSampler = (
             LossSecondMoment(len(self.schedule), gather=from_all_processes)
             if config.time_sampling == "loss-aware"
