@@ -3,8 +3,9 @@
     python benchmarks/metrics_speed.py [--sources 2500] [--candidates 10] [--subset 60]
 
 The loop: sentence-BLEU, dist-1, self-BLEU, div-4 and MBR with NLTK, ROUGE-L with torchmetrics; it is timed
-on a subset of the sources and scaled up (its cost is linear in them). Ours: the same metrics; then every metric
-without a network, with 1,000 bootstrap corpora. Both of ours also score copying and the references. Texts are made up: 8 to 14 words, candidates share most of theirs.
+on a subset of the sources and scaled up (its cost is linear in them). Ours: the same metrics; then every
+metric without a network, with 1,000 bootstrap corpora. Both of ours also score copying and the references.
+Texts are made up: 8 to 14 words, candidates share most of theirs.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from torchmetrics.functional.text.rouge import rouge_score
 
 from diffuseq.evaluation.predictions import Prediction, Predictions
 from diffuseq.evaluation.score import score
-
 
 PUBLISHED = ("bleu", "rougeL", "dist1", "length_published", "self_bleu", "div4")
 
@@ -85,9 +85,7 @@ def main() -> None:
     loop = seconds(lambda: published_loop(subset)) * arguments.sources / arguments.subset
 
     print(f"{arguments.sources:,} sources × {arguments.candidates} candidates")
-    print(
-        f"loop  {loop:7.1f} s          published metrics and MBR (timed on {arguments.subset} sources, scaled)"
-    )
+    print(f"loop  {loop:7.1f} s          published metrics and MBR (timed on {arguments.subset}, scaled)")
     print(f"ours  {same:7.1f} s  {loop / same:6.1f}×  the same metrics and MBR, for four rows")
     print(
         f"ours  {everything:7.1f} s  {loop / everything:6.1f}×  all metrics without a network, intervals too"

@@ -145,8 +145,8 @@ def _published_rows(files: Sequence[Path]) -> tuple[list[Prediction], list[str]]
     for file, column in zip(files, columns, strict=True):
         if len(column) != len(columns[0]):
             raise InputError(
-                f"{file} has {len(column)} rows, but {files[0]} has {len(columns[0])}; seeds of one run have equally"
-                " many: generate the shorter one again."
+                f"{file} has {len(column)} rows, but {files[0]} has {len(columns[0])}; seeds of one run have"
+                " equally many: generate the shorter one again."
             )
     rows = []
     for entries in zip(*columns, strict=True):

@@ -180,7 +180,7 @@ def _wanted(
         wanted = catalogue.find_metrics(list(names))
         if language_model is None and any(metric.needs == "language model" for metric in wanted):
             raise InputError(
-                "Perplexity and MAUVE need a language model; name one that transformers opens (--language-model)."
+                "Perplexity and MAUVE need a language model; name one with --language-model."
             )
         return wanted, []
     has = {
@@ -197,9 +197,7 @@ def _wanted(
     ]
     if library:
         return wanted, []
-    return wanted, [
-        "sacreBLEU, chrF and SARI were left out: `pip install diffuseq[metrics]` brings sacrebleu."
-    ]
+    return wanted, ["sacreBLEU, chrF and SARI were left out; `pip install diffuseq[metrics]` adds them."]
 
 
 def _described(metric: catalogue.Metric) -> dict[str, str]:

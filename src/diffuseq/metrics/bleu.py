@@ -55,7 +55,8 @@ def sentence_bleu(hypotheses: Sequence[str], references: Sequence[str | Sequence
 def pairwise_sentence_bleu(groups: Sequence[Sequence[str]]) -> Floats:
     """BLEU of every text against every other of its group: [s k k].
 
-    Entry [g, i, j] is BLEU(text i; reference text j). k is the size of the largest group; entries beyond a smaller group are 0.
+    Entry [g, i, j] is BLEU(text i; reference text j). k is the size of the largest group;
+    entries beyond a smaller group are 0.
     """
     sizes = np.array([len(group) for group in groups], dtype=np.int64)
     width = int(sizes.max(initial=0))

@@ -1,6 +1,6 @@
 """How much systems vary: dist-n in a text, self-BLEU and distinct n-grams between the candidates, lengths.
 
-Definitions of the published script of DiffuSeq (Gong et al., ICLR 2023, Section 4.1, scripts/eval_seq2seq.py).
+Definitions of the published script of DiffuSeq (Gong et al., ICLR 2023, Section 4.1; eval_seq2seq.py).
 
 Legend: n texts, s sources, k candidates a source.
 """

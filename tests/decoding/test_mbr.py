@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffuseq.decoding.mbr import choose, pairwise_bleu
+from diffuseq.errors import InputError
+
+TEXT = st.lists(st.sampled_from(["a", "b", "c", "d", "e"]), max_size=8).map(" ".join)
+
+
+def test_one_candidate_is_itself() -> None:
+    assert choose([["only this"], [""]]) == [0, 0]
+
+
+def test_duplicates_win_and_the_first_wins_a_tie() -> None:
+    assert choose([["x y z", "a b c", "a b c"], ["a", "b", "c"]]) == [1, 0]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(TEXT, min_size=1, max_size=5), st.randoms(use_true_random=False))
+def test_the_order_of_the_candidates_does_not_change_the_utility_of_the_answer(group, random) -> None:  # type: ignore[no-untyped-def]
+    shuffled = list(group)
+    random.shuffle(shuffled)
+
+    def utility(texts: list[str]) -> float:
+        matrix = pairwise_bleu(texts)
+        index = choose([texts])[0]
+        return float(matrix[index].sum() - matrix[index, index])
+
+    assert utility(group) == pytest.approx(utility(shuffled), abs=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(TEXT, min_size=1, max_size=5), min_size=1, max_size=6))
+def test_sources_do_not_influence_each_other(groups: list[list[str]]) -> None:
+    assert choose(groups) == [choose([group])[0] for group in groups]
+
+
+def test_the_matrix_has_each_candidate_against_each() -> None:
+    matrix = pairwise_bleu(["a b c d", "a b c d e", "x"])
+    assert matrix.shape == (3, 3)
+    np.testing.assert_allclose(np.diag(matrix), 1.0)
+    assert matrix[0, 1] < matrix[1, 0] + 1 and matrix[0, 2] == 0
+
+
+def test_a_source_without_candidates_is_refused() -> None:
+    assert choose([]) == []
+    with pytest.raises(InputError, match="Source 1 has no candidate"):
+        choose([["a"], []])

@@ -1,0 +1,113 @@
+"""The metrics with a network, on tiny real models with random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diffuseq.errors import InputError
+from diffuseq.metrics.language_model import BertScore, LanguageModel
+from diffuseq.metrics.mauve import frontier_area, mauve
+
+transformers = pytest.importorskip("transformers")
+WORDS = ["the", "cat", "sat", "on", "a", "mat", "dog", "ran", "far"]
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("encoder")
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=14,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        initializer_range=0.5,
+    )
+    transformers.BertModel(config).save_pretrained(folder)
+    transformers.BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    folder = tmp_path_factory.mktemp("causal")
+    tokenizer = Tokenizer(
+        models.WordLevel({"<s>": 0, **{w: i + 1 for i, w in enumerate(WORDS)}}, unk_token="<s>")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<s>").save_pretrained(folder)
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(vocab_size=10, n_embd=16, n_layer=2, n_head=2, n_positions=32)
+    transformers.GPT2LMHeadModel(config).save_pretrained(folder)
+    return folder
+
+
+def test_bertscore_is_that_of_torchmetrics(encoder: Path) -> None:
+    from torchmetrics.functional.text.bert import bert_score
+
+    texts, references = (
+        ["the cat sat", "a dog ran far", "the mat"],
+        ["the cat sat on a mat", "dog", "the mat"],
+    )
+    wanted = [
+        float(bert_score([text], [reference], model_name_or_path=str(encoder), num_layers=1)["f1"])
+        for text, reference in zip(texts, references, strict=True)  # it mixes up pairs of different lengths
+    ]
+    ours = BertScore(str(encoder), layer=1)(texts, [[reference] for reference in references])
+    np.testing.assert_allclose(ours, wanted, atol=1e-5)
+
+
+def test_bertscore_takes_the_best_reference_and_gives_an_empty_text_nothing(encoder: Path) -> None:
+    scores = BertScore(str(encoder))(["the cat", ""], [["dog ran", "the cat"], ["the cat"]])
+    assert scores == pytest.approx([1.0, 0.0], abs=1e-5)
+
+
+def test_the_model_and_layer_stand_in_the_signature(encoder: Path) -> None:
+    assert f"model:{encoder}|layer:2" in BertScore(str(encoder)).signature
+    with pytest.raises(InputError, match="layer 9 does not exist"):
+        BertScore(str(encoder), layer=9)
+
+
+def test_perplexity_is_the_models_own_loss(causal: Path) -> None:
+    texts = ["the cat sat on a mat", "dog", "", "the cat sat on a mat"]
+    counts = LanguageModel(str(causal)).negative_log_likelihood(texts)
+    model = transformers.GPT2LMHeadModel.from_pretrained(causal).eval()
+    ids = torch.tensor([[0, *(WORDS.index(word) + 1 for word in texts[0].split())]])
+    wanted = model(ids, labels=ids).loss.item() * 6
+    assert counts[0] == pytest.approx([wanted, 6], rel=1e-5)
+    assert counts[:, 1].tolist() == [6, 1, 0, 6]
+    assert counts[2, 0] == 0
+
+
+def test_features_do_not_depend_on_the_neighbours(causal: Path) -> None:
+    model = LanguageModel(str(causal))
+    together = model.features(["the cat", "a dog ran far", ""])
+    np.testing.assert_allclose(together[0], model.features(["the cat"])[0], atol=1e-5)
+    assert together.shape == (3, 16)
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be opened"):
+        LanguageModel(str(tmp_path / "nothing"))
+
+
+def test_mauve_is_one_for_equal_and_small_for_separate_distributions() -> None:
+    points = np.random.default_rng(0).normal(size=(2, 200, 4))
+    assert mauve(points[0], points[0]) == pytest.approx(1.0)
+    assert mauve(points[0], points[1]) > 0.8
+    assert mauve(points[0], points[1] + 10) < 0.02
+
+
+def test_the_frontier_of_disjoint_histograms_is_known() -> None:
+    # p = (1, 0), q = (0, 1): KL(q‖λp+(1−λ)q) = −log(1−λ), so the curve is ((1−λ)^5, λ^5), whose area is
+    # ∫ λ^5 · 5(1−λ)^4 dλ = 5·B(6, 5) = 5·5!·4!/10!
+    area = frontier_area(np.array([1.0, 0.0]), np.array([0.0, 1.0]))
+    assert area == pytest.approx(5 * 120 * 24 / 3628800, rel=0.03)
