@@ -1,0 +1,103 @@
+"""Our denoiser: padding changes nothing, the pointer is a distribution, the source is encoded once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from diffuseq.model.denoiser import Denoiser, expected_embedding, log_distribution, log_probability
+
+VOCAB = 30
+
+
+def make_denoiser(copy: bool = True) -> Denoiser:
+    torch.manual_seed(0)
+    network = Denoiser(
+        VOCAB, 0, width=32, heads=2, feed_forward=48, encoder_layers=2, decoder_layers=2, embedding_width=16,
+        dropout=0.0, copy=copy,
+    )  # fmt: skip
+    for parameter in network.parameters():  # nothing stays at zero, so that every part matters
+        parameter.data.add_(0.05 * torch.randn_like(parameter))
+    return network.eval()
+
+
+@pytest.fixture
+def rows() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {
+        "source": torch.randint(5, VOCAB, (3, 6), generator=generator),
+        "target": torch.randint(5, VOCAB, (3, 5), generator=generator),
+        "x": torch.randn(3, 5, 16, generator=generator),
+        "log_snr": torch.randn(3, 5, generator=generator),
+        "estimate": torch.randn(3, 5, 16, generator=generator),
+    }
+
+
+def run(network: Denoiser, rows: dict[str, torch.Tensor], source_width: int, target_width: int, row: slice):
+    """The log-distribution of the rows, with the given number of padded positions on either side."""
+    source = torch.nn.functional.pad(rows["source"][row], (0, source_width), value=0)
+    source_padding = torch.zeros_like(source, dtype=torch.bool)
+    source_padding[:, 6:] = True
+    x = torch.nn.functional.pad(rows["x"][row], (0, 0, 0, target_width), value=7.0)
+    estimate = torch.nn.functional.pad(rows["estimate"][row], (0, 0, 0, target_width), value=7.0)
+    log_snr = torch.nn.functional.pad(rows["log_snr"][row], (0, target_width))
+    padding = torch.zeros(log_snr.shape, dtype=torch.bool)
+    padding[:, 5:] = True
+    encoded = network.encode(source, source_padding)
+    return log_distribution(network.decode(x, log_snr, padding, encoded, estimate), encoded)[:, :5]
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_padding_and_neighbours_change_no_row(copy: bool, rows: dict[str, torch.Tensor]) -> None:
+    network = make_denoiser(copy)
+    together = run(network, rows, 4, 3, slice(0, 3))
+    for i in range(3):
+        alone = run(network, rows, 0, 0, slice(i, i + 1))
+        torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_the_distribution_sums_to_one_and_agrees_with_the_loss(copy: bool, rows: dict[str, torch.Tensor]) -> None:
+    network = make_denoiser(copy)
+    encoded = network.encode(rows["source"], torch.zeros(3, 6, dtype=torch.bool))
+    words = network.decode(rows["x"], rows["log_snr"], torch.zeros(3, 5, dtype=torch.bool), encoded)
+    log_p = log_distribution(words, encoded)
+    torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(3, 5))
+    chosen = log_p.gather(-1, rows["target"][..., None]).squeeze(-1)
+    torch.testing.assert_close(log_probability(words, encoded, rows["target"]), chosen, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_the_estimate_is_the_mean_embedding_under_the_distribution(
+    copy: bool, rows: dict[str, torch.Tensor]
+) -> None:
+    network = make_denoiser(copy)
+    encoded = network.encode(rows["source"], torch.zeros(3, 6, dtype=torch.bool))
+    words = network.decode(rows["x"], rows["log_snr"], torch.zeros(3, 5, dtype=torch.bool), encoded)
+    expected = log_distribution(words, encoded).exp() @ network.word_embedding.table()
+    torch.testing.assert_close(
+        expected_embedding(words, encoded, network.word_embedding), expected, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_repeating_the_encoding_equals_encoding_the_repeated_source(rows: dict[str, torch.Tensor]) -> None:
+    network = make_denoiser()
+    padding = torch.zeros(3, 6, dtype=torch.bool)
+    once = network.encode(rows["source"], padding).repeat(2)
+    twice = network.encode(rows["source"].repeat_interleave(2, 0), padding.repeat_interleave(2, 0))
+    for a, b in zip([*once.memories, (once.states, once.ids)], [*twice.memories, (twice.states, twice.ids)], strict=True):
+        torch.testing.assert_close(a[0], b[0])
+        torch.testing.assert_close(a[1], b[1])
+
+
+def test_every_word_stands_at_radius_root_d() -> None:
+    table = make_denoiser().word_embedding.table()
+    torch.testing.assert_close(table.norm(dim=-1), torch.full((VOCAB,), 4.0))
+
+
+def test_the_network_hears_the_noise_level_and_the_last_estimate(rows: dict[str, torch.Tensor]) -> None:
+    network = make_denoiser()
+    base = run(network, rows, 0, 0, slice(0, 1))
+    for changed in ("log_snr", "estimate"):
+        other = run(network, {**rows, changed: rows[changed] + 1.0}, 0, 0, slice(0, 1))
+        assert (other - base).abs().max() > 1e-3, changed

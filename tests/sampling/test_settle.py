@@ -1,0 +1,103 @@
+"""The settle sampler: what it settles stays, rows are alone, and a perfect denoiser gives the text back."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffuseq.sampling.noise import RowNoise
+from diffuseq.sampling.settle import draw_words, settle
+from diffuseq.sampling.step import Estimate
+
+VOCAB, WIDTH, LENGTHS = 12, 8, [5, 3, 7]
+
+
+def table() -> Tensor:
+    return torch.nn.functional.normalize(torch.randn(VOCAB, WIDTH, generator=torch.Generator().manual_seed(3)), dim=-1)
+
+
+def padding_of(lengths: list[int]) -> Tensor:
+    return torch.arange(max(lengths)) >= torch.tensor(lengths)[:, None]
+
+
+def run(denoise, lengths: list[int], seeds: list[int], calls: int, **options):
+    padding = padding_of(lengths)
+    noise = RowNoise(seeds, lengths)
+    words = table()
+    start = noise(torch.empty(*padding.shape, WIDTH))
+    return list(settle(denoise, lambda ids: words[ids], start, padding, calls, noise=noise, **options))
+
+
+def knows(target: Tensor):
+    """A denoiser that knows the answer, surer of the later positions."""
+
+    def denoise(x: Tensor, time: Tensor) -> Estimate:
+        sure = torch.linspace(3, 12, target.shape[1])[None, :, None]
+        logits = torch.nn.functional.one_hot(target, VOCAB) * sure
+        return Estimate(x, logits)
+
+    return denoise
+
+
+def test_a_perfect_denoiser_gives_the_text_back_for_every_number_of_calls() -> None:
+    target = torch.randint(0, VOCAB, (3, 7), generator=torch.Generator().manual_seed(0))
+    for calls in (1, 2, 5, 7, 20):
+        last = run(knows(target), LENGTHS, [1, 2, 3], calls, temperature=0.0)[-1]
+        real = ~padding_of(LENGTHS)
+        assert torch.equal(last.tokens[real], target[real])
+        torch.testing.assert_close(last.x[real], table()[target[real]])
+
+
+def test_the_surest_words_settle_first_and_stay_and_all_are_settled_at_the_end() -> None:
+    target = torch.randint(0, VOCAB, (3, 7), generator=torch.Generator().manual_seed(0))
+    steps = run(knows(target), LENGTHS, [1, 2, 3], 4)
+    before, tokens = padding_of(LENGTHS), None
+    for step in steps:
+        assert (step.settled | ~before).all()
+        if tokens is not None:
+            assert torch.equal(step.tokens[before], tokens[before])
+        before, tokens = step.settled, step.tokens
+    assert before.all()
+    first = steps[0].settled & ~padding_of(LENGTHS)
+    assert first[2].nonzero().flatten().tolist() == [5, 6]  # a quarter of seven, rounded up: the surest two
+
+
+def test_open_positions_are_told_to_be_noise_and_settled_ones_to_be_clean() -> None:
+    heard = []
+
+    def denoise(x: Tensor, time: Tensor) -> Estimate:
+        heard.append(time.clone())
+        return Estimate(x, torch.zeros(*x.shape[:2], VOCAB))
+
+    steps = run(denoise, [6], [1], 3)
+    assert (heard[0] == 1).all()
+    for time, step in zip(heard[1:], steps, strict=False):
+        assert torch.equal(time == 0, step.settled)
+
+
+def test_pinned_words_stay() -> None:
+    pinned = torch.full((3, 7), -1)
+    pinned[:, 1] = 4
+    steps = run(lambda x, t: Estimate(x, torch.zeros(*x.shape[:2], VOCAB)), [7, 7, 7], [1, 2, 3], 3, pinned=pinned)
+    assert all((step.tokens[:, 1] == 4).all() for step in steps)
+
+
+def test_a_row_gets_the_same_words_alone_and_in_a_batch() -> None:
+    def denoise(x: Tensor, time: Tensor) -> Estimate:
+        return Estimate(x, x @ table().T)
+
+    together = run(denoise, LENGTHS, [5, 6, 7], 3)[-1].tokens
+    for i, length in enumerate(LENGTHS):
+        alone = run(denoise, [length], [5 + i], 3)[-1].tokens
+        assert torch.equal(together[i, :length], alone[0])
+
+
+def test_words_are_drawn_from_the_distribution() -> None:
+    logits = torch.tensor([0.5, 0.3, 0.2]).log().expand(20_000, 1, 3)
+    normal = torch.randn(20_000, 1, generator=torch.Generator().manual_seed(0))
+    ids, log_p = draw_words(logits, normal, 1.0)
+    share = torch.bincount(ids.flatten(), minlength=3) / 20_000
+    torch.testing.assert_close(share, torch.tensor([0.5, 0.3, 0.2]), atol=0.015, rtol=0)
+    torch.testing.assert_close(log_p, logits.gather(-1, ids[..., None]).squeeze(-1))
+    sharp, _ = draw_words(logits, normal, 0.25)
+    assert (sharp == 0).float().mean() > 0.85
