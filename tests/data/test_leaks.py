@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,12 @@ def test_without_a_training_split_there_is_nothing_to_compare(tmp_path: Path) ->
         find_leaks(tmp_path)
     write(tmp_path, "train", ("a", "b"))
     assert find_leaks(tmp_path) == []
+
+
+@pytest.mark.real_data
+def test_the_real_paraphrase_splits_share_questions_but_no_pair() -> None:
+    if "DIFFUSEQ_DATA" not in os.environ:
+        pytest.skip("DIFFUSEQ_DATA names no folder of real data")
+    for leaks in find_leaks(Path(os.environ["DIFFUSEQ_DATA"]) / "qqp"):
+        assert leaks.leaked == 0
+        assert leaks.known_sources > 0

@@ -74,6 +74,7 @@ def run(arguments: Prepare) -> int:
     for line in account.bad.lines():
         told.print(f"[yellow]warning:[/yellow] {escape(line)}", soft_wrap=True)
     for leak in leaks:
+        print(f"{leak.known_sources:,} of {leak.pairs:,} {leak.split} sources also stand in the training set")
         if warning := leak.warning():
             told.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
     return 0
