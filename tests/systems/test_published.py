@@ -100,9 +100,9 @@ def test_the_state_resumes_the_time_sampler() -> None:
 
 def test_the_objective_is_chosen_by_name() -> None:
     values = {
-        name: float(
-            build(replace(TINY, objective=name)).eval()(batch(), torch.Generator().manual_seed(0)).value
-        )
+        name: build(replace(TINY, objective=name))
+        .eval()(batch(), torch.Generator().manual_seed(0))
+        .value.item()
         for name in ("published", "paper")
     }
     assert values["published"] != values["paper"]
