@@ -39,6 +39,14 @@ class Pair:
     references: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Question:
+    """A source to answer, with the references that its row may have."""
+
+    source: str
+    references: tuple[str, ...] = ()
+
+
 @dataclass
 class BadRows:
     """What was skipped: how many rows for each reason, and the place of the first of each."""
@@ -175,10 +183,18 @@ def find_split(folder: str | Path, split: str) -> Path:
 def read_sources(
     path: str | Path, skip_bad_rows: bool = False, report: BadRows | None = None
 ) -> Iterator[str]:
+    """The sources of `read_questions`."""
+    return (question.source for question in read_questions(path, skip_bad_rows, report))
+
+
+def read_questions(
+    path: str | Path, skip_bad_rows: bool = False, report: BadRows | None = None
+) -> Iterator[Question]:
     """The texts to generate for: jsonl (only the source is needed) or plain text, one source a line.
 
     path: a file, or "-" for standard input. A file whose name ends in .jsonl, or any other input whose
-    first line starts with `{`, is jsonl. Bad rows are treated as by `read_pairs`.
+    first line starts with `{`, is jsonl; a target or references in it are kept for scoring. Bad rows are
+    treated as by `read_pairs`.
     """
     report = BadRows() if report is None else report
     jsonl: bool | None = True if Path(path).suffix == ".jsonl" else None
@@ -189,20 +205,28 @@ def read_sources(
                 jsonl = text.lstrip().startswith("{")
             if jsonl and not text.strip():
                 continue
-            source = _source(parse_json(text)) if jsonl else checked_text(text, "line")
+            question = _question(parse_json(text)) if jsonl else Question(checked_text(text, "line"))
         except BadRowError as reason:
             handle_bad_row(place, str(reason), skip_bad_rows, report)
             continue
-        yield source
+        yield question
 
 
-def _source(row: Any) -> str:
+def _question(row: Any) -> Question:
+    """The question of a row, which has a source but need not have a target."""
     if not isinstance(row, dict):
         raise BadRowError("the row is not a JSON object")
+    has_target = "translation" in row or any(target in row for _, target in _SPELLINGS)
+    if has_target:
+        pair = pair_from_row(row)
+        return Question(pair.source, pair.references)
     for name in ("src", "source"):
         if name in row:
-            return checked_text(row[name], name)
-    return _sides(row, None)[0]
+            given = [key for key in ("refs", "references") if row.get(key) is not None]
+            return Question(
+                checked_text(row[name], name), _references(row[given[0]], given[0]) if given else ()
+            )
+    return Question(_sides(row, None)[0])
 
 
 @contextmanager
