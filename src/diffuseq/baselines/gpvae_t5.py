@@ -122,7 +122,8 @@ class GpvaeT5(Autoregressive):
         mean, root = self.prior(encoded)
         kl = kl_divergence(encoded.mean, encoded.log_variance, mean, root, encoded.padding)
         kl = kl.sum() / (~padding).sum()
-        return Loss(loss.value + self.config.kl_weight * kl, {**loss.logs, "kl": kl.detach()})
+        value = loss.value + self.config.kl_weight * kl
+        return Loss(value, {**loss.logs, "kl": kl.detach()}, weight=loss.weight)
 
     def write_text(self, encoded: Encoded, latent: Tensor, inputs: Tensor, input_padding: Tensor) -> Tensor:
         """The decoder's hidden states [b t d] after each of `inputs` [b t]."""
