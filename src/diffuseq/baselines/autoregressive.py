@@ -88,7 +88,7 @@ class Autoregressive(System):
         if self.label_smoothing:
             uniform = (log_total - logits.mean(-1)).mean()
             loss = (1 - self.label_smoothing) * nll + self.label_smoothing * uniform
-        return Loss(loss, {"nll": nll.detach()})
+        return Loss(loss, {"nll": nll.detach()}, weight=len(labels))
 
     def generate(self, request: Request) -> Iterator[Draft]:
         """Yield a draft a token; `forwards` counts the decoder's steps. See `diffuseq.baselines.search`.
