@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffuseq.model.denoiser import Denoiser, expected_embedding, log_distribution, log_probability
+from diffuseq.model.denoiser import Denoiser, expected_embedding, log_distribution
 
 VOCAB = 30
 
@@ -44,7 +44,8 @@ def run(network: Denoiser, rows: dict[str, torch.Tensor], source_width: int, tar
     padding = torch.zeros(log_snr.shape, dtype=torch.bool)
     padding[:, 5:] = True
     encoded = network.encode(source, source_padding)
-    return log_distribution(network.decode(x, log_snr, padding, encoded, estimate), encoded)[:, :5]
+    words = network.words(network.decode(x, log_snr, padding, encoded, estimate), encoded)
+    return log_distribution(words, encoded)[:, :5]
 
 
 @pytest.mark.parametrize("copy", [True, False])
@@ -60,11 +61,14 @@ def test_padding_and_neighbours_change_no_row(copy: bool, rows: dict[str, torch.
 def test_the_distribution_sums_to_one_and_agrees_with_the_loss(copy: bool, rows: dict[str, torch.Tensor]) -> None:
     network = make_denoiser(copy)
     encoded = network.encode(rows["source"], torch.zeros(3, 6, dtype=torch.bool))
-    words = network.decode(rows["x"], rows["log_snr"], torch.zeros(3, 5, dtype=torch.bool), encoded)
+    hidden = network.decode(rows["x"], rows["log_snr"], torch.zeros(3, 5, dtype=torch.bool), encoded)
+    words = network.words(hidden, encoded)
     log_p = log_distribution(words, encoded)
     torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(3, 5))
     chosen = log_p.gather(-1, rows["target"][..., None]).squeeze(-1)
-    torch.testing.assert_close(log_probability(words, encoded, rows["target"]), chosen, atol=1e-5, rtol=1e-4)
+    where = rows["log_snr"] > 0
+    nll = network.negative_log_likelihood(hidden, encoded, rows["target"], where)
+    torch.testing.assert_close(-nll, chosen[where], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("copy", [True, False])
@@ -73,7 +77,8 @@ def test_the_estimate_is_the_mean_embedding_under_the_distribution(
 ) -> None:
     network = make_denoiser(copy)
     encoded = network.encode(rows["source"], torch.zeros(3, 6, dtype=torch.bool))
-    words = network.decode(rows["x"], rows["log_snr"], torch.zeros(3, 5, dtype=torch.bool), encoded)
+    hidden = network.decode(rows["x"], rows["log_snr"], torch.zeros(3, 5, dtype=torch.bool), encoded)
+    words = network.words(hidden, encoded)
     expected = log_distribution(words, encoded).exp() @ network.word_embedding.table()
     torch.testing.assert_close(
         expected_embedding(words, encoded, network.word_embedding), expected, atol=1e-4, rtol=1e-4

@@ -58,12 +58,17 @@ class Words:
     pointer: Tensor | None
 
 
+INITIAL_RADIUS = 0.1
+"""Standard deviation of the table before it is normalised. Only directions count, and Adam moves each number
+by about the learning rate: the smaller the numbers, the faster the directions turn (docs/log.md)."""
+
+
 class WordEmbedding(nn.Module):
     """Words as points on the sphere of radius √d, so that noise of variance 1 means the same at every d."""
 
     def __init__(self, vocab_size: int, width: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(float(__import__('os').environ.get('EMB','1'))*torch.randn(vocab_size, width))
+        self.weight = nn.Parameter(INITIAL_RADIUS * torch.randn(vocab_size, width))
 
     def table(self) -> Tensor:
         """All words [v d], normalised."""
@@ -154,8 +159,9 @@ class Denoiser(nn.Module):
 
     def decode(
         self, x: Tensor, log_snr: Tensor, padding: Tensor, encoded: Encoded, estimate: Tensor | None = None
-    ) -> Words:
-        """Noisy target x [b l d] at log_snr [b l] or [b 1] → its words; `estimate` [b l d] is the last one."""
+    ) -> Tensor:
+        """Noisy target x [b l d] at log_snr [b l] or [b 1] → states [b l w] for `words`; `estimate` [b l d] is
+        the last x_0 estimate, where there is one."""
         hidden = self.target_up(x)
         if estimate is not None:
             hidden = hidden + self.estimate_up(estimate)
@@ -166,30 +172,37 @@ class Denoiser(nn.Module):
         mask = ~torch.cat((encoded.padding, padding), dim=1)[:, None, None, :]
         for block, memory in zip(self.decoder, encoded.memories, strict=True):
             hidden = block(hidden, modulation, mask, turn, memory)
-        hidden = self.decoder_norm(hidden)
-        logits = self.word_head(hidden) @ self.word_embedding.table().T.to(hidden.dtype) + self.word_bias
-        return self._with_pointer(hidden, logits, encoded)
+        return self.decoder_norm(hidden)
 
-    def _with_pointer(self, hidden: Tensor, logits: Tensor, encoded: Encoded) -> Words:
+    def words(self, hidden: Tensor, encoded: Encoded) -> Words:
+        """The distribution over words at every position of `decode`'s states [b l w]."""
+        return Words(self.logits(hidden), *self.pointing(hidden, encoded))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores of the vocabulary [… v] for states [… w]."""
+        return self.word_head(hidden) @ self.word_embedding.table().T.to(hidden.dtype) + self.word_bias
+
+    def pointing(self, hidden: Tensor, encoded: Encoded) -> tuple[Tensor, Tensor, Tensor] | tuple[None, None, None]:
+        """log_copy [b l], log_generate [b l] and pointer [b l s] (see `Words`)."""
         if not self.copy:
-            return Words(logits, None, None, None)
+            return None, None, None
         query = self.pointer_query_head(hidden)
         key = self.pointer_key_head(encoded.states)
         score = query @ key.transpose(1, 2) / math.sqrt(self.width)
         score = score.float().masked_fill(encoded.padding[:, None, :], float("-inf"))
         choice = self.copy_head(hidden).float().squeeze(-1)
-        return Words(logits, F.logsigmoid(choice), F.logsigmoid(-choice), score.softmax(-1))
+        return F.logsigmoid(choice), F.logsigmoid(-choice), score.softmax(-1)
 
-
-def log_probability(words: Words, encoded: Encoded, target: Tensor) -> Tensor:
-    """log p of the target ids [b l], without a [b l v] mixture."""
-    plain = -F.cross_entropy(words.logits.flatten(0, 1).float(), target.flatten(), reduction="none").view_as(target)
-    if words.pointer is None:
-        return plain
-    same = target[:, :, None] == encoded.ids[:, None, :]
-    pointed = (words.pointer * same).sum(-1).clamp_min(1e-9).log()
-    assert words.log_copy is not None and words.log_generate is not None
-    return torch.logaddexp(words.log_generate + plain, words.log_copy + pointed)
+    def negative_log_likelihood(self, hidden: Tensor, encoded: Encoded, target: Tensor, where: Tensor) -> Tensor:
+        """−log p of the target ids [b l] at the positions `where` [b l] only, flattened: the vocabulary's
+        softmax is the dearest part of a step, so it is not computed where no loss is taken."""
+        plain = F.cross_entropy(self.logits(hidden[where]).float(), target[where], reduction="none")
+        log_copy, log_generate, pointer = self.pointing(hidden, encoded)
+        if log_copy is None or log_generate is None or pointer is None:
+            return plain
+        same = target[:, :, None] == encoded.ids[:, None, :]
+        pointed = (pointer * same).sum(-1)[where].clamp_min(1e-9).log()
+        return -torch.logaddexp(log_generate[where] - plain, log_copy[where] + pointed)
 
 
 def log_distribution(words: Words, encoded: Encoded) -> Tensor:

@@ -19,7 +19,6 @@ from diffuseq.model.denoiser import (
     Encoded,
     expected_embedding,
     log_distribution,
-    log_probability,
 )
 from diffuseq.model.length import LengthHead
 from diffuseq.sampling.ddim import ddim
@@ -64,10 +63,9 @@ class DiffuSeq(System):
         time, noised = mixed_levels(padding, self.config.token_wise, generator)
         x, log_snr = self._corrupt(x0, time, noised, generator)
         estimate = self._first_estimate(x, log_snr, padding, encoded, generator)
-        words = self.denoiser.decode(x, log_snr, padding, encoded, estimate)
-        nll = -log_probability(words, encoded, target)
+        hidden = self.denoiser.decode(x, log_snr, padding, encoded, estimate)
+        token_loss = self.denoiser.negative_log_likelihood(hidden, encoded, target, noised).mean()
         count = noised.sum()
-        token_loss = (nll * noised).sum() / count
         # a length counts as `length_loss` tokens, so that the whole is a mean over tokens
         value = token_loss + self.config.length_loss * length_loss * (len(padding) / count)
         return Loss(value, {"nll": token_loss.detach(), "length": length_loss.detach()}, count)
@@ -114,7 +112,8 @@ class DiffuSeq(System):
                 encoded.states[rows], encoded.ids[rows], encoded.padding[rows],
                 [type(m)(m.key[rows], m.value[rows]) for m in encoded.memories],
             )
-            words = self.denoiser.decode(x[rows], log_snr[rows], padding[rows], part, torch.zeros_like(x[rows]))
+            hidden = self.denoiser.decode(x[rows], log_snr[rows], padding[rows], part, torch.zeros_like(x[rows]))
+            words = self.denoiser.words(hidden, part)
             estimate[rows] = expected_embedding(words, part, self.denoiser.word_embedding)
         return estimate
 
@@ -176,7 +175,8 @@ class _Remembering:
         log_snr = system.schedule.log_snr(level).float()
         if self.last is None and system.config.self_condition:
             self.last = torch.zeros_like(x)
-        words = system.denoiser.decode(x, log_snr, self.padding, self.encoded, self.last)
+        hidden = system.denoiser.decode(x, log_snr, self.padding, self.encoded, self.last)
+        words = system.denoiser.words(hidden, self.encoded)
         x0 = expected_embedding(words, self.encoded, system.denoiser.word_embedding, self.settings.temperature)
         if system.config.self_condition:
             self.last = x0
