@@ -36,8 +36,8 @@ PUBLISHED_SPECIALS = ("[START]", "[END]", "[UNK]", "[PAD]")
 """What the published systems put before the words of a plain word list."""
 
 _ROLES: dict[str, tuple[str, ...]] = {
-    "pad": ("[PAD]", "<pad>", "<|pad|>"),
-    "unknown": ("[UNK]", "<unk>", "<|unk|>"),
+    "pad": ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>"),  # GPT-2 has one special token for everything
+    "unknown": ("[UNK]", "<unk>", "<|unk|>", "<|endoftext|>"),
     "start": ("[CLS]", "[START]", "<s>", "<|startoftext|>"),
     "end": ("[SEP]", "[END]", "</s>", "<|endoftext|>"),
     "mask": ("[MASK]", "<mask>", "<|mask|>"),
