@@ -69,7 +69,9 @@ def save_model(
     write_text(folder / CARD, model_card(config, system.num_parameters()) if card is None else card)
     write_text(folder / GENERATION, _json(to_dict(config.generation)))
     versions = {"format_version": FORMAT_VERSION, "diffuseq_version": diffuseq.__version__}
-    values = {key: value for key, value in to_dict(config).items() if key != "generation"}
+    # The system's own config: one that loaded pretrained weights knows its sizes, and opens without them.
+    built = dataclasses.replace(config, system=system.config)
+    values = {key: value for key, value in to_dict(built).items() if key != "generation"}
     write_text(folder / CONFIG, _json(versions | values))
     return folder
 
