@@ -191,6 +191,14 @@ def test_generation_leaves_the_mode_as_it_was(kind: str) -> None:
 
 
 @every_system
+def test_gradients_are_off_inside_generation_and_on_between_its_drafts(kind: str) -> None:
+    drafts = system(kind).generate(request(pairs(2)))
+    first = next(drafts)
+    assert torch.is_grad_enabled()
+    assert first.confidence is not None and not first.confidence.requires_grad
+
+
+@every_system
 def test_a_config_survives_json(kind: str) -> None:
     config = CONFIGS[kind]
     assert from_dict(SYSTEMS[kind].config, to_dict(config)) == config

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
+import tokenizers
 import torch
 from autoregressive_cases import SPECIAL, answers, pairs, request, system, texts
+from tokenizers import decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from diffuseq.baselines.configs import Gpt2Config
+from diffuseq.baselines.configs import AutoregressiveGeneration, Gpt2Config
 from diffuseq.baselines.gpt2 import Gpt2
+from diffuseq.checkpoint import load_model, save_model
+from diffuseq.config import Config
 from diffuseq.data.batch import Batch, pad
 from diffuseq.errors import InputError
+from diffuseq.text.tokenizer import Tokenizer
 
 
 def pretrained(folder: Path, **changes: object) -> GPT2LMHeadModel:
@@ -117,3 +123,35 @@ def test_the_configs_dropout_is_the_networks(tmp_path: Path) -> None:
 
 def test_random_weights_need_no_name() -> None:
     assert system("gpt2", name="nowhere/at-all").config.weights == "random"
+
+
+def gpt2_tokenizer(folder: Path) -> Tokenizer:
+    """A tokenizer as GPT-2's: one special token, for the end of a text."""
+    words = ["Ġ", *"abcdefghijklmnopqrstuvwxyz", "Ġa", "Ġb"]
+    backend = tokenizers.Tokenizer(
+        models.BPE({word: i for i, word in enumerate(words)}, [("Ġ", "a"), ("Ġ", "b")])
+    )
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(["<|endoftext|>"])
+    backend.save(str(folder / "tokenizer.json"))
+    return Tokenizer.load(folder)
+
+
+def test_one_special_token_is_enough_and_the_model_folder_needs_nothing_else(tmp_path: Path) -> None:
+    origin = tmp_path / "origin"
+    pretrained(origin)
+    tokenizer = gpt2_tokenizer(origin)
+    special = tokenizer.special
+    assert special.pad == special.start == special.end == special.vocab_size - 1 == 29
+    first = Gpt2(Gpt2Config(name=str(origin)), special)
+    config = Config(Gpt2Config(name=str(origin)), generation=AutoregressiveGeneration(strategy="sample"))
+    save_model(tmp_path / "model", first, config, tokenizer)
+    shutil.rmtree(origin)
+
+    again, _, loaded_config = load_model(tmp_path / "model")
+    assert isinstance(again, Gpt2) and loaded_config.system == first.config
+    batch = Batch(*pad(tokenizer.encode(["a cab", "b"]), special.pad), *pad([[1], [2, 3]], special.pad))
+    asked = request(batch, candidates=3, strategy="sample")
+    assert answers(first.eval(), asked) == answers(again, asked)
+    assert torch.equal(first(batch).value, again(batch).value)

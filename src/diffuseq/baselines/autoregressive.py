@@ -90,6 +90,7 @@ class Autoregressive(System):
             loss = (1 - self.label_smoothing) * nll + self.label_smoothing * uniform
         return Loss(loss, {"nll": nll.detach()}, weight=len(labels))
 
+    @torch.no_grad()  # as a decorator it holds while the generator works, not while its caller does
     def generate(self, request: Request) -> Iterator[Draft]:
         """Yield a draft a token; `forwards` counts the decoder's steps. See `diffuseq.baselines.search`.
 
@@ -99,8 +100,7 @@ class Autoregressive(System):
         training = self.training
         self.eval()
         try:
-            with torch.no_grad():
-                yield from self._search(request)
+            yield from self._search(request)
         finally:
             self.train(training)
 

@@ -304,7 +304,7 @@ def beam_search(
                 position,
                 rules,
                 settings.length_penalty,
-                settings.diversity * used,
+                settings.diversity * used if group else None,
             )
             words = beams[group].tokens[..., position]
             used.scatter_add_(1, words, torch.ones_like(words, dtype=used.dtype))
