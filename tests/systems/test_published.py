@@ -112,7 +112,7 @@ def test_v2_adds_the_weighted_norm_of_the_absorbing_state() -> None:
     plain, regular = (build(replace(TINY, version=2, regularize=weight)).eval() for weight in (0.0, 2.0))
     difference = [s(batch(), torch.Generator().manual_seed(0)).value.item() for s in (plain, regular)]
     assert plain.denoiser.mean_embed is not None
-    expected = 2 * float(plain.denoiser.mean_embed.norm())
+    expected = 2 * plain.denoiser.mean_embed.norm().item()
     assert difference[1] - difference[0] == pytest.approx(expected, abs=1e-5)
 
 

@@ -2,7 +2,7 @@
 
 Everything from the target's [CLS] on counts as target, padding included: [PAD] is a word like any other.
 
-Legend: b rows, s source length, t target length, l length of the whole sequence.
+Legend: b rows, s source length, t target length, l length of the whole sequence, a length of an answer.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from diffuseq.system import SpecialTokens
 
 NUM_SEPARATORS = 5
 """[CLS], [SEP], [SEP], [CLS] and [SEP]: positions of a sequence that hold no word of source or target."""
+_QUARTER = 4
+"""A source may fill the sequence but for this fraction, which stays for an answer of open length."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,23 @@ class Sequences:
     ids: Tensor
     target: Tensor
     target_start: Tensor
+
+
+@dataclass(frozen=True)
+class Question:
+    """Sequences whose answer is open.
+
+    ids: long [b l], the known words in their places; known: bool [b l]; answer: long [b a], the positions of
+    the answer's words; pinned: long [b a], words that are given, −1 where free; outside: bool [b a], True
+    where the sequence has no such position; fixed_length: whether the answer has exactly a words.
+    """
+
+    ids: Tensor
+    known: Tensor
+    answer: Tensor
+    pinned: Tensor
+    outside: Tensor
+    fixed_length: bool
 
 
 def fit_lengths(source: Tensor, target: Tensor, room: int) -> tuple[Tensor, Tensor]:
@@ -58,29 +77,53 @@ def lay_out(batch: Batch, special: SpecialTokens, length: int) -> Sequences:
     return _place(batch.source, source, batch.target, target, special, length)
 
 
-def lay_out_source(
-    source: Tensor, source_padding: Tensor, special: SpecialTokens, length: int, room: int
-) -> Sequences:
-    """Sources [b s] with the target still open, for generation: what follows the second [SEP] is [PAD].
+def lay_out_question(
+    source: Tensor,
+    source_padding: Tensor,
+    special: SpecialTokens,
+    length: int,
+    answer_length: int | None = None,
+    template: Tensor | None = None,
+) -> Question:
+    """Sources [b s] with the answer still open, for generation.
 
-    A source is cut where it would leave fewer than `room` words to the answer. Raises `InputError` when
-    `room` leaves no word to the source.
+    An answer of open length may fill the sequence; a source is cut where it would leave it less than a
+    quarter. `answer_length`, or a template [b a] of words that are pinned (−1 where free), fixes the length:
+    then [CLS], [SEP] and what follows it are known as well. Raises `InputError` when no room is left to the
+    source.
     """
-    most = _words_that_fit(length) - room
-    if most < 1:
+    fixed = template.shape[1] if template is not None else answer_length
+    fits = _words_that_fit(length)
+    room = min(length // _QUARTER, fits - 1) if fixed is None else fixed
+    if not 1 <= room < fits:
         raise InputError(
-            f"The answer is to have {room} tokens, but source and answer together have at most "
-            f"{_words_that_fit(length)} in a sequence of {length}; ask for a shorter answer."
+            f"The answer is to have {room} tokens; in a sequence of {length} it may have 1 to {fits - 1}."
         )
-    lengths = (~source_padding).sum(1).clamp_max(most)
-    return _place(source, lengths, None, torch.zeros_like(lengths), special, length)
+    lengths = (~source_padding).sum(1).clamp_max(fits - room)
+    opened = _place(source, lengths, None, torch.zeros_like(lengths), special, length)
+    start = opened.target_start[:, None]
+    width = length - 1 - int(start.min()) if fixed is None else fixed
+    answer = start + 1 + torch.arange(width, device=source.device)
+    pinned = torch.full_like(answer, -1) if template is None else template
+    if fixed is None:
+        return Question(
+            opened.ids, ~opened.target, answer.clamp_max(length - 1), pinned, answer >= length, False
+        )
+    position = torch.arange(length, device=source.device)[None]
+    words = _shifted(pinned, position - start - 1)
+    inside = (position > start) & (position <= start + fixed)
+    ids = torch.where(inside, words.clamp_min(0), opened.ids)
+    ids = torch.where(position == start, special.start, ids)
+    ids = torch.where(position == start + fixed + 1, special.end, ids)
+    outside = torch.zeros_like(answer, dtype=torch.bool)
+    return Question(ids, ~inside | (words >= 0), answer, pinned, outside, True)
 
 
 def _words_that_fit(length: int) -> int:
     if length < NUM_SEPARATORS + 2:
         raise InputError(
-            f"sequence_length is {length}; it must be at least {NUM_SEPARATORS + 2}, for the special tokens and "
-            "one word of source and target each."
+            f"sequence_length is {length}; it must be at least {NUM_SEPARATORS + 2}, for the special tokens "
+            "and one word of source and target each."
         )
     return length - NUM_SEPARATORS
 
@@ -93,7 +136,7 @@ def _place(
     special: SpecialTokens,
     length: int,
 ) -> Sequences:
-    """Write words and special tokens at their positions; no target means that all after the source is open."""
+    """Write words and special tokens at their positions; without a target all after the source is [PAD]."""
     position = torch.arange(length, device=source.device)[None]
     source_end = source_length[:, None] + 1
     target_start = source_end + 2

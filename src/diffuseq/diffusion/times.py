@@ -19,6 +19,15 @@ Gather = Callable[[Tensor], Tensor]
 """A tensor [b] of this process → the ones of all processes, concatenated in the same order everywhere."""
 
 
+def from_all_processes(values: Tensor) -> Tensor:
+    """The `Gather` of torch.distributed; without it the values [b] themselves. The counts b may differ."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return values
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, values.cpu())
+    return torch.cat(parts)
+
+
 class TimeSampler(Protocol):
     """Draws training times and may learn from the losses that they gave."""
 
@@ -77,7 +86,9 @@ class LossSecondMoment:
         """p_t, float64 [T]."""
         if any(len(losses) < losses.maxlen for losses in self._history if losses.maxlen is not None):
             return torch.full((self.num_times,), 1 / self.num_times, dtype=torch.float64)
-        root_mean_square = torch.tensor([list(h) for h in self._history], dtype=torch.float64).square().mean(1).sqrt()
+        root_mean_square = (
+            torch.tensor([list(h) for h in self._history], dtype=torch.float64).square().mean(1).sqrt()
+        )
         total = root_mean_square.sum()
         if total == 0:  # no time has any loss left, so none is worth more than another
             return torch.full((self.num_times,), 1 / self.num_times, dtype=torch.float64)
@@ -105,8 +116,8 @@ class LossSecondMoment:
         history = state["history"]
         if len(history) != self.num_times:
             raise InputError(
-                f"The saved loss history has {len(history)} times, but diffusion_steps is {self.num_times}; resume "
-                "with the settings that the run was started with."
+                f"The saved loss history has {len(history)} times, but diffusion_steps is {self.num_times}; "
+                "resume with the settings that the run was started with."
             )
         for kept, losses in zip(self._history, history, strict=True):
             kept.clear()

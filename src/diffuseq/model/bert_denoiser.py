@@ -38,7 +38,7 @@ class BertShape:
 
 
 def sinusoidal_time(time: Tensor, width: int, longest_period: float = 10_000.0) -> Tensor:
-    """Times [b] as cosines and sines of falling frequency [b width] (Vaswani et al. 2017, in DDPM's order)."""
+    """Times [b] as cosines, then sines, of falling frequencies [b width] (Vaswani et al., 2017)."""
     half = width // 2
     frequencies = torch.exp(
         torch.arange(half, dtype=torch.float32, device=time.device) * (-math.log(longest_period) / half)
@@ -49,7 +49,7 @@ def sinusoidal_time(time: Tensor, width: int, longest_period: float = 10_000.0) 
 
 
 class BertDenoiser(nn.Module):
-    """f_θ(z_t, t): noisy embeddings to clean ones. There is no attention mask: padding is a word like others."""
+    """f_θ(z_t, t): noisy embeddings to clean ones. No attention mask: padding is a word like others."""
 
     position_ids: Tensor
 
@@ -61,7 +61,9 @@ class BertDenoiser(nn.Module):
         self.lm_head = nn.Linear(narrow, shape.vocab_size)
         self.lm_head.weight = self.word_embedding.weight
         self.time_embed = nn.Sequential(
-            nn.Linear(shape.time_width, 4 * shape.time_width), nn.SiLU(), nn.Linear(4 * shape.time_width, wide)
+            nn.Linear(shape.time_width, 4 * shape.time_width),
+            nn.SiLU(),
+            nn.Linear(4 * shape.time_width, wide),
         )
         self.input_up_proj = nn.Sequential(nn.Linear(narrow, wide), nn.Tanh(), nn.Linear(wide, wide))
         self.input_transformers = BertEncoder(shape)
@@ -74,7 +76,7 @@ class BertDenoiser(nn.Module):
         self.mean_embed = nn.Parameter(torch.randn(narrow) / math.sqrt(narrow)) if shape.absorbing else None
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """Noisy embeddings x [b l d] at network times [b] (t·1000/T for the published models) → x_0 [b l d]."""
+        """Noisy embeddings x [b l d] at times [b] (t·1000/T for the published models) → x_0 [b l d]."""
         time_vector = self.time_embed(sinusoidal_time(time, self.shape.time_width))
         hidden = self.position_embeddings.weight[: x.shape[1]] + self.input_up_proj(x) + time_vector[:, None]
         hidden = self.dropout(self.LayerNorm(hidden))
@@ -107,7 +109,7 @@ class BertEncoder(nn.Module):
 
 
 class BertLayer(nn.Module):
-    """One post-LN block (Devlin et al. 2019): attention, then a GELU feed-forward, each added and normalised."""
+    """One post-LN block (Devlin et al., 2019): attention, then a GELU feed-forward."""
 
     def __init__(self, shape: BertShape) -> None:
         super().__init__()
