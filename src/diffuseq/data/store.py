@@ -17,17 +17,19 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from diffuseq.data.files import atomic_folder
+from diffuseq.data.layout import NUM_SEPARATORS, fit_lengths
 from diffuseq.data.pairs import Pair
 from diffuseq.errors import InputError
 
 FORMAT_VERSION = 1
-PUBLISHED_SPECIAL_TOKENS = 5
-"""`[CLS] x [SEP] [SEP] [CLS] y [SEP]`: what the published layout adds to source and target."""
 UNKNOWN_SHARE_TO_WARN = 0.01
 UNKNOWN_EXAMPLES = 10
+UNKNOWN_SEARCHES = 1000
+"""Texts that are searched for examples of unknown words, so that one frequent word does not cost an hour."""
 CHUNK_PAIRS = 4096
 TOKENS, OFFSETS, DESCRIPTION = "tokens.bin", "offsets.bin", "store.json"
 CHUNK_CHARACTERS = 4_000_000
@@ -176,22 +178,6 @@ class TokenStore:
         return (self.offsets[2::2] - self.offsets[1::2]).astype(np.int32)
 
 
-def published_cut(source: int, target: int, sequence_length: int) -> tuple[int, int]:
-    """How many tokens of each side the published layout keeps, of two sides without special tokens.
-
-    The published code pops the last token of the longer side (of both where they are equal) until the sides,
-    each with its start token, fit into `sequence_length` − 3.
-    """
-    budget = max(0, sequence_length - PUBLISHED_SPECIAL_TOKENS)
-    if source + target <= budget:
-        return source, target
-    shorter = min(source, target)
-    if 2 * shorter > budget:
-        return budget // 2, budget // 2
-    kept = budget - shorter
-    return (kept, target) if source > target else (source, kept)
-
-
 @dataclass(frozen=True)
 class _Limits:
     max_source: int
@@ -199,14 +185,17 @@ class _Limits:
     overlong: Literal["cut", "refuse"]
     published_layout: bool
 
-    def keep(self, source: int, target: int) -> tuple[int, int]:
+    def keep(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many tokens of each side stay: [n 2], of lengths [n 2] without special tokens."""
         if self.published_layout:
-            return published_cut(source, target, self.max_source)
-        return min(source, self.max_source), min(target, self.max_target)
+            room = max(0, self.max_source - NUM_SEPARATORS)
+            source, target = torch.from_numpy(lengths).unbind(1)
+            return torch.stack(fit_lengths(source, target, room), dim=1).numpy()
+        return np.minimum(lengths, [self.max_source, self.max_target])
 
     def refusal(self, number: int, source: int, target: int) -> InputError:
         allowed = (
-            f"{self.max_source - PUBLISHED_SPECIAL_TOKENS} together"
+            f"{self.max_source - NUM_SEPARATORS} together"
             if self.published_layout
             else f"{self.max_source} and {self.max_target}"
         )
@@ -223,6 +212,7 @@ class _Tally:
         self.pairs = self.tokens = self.cut_sources = self.cut_targets = self.cut_pairs = 0
         self.empty_sides = self.unknown_tokens = 0
         self.unknown_examples: dict[str, None] = {}
+        self.searches_left = UNKNOWN_SEARCHES
 
     def count_unknown(
         self, chunk: list[Pair], rows: list[list[int]], encode_batch: EncodeBatch, unknown_id: int | None
@@ -233,7 +223,8 @@ class _Tally:
         for index, row in enumerate(rows):
             unknown = row.count(unknown_id)
             self.unknown_tokens += unknown
-            if unknown and len(self.unknown_examples) < UNKNOWN_EXAMPLES:
+            if unknown and len(self.unknown_examples) < UNKNOWN_EXAMPLES and self.searches_left:
+                self.searches_left -= 1
                 pair = chunk[index // 2]
                 words = (pair.target if index % 2 else pair.source)[:10_000].split()
                 for word, ids in zip(words, encode_batch(words), strict=True):
@@ -270,17 +261,16 @@ def _encode(chunk: list[Pair], encode_batch: EncodeBatch, limits: _Limits, tally
     """source 0, target 0, source 1, … of a chunk, cut to their limits."""
     texts = list(chain.from_iterable((pair.source, pair.target) for pair in chunk))
     rows = encode_batch(texts)
-    for i in range(0, len(rows), 2):
-        source, target = len(rows[i]), len(rows[i + 1])
-        keep_source, keep_target = limits.keep(source, target)
-        cut_source, cut_target = keep_source < source, keep_target < target
-        if cut_source or cut_target:
-            if limits.overlong == "refuse":
-                raise limits.refusal(tally.pairs + i // 2 + 1, source, target)
-            rows[i], rows[i + 1] = rows[i][:keep_source], rows[i + 1][:keep_target]
-            tally.cut_sources += cut_source
-            tally.cut_targets += cut_target
-            tally.cut_pairs += 1
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows)).reshape(-1, 2)
+    kept = limits.keep(lengths)
+    cut = kept < lengths
+    for i in np.flatnonzero(cut.any(axis=1)).tolist():
+        if limits.overlong == "refuse":
+            raise limits.refusal(tally.pairs + i + 1, *lengths[i].tolist())
+        rows[2 * i], rows[2 * i + 1] = rows[2 * i][: kept[i, 0]], rows[2 * i + 1][: kept[i, 1]]
+    tally.cut_pairs += int(cut.any(axis=1).sum())
+    tally.cut_sources += int(cut[:, 0].sum())
+    tally.cut_targets += int(cut[:, 1].sum())
     return rows
 
 
