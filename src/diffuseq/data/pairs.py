@@ -184,7 +184,8 @@ def read_sources(
     path: str | Path, skip_bad_rows: bool = False, report: BadRows | None = None
 ) -> Iterator[str]:
     """The sources of `read_questions`."""
-    return (question.source for question in read_questions(path, skip_bad_rows, report))
+    for question in read_questions(path, skip_bad_rows, report):
+        yield question.source
 
 
 def read_questions(
@@ -213,20 +214,24 @@ def read_questions(
 
 
 def _question(row: Any) -> Question:
-    """The question of a row, which has a source but need not have a target."""
+    """The question of a row; its target, which may be missing or empty here, counts as a reference."""
+    source = _source(row)
+    for name in ("refs", "references"):
+        if row.get(name) is not None:
+            return Question(source, _references(row[name], name))
+    try:
+        return Question(source, pair_from_row(row).references)
+    except BadRowError:
+        return Question(source)
+
+
+def _source(row: Any) -> str:
     if not isinstance(row, dict):
         raise BadRowError("the row is not a JSON object")
-    has_target = "translation" in row or any(target in row for _, target in _SPELLINGS)
-    if has_target:
-        pair = pair_from_row(row)
-        return Question(pair.source, pair.references)
     for name in ("src", "source"):
         if name in row:
-            given = [key for key in ("refs", "references") if row.get(key) is not None]
-            return Question(
-                checked_text(row[name], name), _references(row[given[0]], given[0]) if given else ()
-            )
-    return Question(_sides(row, None)[0])
+            return checked_text(row[name], name)
+    return _sides(row, None)[0]
 
 
 @contextmanager
