@@ -12,7 +12,7 @@ import dataclasses
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -57,6 +57,7 @@ class TextDraft:
     texts: list[str]
     all_words: list[list[str]]
     all_confidence: list[list[float]]
+    all_pinned: list[list[bool]] = field(default_factory=list)
 
     @property
     def text(self) -> str:

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -15,6 +15,9 @@ from diffuseq.data.pairs import BadRows, Question, read_questions
 from diffuseq.errors import InputError
 from diffuseq.evaluation.predictions import Prediction, write_predictions
 from diffuseq.models import SHIPPED, shipped_model
+
+if TYPE_CHECKING:
+    from diffuseq.pipeline import Answer, DiffuSeqPipeline
 
 _EXAMPLES = """\
 examples:
@@ -37,7 +40,7 @@ class Files:
     watch: bool = False
     """Show the first source's text forming out of noise, step by step."""
     trace: Path | None = None
-    """Write every step of every source to this jsonl, to look at later."""
+    """Write every step of every source to this jsonl; `diffuseq replay` shows it."""
     skip_bad_rows: bool = False
     """Count rows that cannot be read and go on, instead of stopping at the first."""
     limit: int | None = None
@@ -63,13 +66,15 @@ def main(argv: Sequence[str]) -> int:
     questions = _questions(files)
     pipe = DiffuSeqPipeline.from_pretrained(folder, files.device)
     settings = pipe.settings(**dataclasses.asdict(settings))
-    if files.watch:
-        from diffuseq.cli.watch import watch
-
-        for question in questions:
-            watch(pipe, question.source, settings, trace=files.trace)
-        return 0
-    _answer(pipe, questions, settings, files)
+    if files.watch or files.trace is not None:
+        answers = _watch(pipe, questions, settings, files)
+    else:
+        answers = _answer(pipe, questions, settings)
+    if files.output is not None:
+        _write(files.output, questions, answers, settings)
+    elif not files.watch:
+        for answer in answers:
+            print(answer.text)
     return 0
 
 
@@ -108,20 +113,35 @@ def _questions(files: Files) -> list[Question]:
     return questions
 
 
-def _answer(pipe: Any, questions: Sequence[Question], settings: Any, files: Files) -> None:
+def _answer(pipe: DiffuSeqPipeline, questions: Sequence[Question], settings: Any) -> list[Answer]:
+    """All answers, in batches."""
     from diffuseq.cli.progress import counting
 
     with counting("generating", len(questions)) as advance:
-        answers = pipe.answer_all([question.source for question in questions], settings, advance)
-    if files.output is None:
-        for answer in answers:
-            print(answer.text)
-        return
+        return pipe.answer_all([question.source for question in questions], settings, advance)
+
+
+def _watch(
+    pipe: DiffuSeqPipeline, questions: Sequence[Question], settings: Any, files: Files
+) -> list[Answer]:
+    """All answers, one source after the other, with every step shown or traced or both."""
+    from diffuseq.cli.watch import record, watch
+    from diffuseq.files import write_text
+
+    if files.trace is not None:
+        write_text(files.trace, "")
+    if files.watch:
+        return [watch(pipe, question.source, settings, files.trace) for question in questions]
+    assert files.trace is not None
+    return [record(pipe, question.source, settings, files.trace) for question in questions]
+
+
+def _write(path: Path, questions: Sequence[Question], answers: Sequence[Answer], settings: Any) -> None:
     rows = (
         Prediction(q.source, q.references, tuple(a.candidates), a.text, a.seconds, a.forwards)
         for q, a in zip(questions, answers, strict=True)
     )
-    count = write_predictions(files.output, rows)
-    settings_file = files.output.with_suffix(".settings.json")
+    count = write_predictions(path, rows)
+    settings_file = path.with_suffix(".settings.json")
     settings_file.write_text(json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
-    print(f"{count} predictions are in {files.output}; `diffuseq evaluate {files.output}` scores them.", file=sys.stderr)
+    print(f"{count} predictions are in {path}; `diffuseq evaluate {path}` scores them.", file=sys.stderr)

@@ -1,0 +1,138 @@
+"""How a frame of a trace looks in a terminal: words by state, a bar of confidence under each.
+
+Every state has a look besides its colour, so that it can be told apart without colours, and only the
+terminal's own colours are used, so that it is legible on light and on dark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from diffuseq.trace import Choice, Frame, Piece, State
+
+LOOKS: dict[State, str] = {
+    "noise": "bright_black",
+    "new": "bold underline green",
+    "changed": "italic magenta",
+    "settled": "",
+    "pinned": "bold reverse",
+}
+NOISE = "░"
+BARS = "▁▂▃▄▅▆▇█"
+LARGEST_VIEW = 100
+"""Columns; longer lines are harder to read."""
+
+
+def view(source: str, frame: Frame, width: int, height: int) -> RenderableType:
+    """A frame as a panel: the source, the first candidate with its confidence, and the others in brief."""
+    inner = min(width, LARGEST_VIEW) - 4
+    parts = draft_lines(frame.rows[0], inner)
+    others = frame.rows[1:][: max(0, height - 7 - len(parts))]
+    if others:
+        parts += [Text(""), *(one_line(row, inner) for row in others)]
+    title = Text(source, style="bold", no_wrap=True)
+    title.truncate(inner - 4, overflow="ellipsis")
+    return Panel(
+        Group(*parts, Text(""), status(frame, inner), legend()),
+        title=title,
+        title_align="left",
+        width=inner + 4,
+    )
+
+
+def draft_lines(row: Sequence[Piece], width: int) -> list[Text]:
+    """The words in lines of `width` columns, each line followed by one with a bar a word."""
+    lines: list[Text] = []
+    words, bars = Text(), Text()
+    for piece in row:
+        shown = piece.text if words.plain else piece.text.lstrip()
+        if words.plain and cell_len(words.plain) + cell_len(shown) > width:
+            lines += [words, bars]
+            words, bars, shown = Text(), Text(), piece.text.lstrip()
+        gap = len(shown) - len(shown.lstrip())
+        body = set_cell_size(shown[gap:], min(cell_len(shown[gap:]), width))
+        _append(words, gap, body, piece.state)
+        bars.append(" " * gap + _bar(piece.confidence) * cell_len(body), style="cyan")
+    return [*lines, words, bars] if words.plain else lines or [Text("(empty)", style="bright_black")]
+
+
+def one_line(row: Sequence[Piece], width: int) -> Text:
+    """The words in one line, cut to `width` columns."""
+    text = Text(no_wrap=True)
+    for piece in row:
+        shown = piece.text if text.plain else piece.text.lstrip()
+        gap = len(shown) - len(shown.lstrip())
+        _append(text, gap, shown[gap:], piece.state)
+    text.truncate(width, overflow="ellipsis")
+    return text
+
+
+def _append(line: Text, gap: int, body: str, state: State) -> None:
+    line.append(" " * gap)
+    line.append(NOISE * cell_len(body) if state == "noise" else body, style=LOOKS[state])
+
+
+def _bar(confidence: float) -> str:
+    return BARS[min(len(BARS) - 1, max(0, int(confidence * len(BARS))))]
+
+
+def status(frame: Frame, width: int) -> Text:
+    """Where the generation is: a bar of its steps, the calls and the seconds."""
+    numbers = f"  step {frame.index + 1}/{frame.total}  {calls(frame.forwards)}  {frame.seconds:.1f} s"
+    room = max(8, min(30, width - len(numbers)))
+    done = round(room * (frame.index + 1) / max(1, frame.total))
+    return Text.assemble(("━" * done, "green"), ("─" * (room - done), "bright_black"), numbers)
+
+
+def calls(count: int) -> str:
+    return f"{count} call" + "s" * (count != 1)
+
+
+def legend() -> Text:
+    names = Text()
+    for state, look in LOOKS.items():
+        names.append(f"{NOISE} noise" if state == "noise" else state, style=look)
+        names.append("  ")
+    names.append(f"{BARS[0]}{BARS[4]}{BARS[-1]} confidence", style="cyan")
+    return names
+
+
+def choice_view(choice: Choice, width: int) -> RenderableType:
+    """The candidates with how much each agrees with the others, the chosen one marked."""
+    cost = f"{calls(choice.forwards)}, {choice.seconds:.2f} s"
+    if len(choice.candidates) == 1:
+        return Group(Text.assemble("→ ", (choice.text, "bold")), Text(f"  {cost}", style="bright_black"))
+    table = Table(box=None, padding=(0, 1), width=min(width, LARGEST_VIEW), show_edge=False)
+    table.add_column("")
+    table.add_column("candidate", ratio=1, justify="left")
+    table.add_column("BLEU with the others", justify="right", max_width=20, no_wrap=True)
+    for row, candidate in enumerate(choice.candidates):
+        chosen = row == choice.chosen
+        mark, style = ("→", "bold") if chosen else (" ", "")
+        table.add_row(mark, Text(candidate, style=style), f"{choice.mean_agreement(row):.2f}")
+    note = f"  The one that agrees most with the others is chosen (minimum Bayes risk). {cost}"
+    return Group(table, Text(note, style="bright_black"))
+
+
+def plain_frame(frame: Frame) -> str:
+    """A frame as one line, for pipes and files."""
+    row = frame.rows[0]
+    sure = sum(piece.confidence for piece in row) / max(1, len(row))
+    return f"step {frame.index + 1}/{frame.total}  confidence {sure:.0%}  {frame.text}"
+
+
+def plain_choice(choice: Choice) -> str:
+    lines = []
+    if len(choice.candidates) > 1:
+        lines = [
+            f"{'chosen' if row == choice.chosen else 'candidate'} {row + 1}  "
+            f"BLEU with the others {choice.mean_agreement(row):.2f}  {candidate}"
+            for row, candidate in enumerate(choice.candidates)
+        ]
+    return "\n".join([*lines, f"answer ({calls(choice.forwards)}, {choice.seconds:.2f} s)  {choice.text}"])

@@ -1,0 +1,222 @@
+"""What is shown of a generation, frame by frame: in the terminal, in the browser, and in a trace file.
+
+    recording = Recording(pipe, "How do I learn to cook?", pipe.settings(steps=20))
+    for frame in recording:
+        print(frame.index, frame.text)
+    append_trace(Path("trace.jsonl"), recording.trace)
+
+A trace file is jsonl: for every source a line {"source", "settings"}, a line a frame {"index", "total",
+"forwards", "seconds", "rows"} and a line {"text", "candidates", "chosen", "agreement", …} at its end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from diffuseq.config import to_dict
+from diffuseq.errors import InputError
+
+if TYPE_CHECKING:
+    from diffuseq.pipeline import DiffuSeqPipeline, TextDraft
+
+State = Literal["noise", "new", "changed", "settled", "pinned"]
+
+UNSURE = 0.2
+"""A word that the network gives less than this probability, and has not yet been surer of, is still noise."""
+
+
+class Piece(NamedTuple):
+    """A piece of text with a leading space where it begins a word, the network's confidence in it (0…1),
+    and what became of it since the frame before."""
+
+    text: str
+    confidence: float
+    state: State
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One state of all candidates of a source; seconds since the start, forwards: network calls so far."""
+
+    index: int
+    total: int
+    forwards: int
+    seconds: float
+    rows: list[list[Piece]]
+
+    @property
+    def text(self) -> str:
+        """The first candidate."""
+        return "".join(piece.text for piece in self.rows[0]).strip()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The end of a trace: which candidate was chosen and why.
+
+    agreement: BLEU of every candidate (row) with every other as its reference; the largest mean over the
+    others is chosen (minimum Bayes risk).
+    """
+
+    text: str
+    candidates: list[str]
+    chosen: int
+    agreement: list[list[float]]
+    seconds: float
+    forwards: int
+
+    def mean_agreement(self, row: int) -> float:
+        """Mean BLEU of a candidate with the others; 0 for the only one."""
+        others = [value for column, value in enumerate(self.agreement[row]) if column != row]
+        return sum(others) / len(others) if others else 0.0
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A whole generation: the source, the settings, the frames and the end."""
+
+    source: str
+    settings: dict[str, Any]
+    frames: list[Frame] = field(default_factory=list)
+    choice: Choice | None = None
+
+
+class Recording:
+    """A generation that is looked at while it runs: iterate over its frames, then read `trace`."""
+
+    def __init__(
+        self, pipe: DiffuSeqPipeline, source: str, settings: Any, template: str | None = None
+    ) -> None:
+        self.pipe, self.source, self.settings, self.template = pipe, source, settings, template
+        self.trace = Trace(source, to_dict(settings))
+
+    def __iter__(self) -> Iterator[Frame]:
+        drafts = self.pipe.stream(self.source, **self._changes())
+        # systems that write a word once (they have no steps) have no noise to show
+        unsure = UNSURE if hasattr(self.settings, "steps") else 0.0
+        for draft, frame in frames(drafts, unsure):
+            self.trace.frames.append(frame)
+            yield frame
+        choice = explain(draft.texts, frame.seconds, frame.forwards)
+        self.trace = dataclasses.replace(self.trace, choice=choice)
+
+    @property
+    def choice(self) -> Choice:
+        """The end; there is one once the last frame was looked at."""
+        assert self.trace.choice is not None, "the recording is still running"
+        return self.trace.choice
+
+    def _changes(self) -> dict[str, Any]:
+        given = {} if self.template is None else {"template": self.template}
+        return vars(self.settings) | given
+
+
+def frames(drafts: Iterable[TextDraft], unsure: float = UNSURE) -> Iterator[tuple[TextDraft, Frame]]:
+    """Each draft with its frame, which knows what changed. `seconds` counts the making of drafts alone."""
+    seconds = 0.0
+    before: list[list[Piece]] = []
+    iterator = iter(drafts)
+    while True:
+        began = time.perf_counter()
+        draft = next(iterator, None)
+        seconds += time.perf_counter() - began
+        if draft is None:
+            return
+        frame = make_frame(draft, before, seconds, unsure)
+        before = frame.rows
+        yield draft, frame
+
+
+def make_frame(draft: TextDraft, before: list[list[Piece]], seconds: float, unsure: float = UNSURE) -> Frame:
+    """The frame of a draft, given the rows of the frame before (none, at the start)."""
+    threshold = 0.0 if draft.index + 1 == draft.total else unsure
+    rows = []
+    for i, words in enumerate(draft.all_words):
+        last = before[i] if i < len(before) else []
+        pinned = draft.all_pinned[i] if draft.all_pinned else [False] * len(words)
+        parts = enumerate(zip(words, draft.all_confidence[i], pinned, strict=True))
+        rows.append(
+            [
+                Piece(word, round(sure, 4), _state(word, sure, last[j : j + 1], is_pinned, threshold))
+                for j, (word, sure, is_pinned) in parts
+            ]
+        )
+    return Frame(draft.index, draft.total, draft.forwards, seconds, rows)
+
+
+def _state(word: str, confidence: float, before: list[Piece], is_pinned: bool, threshold: float) -> State:
+    """`before` holds what stood at the position in the last frame, or nothing."""
+    if is_pinned:
+        return "pinned"
+    was_noise = not before or before[0].state == "noise"
+    same = bool(before) and before[0].text == word
+    if same and not was_noise:
+        return "settled"
+    if confidence < threshold:
+        return "noise"
+    return "new" if was_noise else "changed"
+
+
+def explain(candidates: list[str], seconds: float, forwards: int) -> Choice:
+    """Choose one of the candidates by minimum Bayes risk, and keep what decided."""
+    from diffuseq.decoding.mbr import choose_from, pairwise_bleu
+
+    agreement = pairwise_bleu(candidates)
+    chosen = choose_from(agreement[None], [len(candidates)])[0]
+    return Choice(candidates[chosen], candidates, chosen, agreement.tolist(), seconds, forwards)
+
+
+def append_trace(path: Path, trace: Trace) -> None:
+    """Add a trace to a file. Raises `InputError` when it cannot be written."""
+    lines: list[Any] = [{"source": trace.source, "settings": trace.settings}]
+    lines += [asdict(frame) for frame in trace.frames]
+    lines += [asdict(trace.choice)] if trace.choice is not None else []
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as stream:
+            stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    except OSError as error:
+        raise InputError(
+            f"The trace {path} cannot be written ({error.strerror}); give another file."
+        ) from None
+
+
+def read_traces(path: Path) -> list[Trace]:
+    """All traces of a file. Raises `InputError` with file and line where it is none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"The trace {path} cannot be read ({error}); give a file that --trace wrote."
+        ) from None
+    traces: list[Trace] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            _add_line(traces, json.loads(line))
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            raise InputError(
+                f"{path}, line {number}, is no line of a trace; give a file that --trace wrote."
+            ) from None
+    if not traces or not any(trace.frames for trace in traces):
+        raise InputError(f"{path} holds no trace; give a file that --trace wrote.")
+    return traces
+
+
+def _add_line(traces: list[Trace], values: dict[str, Any]) -> None:
+    if "source" in values:
+        traces.append(Trace(str(values["source"]), dict(values["settings"])))
+        return
+    last = traces[-1]
+    if "rows" in values:
+        rows = [[Piece(str(text), float(sure), state) for text, sure, state in row] for row in values["rows"]]
+        last.frames.append(Frame(**{**values, "rows": rows}))
+        return
+    traces[-1] = Trace(last.source, last.settings, last.frames, Choice(**values))
