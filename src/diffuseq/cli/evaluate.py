@@ -9,14 +9,19 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from diffuseq.evaluation.catalogue import METRICS
 from diffuseq.evaluation.predictions import FILE_NAME, is_published, read_predictions
 from diffuseq.evaluation.score import CANDIDATES, Scores, Value, score
+from diffuseq.evaluation.tables import CLOSER
 from diffuseq.files import write_text
 
-_CLOSER = {"higher": "↑", "lower": "↓", "neither": ""}
+EXAMPLES = """examples:
+  diffuseq evaluate runs/qqp/predictions.jsonl --task qqp --json runs/qqp/scores.json
+  diffuseq evaluate outputs/seed1.jsonl outputs/seed2.jsonl outputs/seed3.jsonl
+  diffuseq evaluate runs/simple --task simplification --bertscore-model microsoft/deberta-xlarge-mnli"""
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,17 @@ class Evaluate:
     """Write the scores to this file (a list, if there are several systems)."""
 
 
-def run(arguments: Evaluate) -> None:
+def main(argv: list[str]) -> int:
+    """Parse the options and evaluate."""
+    arguments = tyro.cli(
+        Evaluate, args=argv, prog="diffuseq evaluate", description=f"{Evaluate.__doc__}\n\n{EXAMPLES}"
+    )
+    return run(arguments)
+
+
+def run(arguments: Evaluate) -> int:
     """Score every system that was named, print a table each, and write the json file at the end."""
-    console = Console()
+    console = Console(highlight=False)
     results = []
     for group in _systems(arguments.predictions):
         scores = score(
@@ -68,25 +81,26 @@ def run(arguments: Evaluate) -> None:
         text = json.dumps(content[0] if len(content) == 1 else content, ensure_ascii=False, indent=1)
         write_text(arguments.json, text + "\n")
         console.print(f"Written: {arguments.json}")
+    return 0
 
 
 def show(scores: Scores, console: Console) -> None:
     """Print one system's scores: metrics down, ways of answering across."""
     answers = {name: row for name, row in scores.rows.items() if name != CANDIDATES}
     counted = f"{scores.num_sources:,} sources, {scores.num_candidates} candidates each"
-    table = Table(title=f"{scores.name}: {counted}", title_justify="left", title_style="bold")
+    table = Table(title=escape(f"{scores.name}: {counted}"), title_justify="left", title_style="bold")
     table.add_column("metric", no_wrap=True)
     for row in answers.values():
-        table.add_column(row.title, justify="right")
+        table.add_column(escape(row.title), justify="right", overflow="fold")
     for name in scores.signatures:
         metric = METRICS[name]
         if metric.group == "text":
             cells = [_cell(row.values.get(name), metric.decimals) for row in answers.values()]
-            table.add_row(f"{metric.title} {_CLOSER[metric.better]}", *cells)
+            table.add_row(f"{metric.title} {CLOSER[metric.better]}", *cells)
     if table.row_count:
         console.print(table)
     parts = [
-        f"{METRICS[name].title} {_CLOSER[METRICS[name].better]} [bold]{value.value:.4f}[/bold]"
+        f"{METRICS[name].title} {CLOSER[METRICS[name].better]} [bold]{value.value:.4f}[/bold]"
         for name, value in scores.rows[CANDIDATES].values.items()
     ]
     if parts:
@@ -95,7 +109,7 @@ def show(scores: Scores, console: Console) -> None:
     if known:
         console.print("Cost: " + ", ".join(f"{name} {value:.3g}" for name, value in known.items()))
     for warning in scores.warnings:
-        console.print(f"[yellow]Note:[/yellow] {warning}")
+        console.print(f"[yellow]Note:[/yellow] {escape(warning)}")
 
 
 def _cell(value: Value | None, decimals: int) -> str:

@@ -125,7 +125,7 @@ class Measure:
         else:
             best = ("references (best by definition)", references, fixed)
         return [
-            (CHOSEN, f"{self.predictions.name} ({how})", Answers(self, self._chosen, references, fixed)),
+            (CHOSEN, f"{self.predictions.name} ({how})", Answers(self, self.chosen, references, fixed)),
             (
                 SINGLE,
                 f"{self.predictions.name} (first sample)",
@@ -140,7 +140,8 @@ class Measure:
         return [row.candidates[0] for row in self.predictions.rows]
 
     @cached_property
-    def _chosen(self) -> list[str]:
+    def chosen(self) -> list[str]:
+        """The answer to each source: the system's own choice, else minimum Bayes risk."""
         rows = self.predictions.rows
         picked = mbr.choose_from(self._pairwise, [len(row.candidates) for row in rows])
         return [

@@ -1,8 +1,8 @@
 """Read and write predictions: our `predictions.jsonl`, and the published output format.
 
 Ours: one object a source, `{"source", "references", "candidates", "chosen", "seconds", "forwards"}`; `chosen`
-is the chosen text (null: minimum Bayes risk chooses), `seconds` and `forwards` are for the source with all
-of its candidates. The published: `{"recover", "reference", "source"}`, one file a seed.
+is the chosen text (null: minimum Bayes risk chooses), `seconds` are for the source with all its candidates,
+`forwards` for one of them. The published: `{"recover", "reference", "source"}`, one file a seed.
 Whatever does not fit is an `InputError` with file and line; nothing is dropped.
 """
 
@@ -25,7 +25,7 @@ _PUBLISHED_SPECIALS = ("[CLS]", "[SEP]", "[PAD]")  # [UNK] stays, as in the publ
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a system answered to one source. seconds, forwards: for all its candidates; None: not known."""
+    """What a system answered to one source. seconds: for all candidates; forwards: network calls for one."""
 
     source: str
     references: tuple[str, ...]

@@ -48,7 +48,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Scores:
-    """What `score` gives. `rows`: chosen, single, copy, references, and candidates (how much they vary)."""
+    """What `score` gives. rows: chosen, single, copy, references, and candidates (how much they vary).
+
+    chosen: the answer to each source.
+    """
 
     name: str
     task: str
@@ -62,6 +65,7 @@ class Scores:
     cost: dict[str, float | None]
     bootstrap: int
     seed: int
+    chosen: tuple[str, ...] = field(repr=False)
 
     def value(self, row: str, metric: str) -> float | None:
         """One number, or None where it was not measured."""
@@ -149,6 +153,7 @@ def score(
         },
         bootstrap=bootstrap,
         seed=seed,
+        chosen=tuple(measure.chosen),
     )
 
 
@@ -179,9 +184,7 @@ def _wanted(
     if names is not None:
         wanted = catalogue.find_metrics(list(names))
         if language_model is None and any(metric.needs == "language model" for metric in wanted):
-            raise InputError(
-                "Perplexity and MAUVE need a language model; name one with --language-model."
-            )
+            raise InputError("Perplexity and MAUVE need a language model; name one with --language-model.")
         return wanted, []
     has = {
         "": True,

@@ -1,0 +1,254 @@
+"""Several systems side by side: the same test sets, paired, with what is best and what may be chance.
+
+A `Comparison` is plain data; `report` writes it down and `plots` draws it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diffuseq.errors import InputError
+from diffuseq.evaluation import catalogue
+from diffuseq.evaluation.measure import CHOSEN, COPY
+from diffuseq.evaluation.predictions import Predictions, read_predictions
+from diffuseq.evaluation.score import CANDIDATES, Scores, Value, score
+from diffuseq.metrics.significance import holm, p_value
+
+SIGNIFICANT = 0.05
+_EXAMPLES = 6
+
+
+@dataclass(frozen=True)
+class Run:
+    """One system on one test set, as the user named it. task: None if no task was named."""
+
+    name: str
+    path: Path
+    task: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Run:
+        """`PATH`, `NAME=PATH` or `TASK:NAME=PATH`."""
+        label, equals, path = text.rpartition("=")
+        if not equals:
+            resolved = Path(path)
+            return cls(resolved.parent.name if resolved.suffix else resolved.name, resolved)
+        task, colon, name = label.rpartition(":")
+        return cls(name, Path(path), task if colon else None)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A scored system. training: the contents of training.json, where the run has one."""
+
+    name: str
+    predictions: Predictions
+    scores: Scores
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The systems on one test set.
+
+    columns: metric names. best: for each column the index of the best entry. worse: (entry, column) pairs
+    that are significantly worse than the best. p_values: [entries][entries + 1] for `headline`, each entry
+    against each other and, last, against copying; not adjusted. examples: (source, reference, answers).
+    """
+
+    title: str
+    task: catalogue.Task
+    entries: tuple[Entry, ...]
+    columns: tuple[str, ...]
+    headline: str
+    best: dict[str, int]
+    worse: frozenset[tuple[int, str]]
+    p_values: tuple[tuple[float | None, ...], ...]
+    examples: tuple[tuple[str, str, tuple[str, ...]], ...]
+
+    def value(self, entry: int, metric: str, row: str = CHOSEN) -> Value | None:
+        """A system's score; metrics of the set of candidates are found wherever they are."""
+        rows = self.entries[entry].scores.rows
+        place = CANDIDATES if catalogue.METRICS[metric].group == "set" else row
+        return rows[place].values.get(metric)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All test sets, and the settings of the bootstrap."""
+
+    blocks: tuple[Block, ...]
+    bootstrap: int
+    seed: int
+
+
+def compare(
+    runs: Sequence[Run],
+    task: str | None = None,
+    metrics: Sequence[str] | None = None,
+    bertscore_model: str | None = None,
+    bertscore_layer: int | None = None,
+    language_model: str | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Comparison:
+    """Score all runs and compare those of one test set pairwise.
+
+    Runs belong to one block if they name the same task or, where none is named, answer the same sources.
+    Raises `InputError` when runs of one block do not have the same sources in the same order.
+    """
+    if not runs:
+        raise InputError("Nothing to compare; name at least one run.")
+    read = [(run, read_predictions(run.path, name=run.name)) for run in runs]
+    blocks = []
+    for label, members in _group(read, task).items():
+        _check_alignment([predictions for _, predictions in members])
+        named = members[0][0].task or task
+        entries = tuple(
+            Entry(
+                run.name,
+                predictions,
+                score(
+                    predictions,
+                    task=named,
+                    metrics=metrics,
+                    bertscore_model=bertscore_model,
+                    bertscore_layer=bertscore_layer,
+                    language_model=language_model,
+                    bootstrap=bootstrap,
+                    seed=seed,
+                    device=device,
+                ),
+                read_training(run.path),
+            )
+            for run, predictions in members
+        )
+        blocks.append(_block(label, catalogue.find_task(named), entries, bootstrap, seed))
+    return Comparison(tuple(blocks), bootstrap, seed)
+
+
+def read_training(path: Path) -> dict[str, Any]:
+    """The training.json of the run that predictions belong to: beside them, or a folder above."""
+    folder = path if path.is_dir() else path.parent
+    for place in (folder, folder / "model", folder.parent):
+        file = place / "training.json"
+        if file.is_file():
+            try:
+                found = json.loads(file.read_text(encoding="utf-8"))
+            except ValueError:
+                raise InputError(f"{file} is not JSON; train again or remove it.") from None
+            return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _group(
+    read: Sequence[tuple[Run, Predictions]], task: str | None
+) -> dict[str, list[tuple[Run, Predictions]]]:
+    """Runs by test set: by the task they name, else by their sources."""
+    groups: dict[str, list[tuple[Run, Predictions]]] = {}
+    unnamed: dict[tuple[str, ...], str] = {}
+    for run, predictions in read:
+        if run.task or task:
+            label = catalogue.find_task(run.task or task).title
+            label = label if label != "Other" else run.task or task or label
+        else:
+            key = tuple(sorted(map(_plain, predictions.sources)))
+            label = unnamed.setdefault(key, f"Test set {len(unnamed) + 1}")
+        groups.setdefault(label, []).append((run, predictions))
+    return groups
+
+
+def _check_alignment(group: Sequence[Predictions]) -> None:
+    first = group[0]
+    for other in group[1:]:
+        if len(other.rows) != len(first.rows):
+            raise InputError(
+                f"{other.files[0]} has {len(other.rows)} rows, but {first.files[0]} has {len(first.rows)};"
+                " a comparison needs the same test set (name the task of a run as TASK:NAME=PATH)."
+            )
+        for number, (ours, theirs) in enumerate(zip(first.sources, other.sources, strict=True), start=1):
+            if _plain(ours) != _plain(theirs):
+                raise InputError(
+                    f"{other.files[0]}:{number}: the source differs from row {number} of {first.files[0]};"
+                    " a comparison needs the same sources in the same order."
+                )
+
+
+def _plain(text: str) -> str:
+    """What is left of a text that tokenizers and cleaning cannot change: its letters and digits."""
+    return re.sub(r"[\W_]+", "", text.lower())
+
+
+def _block(title: str, task: catalogue.Task, entries: tuple[Entry, ...], bootstrap: int, seed: int) -> Block:
+    measured = {name for entry in entries for row in entry.scores.rows.values() for name in row.values}
+    columns = tuple(name for name in task.columns if name in measured) or tuple(sorted(measured))
+    headline = columns[0]
+    best, worse = {}, set()
+    for metric in columns:
+        found = _best(entries, metric)
+        if found is None:
+            continue
+        best[metric] = found
+        rivals = [i for i in range(len(entries)) if i != found and _statistics(entries[i], metric)]
+        if not bootstrap or not _statistics(entries[found], metric):
+            continue
+        chances = [_p(entries[i], entries[found], metric, bootstrap, seed) for i in rivals]
+        adjusted = holm([chance for chance in chances if chance is not None])
+        worse |= {(i, metric) for i, p in zip(rivals, adjusted, strict=True) if p < SIGNIFICANT}
+    p_values = tuple(
+        tuple(
+            None if i == j else _p(entry, entries[j] if j < len(entries) else None, headline, bootstrap, seed)
+            for j in range(len(entries) + 1)
+        )
+        for i, entry in enumerate(entries)
+    )
+    return Block(
+        title, task, entries, columns, headline, best, frozenset(worse), p_values, _examples(entries)
+    )
+
+
+def _best(entries: Sequence[Entry], metric: str) -> int | None:
+    """The entry with the best value; None where no way is better, or there is nobody to beat."""
+    better = catalogue.METRICS[metric].better
+    place = CANDIDATES if catalogue.METRICS[metric].group == "set" else CHOSEN
+    values = [entry.scores.value(place, metric) for entry in entries]
+    known = [i for i, value in enumerate(values) if value is not None]
+    if better == "neither" or len(known) < 2:
+        return None
+    sign = 1 if better == "higher" else -1
+    return max(known, key=lambda i: sign * (values[i] or 0.0))
+
+
+def _statistics(entry: Entry, metric: str, row: str = CHOSEN) -> Any:
+    place = CANDIDATES if catalogue.METRICS[metric].group == "set" else row
+    return entry.scores.rows[place].statistics.get(metric)
+
+
+def _p(entry: Entry, other: Entry | None, metric: str, bootstrap: int, seed: int) -> float | None:
+    """The p-value between two systems, or between a system and copying (`other` None)."""
+    ours = _statistics(entry, metric)
+    theirs = _statistics(other, metric) if other else _statistics(entry, metric, COPY)
+    if ours is None or theirs is None or not bootstrap:
+        return None
+    return p_value(ours, theirs, bootstrap, seed)
+
+
+def _examples(entries: Sequence[Entry]) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+    """Rows at even distances through the test set, with everybody's answer."""
+    rows = entries[0].predictions.rows
+    count = min(_EXAMPLES, len(rows))
+    picked = [(2 * i + 1) * len(rows) // (2 * count) for i in range(count)]
+    return tuple(
+        (
+            rows[i].source.strip(),
+            rows[i].references[0].strip(),
+            tuple(entry.scores.chosen[i].strip() for entry in entries),
+        )
+        for i in picked
+    )
