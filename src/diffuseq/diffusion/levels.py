@@ -33,8 +33,8 @@ def mixed_levels(padding: Tensor, token_wise: float, generator: torch.Generator 
     split = torch.rand(rows, 1, generator=generator, device=device) < token_wise
     count = (~padding).sum(1, keepdim=True)
     # the number of noised tokens is uniform over 1 … count, which tokens is a random order
-    keep = torch.rand(rows, length, generator=generator, device=device).masked_fill(padding, 2.0)
-    rank = keep.argsort(1).argsort(1)
+    order = torch.rand(rows, length, generator=generator, device=device)
+    rank = order.masked_fill(padding, 2.0).argsort(1).argsort(1)
     share = torch.rand(rows, 1, generator=generator, device=device)
     chosen = rank < (share * count).floor() + 1
     time = torch.where(split, chosen.to(time.dtype), time)
