@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from diffuseq.baselines.configs import AutoregressiveGeneration, TransformerConfig
 from diffuseq.config import (
     Config,
     DiffuSeqConfig,
@@ -75,11 +76,45 @@ def qqp_small() -> Config:
     """Paraphrase (QQP), sized for an hour of a laptop's CPU; the model that comes with the package."""
     return Config(
         system=DiffuSeqConfig(
-            encoder_layers=3, decoder_layers=3, heads=4, width=256, feed_forward=512, dropout=0.0, max_length=64
+            encoder_layers=3,
+            decoder_layers=3,
+            heads=4,
+            width=256,
+            feed_forward=512,
+            dropout=0.0,
+            token_wise=1.0,
+            self_condition=0.0,
+            draws=4,
+            max_length=64,
         ),
         training=TrainingConfig(
-            batch_size=128, minutes=60, optimizer="muon", learning_rate=2e-3, both_directions=True, ema=0.998
+            batch_size=32,
+            minutes=60,
+            learning_rate=1.5e-3,
+            both_directions=True,
+            ema=0.999,
+            evaluate_every=2000,
+            save_every=2000,
         ),
+        generation=DiffusionGeneration(candidates=10, sampler="settle", steps=10, temperature=0.7, length_beam=5),
+    )
+
+
+def transformer_small() -> Config:
+    """The autoregressive Transformer at the size and the budget of `qqp-small`."""
+    return Config(
+        system=TransformerConfig(
+            encoder_layers=3,
+            decoder_layers=3,
+            heads=4,
+            width=256,
+            feed_forward=768,
+            dropout=0.0,
+            norm="pre",
+            max_length=64,
+        ),
+        training=replace(qqp_small().training, batch_size=64),
+        generation=AutoregressiveGeneration(candidates=1, strategy="beam", beams=5),
     )
 
 
@@ -158,6 +193,7 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "qqp": qqp,
     "qqp-base": qqp_base,
     "qqp-small": qqp_small,
+    "transformer-small": transformer_small,
     "wiki-auto": wiki_auto,
     "quasar-t": quasar_t,
     "dialogue": dialogue,
