@@ -24,7 +24,7 @@ from hashlib import blake2b
 from typing import Protocol
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -143,7 +143,10 @@ def prepare(
 
 def make_accelerator() -> Accelerator:
     """The engine for this process, or for all that torchrun or `accelerate launch` started (gloo on CPUs)."""
-    return Accelerator(cpu=not torch.accelerator.is_available())
+    unused = DistributedDataParallelKwargs(
+        find_unused_parameters=True
+    )  # say, a null source in some steps only
+    return Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[unused])
 
 
 def check(settings: TrainingConfig) -> None:
@@ -188,14 +191,11 @@ def train_steps(training: Training, data: Data) -> Iterator[dict[str, float]]:
     else an empty dict. Between two yields nothing is half-done, so the caller may save or evaluate."""
     settings, progress = training.settings, training.progress
     window = Window()
-    with ThreadPoolExecutor(1, "collate") as worker:
-        ahead = worker.submit(_load, training, data, progress.step)
-        while training.done < 1 and training.stopping is None:
-            loaded = ahead.result()
-            ahead = worker.submit(_load, training, data, progress.step + 1)
-            take_step(training, loaded, window)
-            last = training.done >= 1 or training.stopping is not None
-            yield window.close(training) if last or progress.step % settings.log_every == 0 else {}
+    batches = _load_all(training, data)
+    while training.done < 1 and training.stopping is None:
+        take_step(training, next(batches), window)
+        last = training.done >= 1 or training.stopping is not None
+        yield window.close(training) if last or progress.step % settings.log_every == 0 else {}
 
 
 @dataclass
@@ -204,6 +204,21 @@ class Loaded:
 
     chunks: list[tuple[int, Batch, Sequence[int]]]
     pairs: int
+
+
+def _load_all(training: Training, data: Data) -> Iterator[Loaded]:
+    """The steps from the current one on; beside a GPU the next one is made ready while this one is computed."""
+    step = training.progress.step
+    if training.accelerator.device.type == "cpu":
+        while True:
+            yield _load(training, data, step)
+            step += 1
+    with ThreadPoolExecutor(1, "collate") as worker:
+        ahead = worker.submit(_load, training, data, step)
+        while True:
+            loaded, step = ahead.result(), step + 1
+            ahead = worker.submit(_load, training, data, step)
+            yield loaded
 
 
 def _load(training: Training, data: Data, step: int) -> Loaded:

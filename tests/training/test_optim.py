@@ -1,0 +1,93 @@
+"""Muon, the split of parameters over optimisers, and the course of the learning rate."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from tests.training import tiny
+
+from diffuseq.config import TrainingConfig
+from diffuseq.errors import InputError
+from diffuseq.training.optim import (
+    Muon,
+    learning_rate_factor,
+    make_optimizers,
+    orthogonalize,
+    orthogonalize_all,
+)
+
+
+@given(rows=st.integers(2, 24), columns=st.integers(2, 24), scale=st.sampled_from([1e-4, 1.0, 1e4]))
+@hypothesis_settings(max_examples=30, deadline=None)
+def test_newton_schulz_keeps_singular_vectors_and_brings_singular_values_near_one(
+    rows: int, columns: int, scale: float
+) -> None:
+    matrix = torch.randn(rows, columns, generator=torch.Generator().manual_seed(rows * 100 + columns)) * scale
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    result = orthogonalize(matrix[None], iterations=10)[0]
+    inner = left.T @ result @ right.T
+    well_conditioned = values > 0.05 * values[0]
+    diagonal = inner.diagonal()[well_conditioned]
+    assert ((diagonal > 0.6) & (diagonal < 1.3)).all()
+    assert (inner - inner.diagonal().diag()).abs().max() < 1e-2
+
+
+def test_matrices_of_one_shape_are_orthogonalised_as_each_alone_would_be() -> None:
+    shapes = [(8, 12), (12, 8), (8, 12), (5, 5)]
+    matrices = [
+        torch.randn(shape, generator=torch.Generator().manual_seed(i)) for i, shape in enumerate(shapes)
+    ]
+    for matrix, together in zip(matrices, orthogonalize_all(matrices), strict=True):
+        torch.testing.assert_close(together, orthogonalize(matrix[None])[0], atol=1e-4, rtol=1e-4)
+
+
+def test_muon_moves_every_matrix_by_a_step_of_the_size_of_its_learning_rate() -> None:
+    for shape in ((16, 16), (64, 16), (16, 64)):
+        parameter = torch.nn.Parameter(torch.zeros(shape))
+        optimizer = Muon([parameter], lr=0.1)
+        parameter.grad = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 1e3
+        optimizer.step()
+        norm = torch.linalg.matrix_norm(parameter.detach(), 2)
+        largest = 0.1 * max(1.0, shape[0] / shape[1]) ** 0.5
+        assert 0.6 * largest < norm < 1.3 * largest
+
+
+def test_muon_gets_the_hidden_matrices_and_adamw_every_other_parameter_once() -> None:
+    system = tiny.system()
+    adamw, muon = make_optimizers(system, TrainingConfig(optimizer="muon"))
+    hidden = {id(p) for group in muon.param_groups for p in group["params"]}
+    other = {id(p) for group in adamw.param_groups for p in group["params"]}
+    assert hidden.isdisjoint(other)
+    assert hidden | other == {id(p) for p in system.parameters()}
+    for name, parameter in system.named_parameters():
+        expected = parameter.ndim == 2 and "embedding" not in name and "head" not in name
+        assert (id(parameter) in hidden) == expected, name
+
+
+def test_weight_decay_is_for_matrices_alone() -> None:
+    (adamw,) = make_optimizers(tiny.system(), TrainingConfig(weight_decay=0.1))
+    for group in adamw.param_groups:
+        for parameter in group["params"]:
+            assert group["weight_decay"] == (0.1 if parameter.ndim >= 2 else 0.0)
+
+
+def test_a_linear_decay_without_warm_up_is_the_published_one() -> None:
+    settings = TrainingConfig(schedule="linear", warmup=0.0)
+    for step in range(100):
+        assert learning_rate_factor(settings, step / 100, (step + 1) / 100) == pytest.approx(1 - step / 100)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant", "inverse-sqrt"])
+def test_the_learning_rate_rises_to_its_peak_and_never_again(schedule: str) -> None:
+    settings = TrainingConfig(schedule=schedule, warmup=0.1, final_learning_rate=0.05)  # type: ignore[arg-type]
+    factors = [learning_rate_factor(settings, s / 200, (s + 1) / 200) for s in range(200)]
+    assert factors[:20] == sorted(factors[:20]) and 0 < factors[0] < 0.1
+    assert max(factors) == pytest.approx(1.0)
+    assert factors[20:] == sorted(factors[20:], reverse=True)
+    assert min(factors[20:]) >= 0.05
+
+
+def test_an_inverse_square_root_without_a_warm_up_is_refused() -> None:
+    with pytest.raises(InputError, match="warm-up"):
+        learning_rate_factor(TrainingConfig(schedule="inverse-sqrt", warmup=0.0), 0.5, 0.6)
