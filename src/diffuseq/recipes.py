@@ -35,21 +35,23 @@ def tiny() -> Config:
             feed_forward=256,
             embedding_width=64,
             dropout=0.0,
+            token_wise=1.0,
+            self_condition=0.0,
+            draws=4,
             max_length=32,
         ),
-        text=TextConfig(vocab_size=1024, max_source=32, max_target=32),
+        text=TextConfig(vocab_size=1536, max_source=32, max_target=32),
         training=TrainingConfig(
-            batch_size=128,
+            batch_size=16,
             minutes=2.5,
-            optimizer="muon",
             learning_rate=2e-3,
             warmup=0.05,
             ema=0.99,
             evaluate_every=100_000,
+            evaluate_rows=20,
             save_every=100_000,
-            log_every=20,
         ),
-        generation=DiffusionGeneration(candidates=4, sampler="settle", steps=10, length_beam=2),
+        generation=DiffusionGeneration(candidates=4, sampler="settle", steps=10, temperature=0.5, length_beam=2),
     )
 
 
