@@ -1,0 +1,175 @@
+"""A whole run in a folder: stopped, resumed, refused, and what it leaves."""
+
+import dataclasses
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.training import tiny
+
+from diffuseq.checkpoint import load_model
+from diffuseq.data.batch import Batch
+from diffuseq.errors import InputError
+from diffuseq.system import Loss
+from diffuseq.training.run import train
+from diffuseq.training.signals import TrainingStopped
+from diffuseq.training.tracking import Event
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_data(tmp_path_factory.mktemp("data") / "pairs")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tiny.config(), data, tmp_path_factory.mktemp("runs") / "undisturbed")
+
+
+def at(step: int, act: Callable[[], None]) -> Callable[[Event], None]:
+    def on_event(event: Event) -> None:
+        if event.kind == "step" and event.values["step"] == step:
+            act()
+
+    return on_event
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same_weights(out: Path, other: Path) -> None:
+    weights, expected = (load_file(folder / "model.safetensors") for folder in (out, other))
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def test_a_run_leaves_a_model_its_metrics_and_its_cost(undisturbed: Path) -> None:
+    system, tokenizer, config = load_model(undisturbed)
+    assert config == tiny.config()
+    assert system.num_parameters() == json.loads((undisturbed / "training.json").read_text())["parameters"]
+    assert [line["step"] for line in lines(undisturbed)] == [4, 6, 8, 12, 12]
+    evaluation = lines(undisturbed)[-1]
+    assert 0 <= evaluation["valid_bleu"] <= 1 and len(evaluation["samples"]) == 2
+    assert json.loads((undisturbed / "training.json").read_text())["pairs_seen"] == 12 * 8
+    assert [path.name for path in (undisturbed / "resume").glob("step-*")] == ["step-12"]
+    assert "| valid_bleu |" in (undisturbed / "README.md").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_resuming_gives_the_undisturbed_weights_bit_for_bit(
+    data: Path, undisturbed: Path, tmp_path: Path, number: int
+) -> None:
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(TrainingStopped) as stopped:
+        train(tiny.config(), data, tmp_path, on_event=at(5, lambda: os.kill(os.getpid(), number)))
+    assert stopped.value.code == 128 + number
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert load_model(tmp_path)[0].num_parameters() > 0
+    train(tiny.config(), data, tmp_path, resume=True)
+    assert_same_weights(tmp_path, undisturbed)
+
+
+def test_a_crash_between_checkpoints_costs_only_the_steps_since_the_last(
+    data: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """Muon, EMA and time go with it; the metrics of the lost steps are written once."""
+
+    def crash() -> None:
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(tiny.config(), data, tmp_path, on_event=at(7, crash))
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 8, "los')
+    events: list[Event] = []
+    train(tiny.config(), data, tmp_path, resume=True, on_event=events.append)
+    assert next(e for e in events if e.kind == "start").values["resumed_at"] == 4
+    assert [line["step"] for line in lines(tmp_path)] == [4, 6, 8, 12, 12]
+    assert [line.get("loss") for line in lines(tmp_path)] == [line.get("loss") for line in lines(undisturbed)]
+    assert_same_weights(tmp_path, undisturbed)
+
+
+def test_muon_resumes_bit_for_bit_too(data: Path, tmp_path: Path) -> None:
+    config = tiny.config(optimizer="muon", steps=6, evaluate_rows=0)
+    train(config, data, tmp_path / "undisturbed")
+    with pytest.raises(TrainingStopped):
+        stop = at(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        train(config, data, tmp_path / "stopped", on_event=stop)
+    train(config, data, tmp_path / "stopped", resume=True)
+    assert_same_weights(tmp_path / "stopped", tmp_path / "undisturbed")
+
+
+def test_a_finished_run_is_neither_trained_on_nor_overwritten_by_accident(data: Path, tmp_path: Path) -> None:
+    config = tiny.config(steps=2, evaluate_rows=0)
+    train(config, data, tmp_path)
+    with pytest.raises(InputError, match="finished run.*--resume.*--overwrite"):
+        train(config, data, tmp_path)
+    before = (tmp_path / "metrics.jsonl").read_text()
+    train(config, data, tmp_path, resume=True)
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+    longer = tiny.config(steps=4, evaluate_rows=0)
+    train(longer, data, tmp_path, resume=True)
+    assert json.loads((tmp_path / "training.json").read_text())["steps"] == 4
+    (tmp_path / "notes.txt").write_text("mine")
+    train(config, data, tmp_path, overwrite=True)
+    assert json.loads((tmp_path / "training.json").read_text())["steps"] == 2
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_resuming_with_another_network_or_other_data_is_refused_by_name(data: Path, tmp_path: Path) -> None:
+    config = tiny.config(steps=2, evaluate_rows=0)
+    train(config, data, tmp_path / "out")
+    wider = dataclasses.replace(config, system=dataclasses.replace(config.system, width=32))
+    with pytest.raises(InputError, match=r"system\.width is 32.*16"):
+        train(wider, data, tmp_path / "out", resume=True)
+    other = tiny.write_data(tmp_path / "other", rows=61)
+    with pytest.raises(InputError, match="data or the tokenizer"):
+        train(config, other, tmp_path / "out", resume=True)
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffuseq.baselines.transformer import Transformer
+
+    calls, forward = iter(range(100)), Transformer.forward
+
+    def overflow(self: Transformer, batch: Batch, generator: torch.Generator | None = None) -> Loss:
+        loss = forward(self, batch, generator)
+        return dataclasses.replace(loss, value=loss.value * (float("nan") if next(calls) == 6 else 1.0))
+
+    monkeypatch.setattr(Transformer, "forward", overflow)
+    with pytest.raises(InputError, match=r"Step 7: the loss is nan, on training rows \d+"):
+        train(tiny.config(evaluate_every=100, evaluate_rows=0), data, tmp_path)
+    assert [path.name for path in (tmp_path / "resume").glob("step-*")] == ["step-4"]
+
+
+def test_one_file_is_enough_and_its_every_twentieth_row_is_held_out(data: Path, tmp_path: Path) -> None:
+    events: list[Event] = []
+    config = tiny.config(steps=1, evaluate_rows=0)
+    train(config, data / "train.jsonl", tmp_path, on_event=events.append)
+    assert next(e for e in events if e.kind == "start").values["pairs"] == 57
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="Cannot write into .*--out"):
+        train(tiny.config(), data, tmp_path / "file")
+
+
+def test_data_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="There is no folder"):
+        train(tiny.config(), tmp_path / "nowhere", tmp_path / "out")
+
+
+def test_tensorboard_is_written_where_asked(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    train(tiny.config(steps=1, evaluate_rows=0, tensorboard=True), data, tmp_path)
+    assert list((tmp_path / "tensorboard").glob("events.*"))
