@@ -210,6 +210,60 @@ class Config:
     generation: Any = field(default_factory=DiffusionGeneration)
 
 
+_WHOLE_NUMBERS = {
+    "candidates": (1, 1000),
+    "steps": (1, 10_000),
+    "length": (1, 10_000),
+    "max_length": (1, 10_000),
+    "length_beam": (1, 1000),
+    "batch_size": (1, 1_000_000),
+}
+"""Generation settings of any system that count something: from, to."""
+_NUMBERS = {
+    "temperature": (0.0, 100.0),
+    "churn": (0.0, 1.0),
+    "eta": (0.0, 1.0),
+    "guidance": (0.0, 100.0),
+    "clamp_from": (0.0, 0.999),
+    "truncate": (1e-3, 100.0),
+}
+"""Generation settings of any system that measure something: from, to."""
+
+
+def check_generation(settings: Any) -> None:
+    """Raise `InputError` for generation settings, of whatever system, that make no sense."""
+    for name, (least, most) in {**_WHOLE_NUMBERS, **_NUMBERS}.items():
+        value = getattr(settings, name, None)
+        if value is None:
+            continue
+        kind = int if name in _WHOLE_NUMBERS else float
+        if isinstance(value, bool) or not isinstance(value, int | kind) or not least <= value <= most:
+            what = "whole number" if kind is int else "number"
+            raise InputError(f"{name} is {value!r}; give a {what} from {least:g} to {most:g}.")
+    if isinstance(settings.seed, bool) or not isinstance(settings.seed, int):
+        raise InputError(f"seed is {settings.seed!r}; give a whole number.")
+    if isinstance(settings, DiffusionGeneration):
+        _check_sampler(settings)
+
+
+def _check_sampler(settings: DiffusionGeneration) -> None:
+    """Choices must be known, and what only one sampler has must come with it."""
+    hints = get_type_hints(DiffusionGeneration)
+    for name in ("sampler", "grid", "order"):
+        if getattr(settings, name) not in get_args(hints[name]):
+            raise unknown_name(name, str(getattr(settings, name)), map(str, get_args(hints[name])))
+    for name, sampler, given in (
+        ("eta", "ddim", settings.eta is not None),
+        ("stochastic", "dpm-solver", settings.stochastic),
+        ("published_v2", "dpm-solver", settings.published_v2),
+    ):
+        if given and settings.sampler != sampler:
+            raise InputError(
+                f"{name} belongs to the sampler {sampler!r}, but {settings.sampler!r} is chosen; choose "
+                f"{sampler!r} or leave {name} out."
+            )
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """A dataclass as plain JSON values; `from_dict` is its inverse."""
     return {

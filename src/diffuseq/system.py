@@ -97,6 +97,10 @@ class System(nn.Module, ABC):
     def generate(self, request: Request) -> Iterator[Draft]:
         """Yield drafts; the last one is the answer. Runs without gradients, in eval mode."""
 
+    def answer_length(self, source: Tensor, source_padding: Tensor) -> Tensor:
+        """A likely length of the answer to each source [b s], long [b]; the source's own unless overridden."""
+        return (~source_padding).sum(1)
+
     def after_step(self) -> None:
         """Called after every optimiser step (say, to renormalise embeddings). Nothing by default."""
 

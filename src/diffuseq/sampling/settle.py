@@ -47,7 +47,6 @@ def settle(
     noise; padding [n l] is True past the end of a row; pinned [n l] holds ids of words that are given, −1
     elsewhere. temperature 0 takes the likeliest word everywhere; 1 draws from the network's distribution.
     """
-    rows, length = padding.shape
     tokens = torch.zeros_like(padding, dtype=torch.long) if pinned is None else pinned.clamp_min(0)
     settled = padding.clone() if pinned is None else padding | (pinned >= 0)
     x = torch.where(settled[..., None], embed(tokens), x)
@@ -58,9 +57,10 @@ def settle(
         estimate = denoise(x, (~settled).to(x.dtype))
         assert estimate.logits is not None, "settle draws words, so its denoiser must give logits"
         draw = noise(x[..., :2])
-        chosen, chosen_log_p = draw_words(estimate.logits, draw[..., 0], temperature)
-        tokens = torch.where(settled, tokens, chosen)
-        log_p = torch.where(settled, log_p, chosen_log_p)
+        is_open = ~settled
+        chosen, chosen_log_p = draw_words(estimate.logits[is_open], draw[..., 0][is_open], temperature)
+        tokens = tokens.masked_scatter(is_open, chosen)
+        log_p = log_p.masked_scatter(is_open, chosen_log_p)
         # how many are to be settled by now, the same share of every row's own open positions
         goal = (num_open * (index + 1) / calls).ceil().long()
         order = log_p.masked_fill(settled, math.inf).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
@@ -75,14 +75,18 @@ def settle(
 def draw_words(logits: Tensor, normal: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """A word at every position by the inverse of its distribution, and the log-probability of it.
 
-    logits [n l v]; normal [n l] standard normal numbers, one a position, so that a row's draw depends on
+    logits [.. v]; normal [..] standard normal numbers, one a position, so that a row's draw depends on
     its own seed only.
     """
-    log_p = logits.float().log_softmax(-1)
+    logits = logits.float()
     if temperature == 0:
-        best, ids = log_p.max(-1)
-        return ids, best
-    sharp = (log_p / temperature).softmax(-1)
+        best, ids = logits.max(-1)
+        return ids, best - logits.logsumexp(-1)
+    sharp = (logits if temperature == 1 else logits / temperature).softmax(-1)
     uniform = torch.special.ndtr(normal.float()).clamp(1e-6, 1 - 1e-6)
-    ids = torch.searchsorted(sharp.cumsum(-1), uniform[..., None]).squeeze(-1).clamp_max(logits.shape[-1] - 1)
-    return ids, log_p.gather(-1, ids[..., None]).squeeze(-1)
+    ids = torch.searchsorted(sharp.cumsum(-1), uniform[..., None]).clamp_max(logits.shape[-1] - 1)
+    if temperature == 1:
+        log_p = sharp.gather(-1, ids).squeeze(-1).log()
+    else:
+        log_p = logits.gather(-1, ids).squeeze(-1) - logits.logsumexp(-1)
+    return ids.squeeze(-1), log_p

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from diffuseq.config import DiffuSeqConfig, DiffusionGeneration
+from diffuseq.config import DiffuSeqConfig
 from diffuseq.data.batch import Batch
 from diffuseq.diffusion.levels import mixed_levels
 from diffuseq.diffusion.schedule import LogLinearSchedule
@@ -18,15 +18,10 @@ from diffuseq.model.denoiser import (
     Denoiser,
     Encoded,
     expected_embedding,
-    log_distribution,
 )
 from diffuseq.model.length import LengthHead
-from diffuseq.sampling.ddim import ddim
-from diffuseq.sampling.grid import make_grid
-from diffuseq.sampling.noise import RowNoise
-from diffuseq.sampling.settle import SettleStep, settle
-from diffuseq.sampling.step import Estimate, Step
 from diffuseq.system import Draft, Loss, Request, SpecialTokens, System
+from diffuseq.systems.generation import generate
 
 
 class DiffuSeq(System):
@@ -117,67 +112,14 @@ class DiffuSeq(System):
             estimate[rows] = expected_embedding(words, part, self.denoiser.word_embedding)
         return estimate
 
-    @torch.no_grad()
     def generate(self, request: Request) -> Iterator[Draft]:
-        """Drafts after every network call. Candidates share the source's encoding."""
-        settings: DiffusionGeneration = request.settings
-        encoded = self.denoiser.encode(request.source, request.source_padding)
-        lengths = self._lengths(request, encoded)
-        encoded = encoded.repeat(request.candidates)
-        padding = torch.arange(int(lengths.max()), device=lengths.device) >= lengths[:, None]
-        noise = RowNoise(request.seeds, lengths)
-        start = noise(torch.empty(*padding.shape, self.config.embedding_width, device=self.device))
-        steps: Iterator[Step]
-        if settings.sampler == "settle":
-            steps = settle(
-                _Remembering(self, encoded, padding, settings), self.denoiser.word_embedding, start, padding,
-                settings.steps, noise=noise, temperature=settings.temperature,
-            )
-        else:
-            grid = make_grid(settings.grid, self.schedule, settings.steps)
-            steps = ddim(
-                _Remembering(self, encoded, padding, settings), start, grid, noise=noise, churn=settings.churn,
-                eta=settings.eta,
-            )
-        for step in steps:
-            if isinstance(step, SettleStep):
-                log_p, tokens = step.log_p, step.tokens
-            else:
-                assert step.estimate.logits is not None
-                log_p, tokens = step.estimate.logits.max(-1)
-            yield Draft(tokens, padding, log_p.exp(), step.index, step.total, step.index + 1)
+        """Drafts after every step of the sampler; see `diffuseq.systems.generation`."""
+        self.eval()
+        return generate(self, request)
 
-    def _lengths(self, request: Request, encoded: Encoded) -> Tensor:
-        """Answer lengths [n]: candidates are dealt over the likeliest lengths in proportion to nothing but rank."""
-        settings, k = request.settings, request.candidates
-        rows = request.source.shape[0] * k
-        if request.template is not None:
-            return torch.full((rows,), request.template.shape[1], device=self.device)
-        if settings.length is not None:
-            return torch.full((rows,), settings.length, device=self.device)
-        beam = max(1, min(settings.length_beam, k, self.config.max_length))
-        source_lengths = (~request.source_padding).sum(1)
-        lengths, _ = self.length_head.top(encoded.states, request.source_padding, source_lengths, beam)
-        return lengths[:, torch.arange(k, device=self.device) % beam].flatten()
-
-
-class _Remembering:
-    """The denoiser as samplers call it, with its last estimate fed back (self-conditioning)."""
-
-    def __init__(self, system: DiffuSeq, encoded: Encoded, padding: Tensor, settings: DiffusionGeneration) -> None:
-        self.system, self.encoded, self.padding, self.settings = system, encoded, padding, settings
-        self.last: Tensor | None = None
-
-    def __call__(self, x: Tensor, time: Tensor | float) -> Estimate:
-        system = self.system
-        level = torch.as_tensor(time, device=x.device, dtype=torch.float32)
-        level = level.expand(x.shape[0], 1) if level.ndim == 0 else level
-        log_snr = system.schedule.log_snr(level).float()
-        if self.last is None and system.config.self_condition:
-            self.last = torch.zeros_like(x)
-        hidden = system.denoiser.decode(x, log_snr, self.padding, self.encoded, self.last)
-        words = system.denoiser.words(hidden, self.encoded)
-        x0 = expected_embedding(words, self.encoded, system.denoiser.word_embedding, self.settings.temperature)
-        if system.config.self_condition:
-            self.last = x0
-        return Estimate(x0, log_distribution(words, self.encoded))
+    @torch.no_grad()
+    def answer_length(self, source: Tensor, source_padding: Tensor) -> Tensor:
+        """The likeliest length of the answer to each source, long [b]."""
+        encoded = self.denoiser.encode(source, source_padding)
+        lengths, _ = self.length_head.top(encoded.states, source_padding, (~source_padding).sum(1), 1)
+        return lengths[:, 0]

@@ -1,0 +1,231 @@
+"""From a request to drafts, for our DiffuSeq: a sampler, and what is wrapped around the network from outside.
+
+    denoise = clamp ∘ guide ∘ network          project = put the pinned words back
+
+Legend: b sources, k candidates a source, n = b·k rows, l target length, d embedding width, v vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from diffuseq.config import DiffusionGeneration
+from diffuseq.decoding.rounding import likeliest
+from diffuseq.errors import InputError
+from diffuseq.model.denoiser import Encoded, Words
+from diffuseq.sampling.ancestral import ancestral
+from diffuseq.sampling.ddim import ddim
+from diffuseq.sampling.dpm_solver import dpm_solver
+from diffuseq.sampling.grid import Grid, make_grid
+from diffuseq.sampling.hooks import clamp, guide, pin, truncate
+from diffuseq.sampling.noise import RowNoise
+from diffuseq.sampling.settle import SettleStep, settle
+from diffuseq.sampling.step import Denoise, Estimate, Noise, Project, Step, keep
+from diffuseq.system import Draft, Request
+
+if TYPE_CHECKING:
+    from diffuseq.systems.diffuseq import DiffuSeq
+
+_SMALLEST = 1e-20
+"""Probabilities below are taken for this, so that every word has a finite log-probability."""
+
+
+@torch.no_grad()
+def generate(system: DiffuSeq, request: Request) -> Iterator[Draft]:
+    """Drafts after every step of the sampler. Candidates share the source's encoding.
+
+    Raises `InputError` for settings that this system or sampler cannot serve.
+    """
+    settings: DiffusionGeneration = request.settings
+    _check(system, request)
+    encoded = system.denoiser.encode(request.source, request.source_padding)
+    lengths = answer_lengths(system, request, encoded)
+    padding = torch.arange(int(lengths.max()), device=lengths.device) >= lengths[:, None]
+    pinned = None
+    if request.template is not None:
+        pinned = request.template.to(padding.device).repeat_interleave(request.candidates, 0)
+    noise: Noise = RowNoise(request.seeds, lengths)
+    if settings.truncate is not None:
+        noise = truncate(noise, settings.truncate)
+    start = noise(torch.empty(*padding.shape, system.config.embedding_width, device=padding.device))
+    table = system.denoiser.word_embedding.table()
+    denoise: Denoise = Network(
+        system, encoded.repeat(request.candidates), padding, table, settings.temperature, pinned
+    )
+    if settings.guidance != 1:
+        free = _without_source(system, request).repeat(len(padding))
+        away = Network(system, free, padding, table, settings.temperature, pinned)
+        denoise = guide(denoise, away, settings.guidance)
+    calls_a_step = 1 if settings.guidance == 1 else 2
+    for step in _steps(system, settings, denoise, start, padding, table, noise, pinned):
+        tokens, confidence = _words(step, pinned)
+        yield Draft(tokens, padding, confidence, step.index, step.total, (step.index + 1) * calls_a_step)
+
+
+def _steps(
+    system: DiffuSeq,
+    settings: DiffusionGeneration,
+    denoise: Denoise,
+    start: Tensor,
+    padding: Tensor,
+    table: Tensor,
+    noise: Noise,
+    pinned: Tensor | None,
+) -> Iterator[Step]:
+    """The chosen sampler at work."""
+    if settings.sampler == "settle":
+        return settle(
+            denoise,  # type: ignore[arg-type]  # Network takes a time for every position as well
+            system.denoiser.word_embedding,
+            start,
+            padding,
+            settings.steps,
+            noise=noise,
+            temperature=settings.temperature,
+            pinned=pinned,
+        )
+    grid = make_grid(settings.grid, system.schedule, settings.steps)
+    if settings.clamp_from is not None:
+        denoise = clamp(denoise, table, grid, settings.clamp_from)
+    project: Project = keep
+    if pinned is not None:
+        project = pin(table[pinned.clamp_min(0)], pinned >= 0)
+    return _one_level(settings, denoise, start, grid, noise, project)
+
+
+def _one_level(
+    settings: DiffusionGeneration, denoise: Denoise, start: Tensor, grid: Grid, noise: Noise, project: Project
+) -> Iterator[Step]:
+    """The samplers with one noise level for all positions."""
+    if settings.sampler == "ancestral":
+        return ancestral(denoise, start, grid, noise=noise, project=project)
+    if settings.sampler == "dpm-solver":
+        return dpm_solver(
+            denoise,
+            start,
+            grid,
+            noise=noise,
+            order=settings.order,
+            stochastic=settings.stochastic,
+            published_v2=settings.published_v2,
+            project=project,
+        )
+    return ddim(denoise, start, grid, noise=noise, churn=settings.churn, eta=settings.eta, project=project)
+
+
+def _words(step: Step, pinned: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The words of a step and the network's confidence in them, both [n l]."""
+    if isinstance(step, SettleStep):
+        tokens, confidence = step.tokens, step.log_p.exp()
+    else:
+        assert step.estimate.logits is not None, "our denoiser gives logits"
+        tokens, confidence = likeliest(step.estimate.logits)
+    if pinned is None:
+        return tokens, confidence
+    return torch.where(pinned >= 0, pinned, tokens), confidence.masked_fill(pinned >= 0, 1.0)
+
+
+def answer_lengths(system: DiffuSeq, request: Request, encoded: Encoded) -> Tensor:
+    """Lengths of the answers [n]: the template's, the one asked for, or the likeliest ones, dealt over the
+    candidates one after the other."""
+    settings, k = request.settings, request.candidates
+    rows = request.source.shape[0] * k
+    given = settings.length if request.template is None else request.template.shape[1]
+    if given is not None:
+        return torch.full((rows,), given, device=request.source.device)
+    beam = max(1, min(settings.length_beam, k, system.config.max_length))
+    source_lengths = (~request.source_padding).sum(1)
+    lengths, _ = system.length_head.top(encoded.states, request.source_padding, source_lengths, beam)
+    return lengths[:, torch.arange(k, device=lengths.device) % beam].flatten()
+
+
+def _without_source(system: DiffuSeq, request: Request) -> Encoded:
+    """What the network has seen in training where the source was dropped: a single mask token, one row."""
+    ids = torch.full((1, 1), system.special.mask, device=request.source.device)
+    return system.denoiser.encode(ids, torch.zeros_like(ids, dtype=torch.bool))
+
+
+class Network:
+    """The denoiser as samplers call it: words and x_0 estimates, its last estimate fed back.
+
+    temperature sharpens the distribution whose mean the estimate is; at 0 it is the likeliest word. Pinned
+    words (ids [n l], −1 where free) are told to be clean whatever the level of the others, as in training
+    with token-wise noise, and are their own estimate.
+    """
+
+    def __init__(
+        self,
+        system: DiffuSeq,
+        encoded: Encoded,
+        padding: Tensor,
+        table: Tensor,
+        temperature: float,
+        pinned: Tensor | None,
+    ) -> None:
+        self.system, self.encoded, self.padding = system, encoded, padding
+        self.table, self.temperature = table, temperature
+        self.is_pinned = None if pinned is None else pinned >= 0
+        self.known = None if pinned is None else table[pinned.clamp_min(0)]
+        self.last: Tensor | None = None
+
+    def __call__(self, x: Tensor, time: Tensor | float) -> Estimate:
+        """x [n l d]; time in 0…1, one for all or [n l]."""
+        system = self.system
+        level = torch.as_tensor(time, device=x.device, dtype=torch.float32)
+        level = level.expand(x.shape[0], 1) if level.ndim == 0 else level
+        if self.is_pinned is not None:
+            level = level.masked_fill(self.is_pinned, 0.0)
+        remembers = bool(system.config.self_condition)
+        if remembers and self.last is None:
+            self.last = torch.zeros_like(x)
+        log_snr = system.schedule.log_snr(level).float()
+        hidden = system.denoiser.decode(x, log_snr, self.padding, self.encoded, self.last)
+        probability = mixture(system.denoiser.words(hidden, self.encoded), self.encoded)
+        x0 = self._mean(probability)
+        if self.is_pinned is not None and self.known is not None:
+            x0 = torch.where(self.is_pinned[..., None], self.known, x0)
+        if remembers:
+            self.last = x0
+        return Estimate(x0, probability.log_())
+
+    def _mean(self, probability: Tensor) -> Tensor:
+        """The x_0 estimate [n l d]: the mean of the words' embeddings."""
+        if self.temperature == 0:
+            return self.table[probability.argmax(-1)]
+        if self.temperature != 1:
+            probability = (probability.log() / self.temperature).softmax(-1)
+        return probability @ self.table
+
+
+def mixture(words: Words, encoded: Encoded) -> Tensor:
+    """p of every word [n l v], of the vocabulary's softmax and the pointer together."""
+    probability = words.logits.float().softmax(-1)
+    if words.pointer is not None:
+        assert words.log_copy is not None and words.log_generate is not None
+        probability *= words.log_generate.exp()[..., None]
+        index = encoded.ids[:, None, :].expand_as(words.pointer)
+        probability.scatter_add_(-1, index, words.pointer * words.log_copy.exp()[..., None])
+    return probability.clamp_min_(_SMALLEST)
+
+
+def _check(system: DiffuSeq, request: Request) -> None:
+    settings: DiffusionGeneration = request.settings
+    if settings.guidance != 1 and not system.config.source_dropout:
+        raise InputError(
+            f"guidance is {settings.guidance}, but this model has not learned to write without a source; "
+            "leave it at 1, or train with --system.source-dropout 0.1."
+        )
+    length = settings.length if request.template is None else request.template.shape[1]
+    if settings.sampler == "settle" and (settings.clamp_from is not None or settings.truncate is not None):
+        raise InputError(
+            "clamp_from and truncate are for ddim, ancestral and dpm-solver; settle rounds to words anyway: "
+            "leave them at none, or choose another sampler."
+        )
+    if length is not None and length > system.config.max_length:
+        raise InputError(
+            f"An answer of {length} tokens was asked for; this model writes up to {system.config.max_length}."
+        )
