@@ -13,7 +13,7 @@ from rich.table import Table as RichTable
 
 from diffuseq.evaluation import published_rows, tables
 from diffuseq.evaluation.compare import Run, compare
-from diffuseq.evaluation.report import findings, write_report
+from diffuseq.evaluation.report import findings, remarks, write_report
 from diffuseq.evaluation.tables import Cell, Table
 
 EXAMPLES = """examples:
@@ -77,7 +77,7 @@ def run(arguments: Compare) -> int:
     for block in comparison.blocks:
         console.print(_rich(tables.quality(block), block.title))
         console.print(_rich(tables.cost(block), "Cost"))
-        for sentence in findings(block):
+        for sentence in findings(block) + remarks(block):
             console.print(f"• {escape(sentence)}")
     console.print(f"[dim]{tables.LEGEND}[/dim]")
     if printed is not None:

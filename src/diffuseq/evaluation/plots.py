@@ -98,6 +98,7 @@ def ranking(block: Block, name: str) -> Figure:
                 ha="center",
                 color=INK,
                 fontsize=8,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
             )
         copy = block.entries[0].scores.value(COPY, block.headline)
         if copy is not None:
@@ -149,6 +150,8 @@ def speed(block: Block, name: str) -> Figure:
         figure, axes = _canvas(height=3.2)
         axes.set_xscale("log")
         _scatter(block, axes, points)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
         axes.set_xlabel("sources answered a second, all candidates (log) → faster")
         axes.set_ylabel(f"{metric.title} → better")
     caption = (
@@ -192,9 +195,8 @@ def _scatter(block: Block, axes: Any, points: Sequence[tuple[int, float, float]]
             textcoords="offset points",
             ha="right" if right else "left",
             va="center",
-            color=COLOURS[i % len(COLOURS)],
+            color=INK,
             fontsize=8,
-            fontweight="bold",
         )
 
 

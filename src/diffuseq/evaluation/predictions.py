@@ -238,10 +238,10 @@ def _warnings(rows: Sequence[Prediction], places: Sequence[str]) -> list[str]:
     if repeated:
         several = sum(count > 1 for count in counts.values())
         warnings.append(
-            f"{several:,} sources stand more than once ({repeated:,} extra rows); every row counts."
+            f"Sources that stand more than once: {several:,} ({repeated:,} extra rows); every row counts."
         )
     empty = sum(not text.strip() for row in rows for text in row.candidates)
     if empty:
         total = sum(len(row.candidates) for row in rows)
-        warnings.append(f"{empty:,} of {total:,} candidates are empty; they score 0.")
+        warnings.append(f"Empty candidates, which score 0: {empty:,} of {total:,}.")
     return warnings

@@ -67,10 +67,10 @@ def findings(block: Block) -> list[str]:
         who = " and ".join(above) if above else "No system"
         verb = "beat" if len(above) > 1 else "beats"
         said.append(f"{who} {verb} copying the source ({copy:.{metric.decimals}f}) in {metric.title}.")
-    return said + _warnings(block)
+    return said
 
 
-def _warnings(block: Block) -> list[str]:
+def remarks(block: Block) -> list[str]:
     """Every warning once, with the systems that it is about unless it is about all."""
     about: dict[str, list[str]] = {}
     for entry in block.entries:
@@ -87,7 +87,7 @@ def markdown(comparison: Comparison, drawn: Sequence[Sequence[Figure]], publishe
     lines = ["# Comparison", ""]
     for block, group in zip(comparison.blocks, drawn, strict=True):
         lines += [f"## {block.title}", "", _counted(block), ""]
-        lines += [f"- {sentence}" for sentence in findings(block)] + [""]
+        lines += [f"- {sentence}" for sentence in findings(block) + remarks(block)] + [""]
         lines += [_markdown_table(tables.quality(block)), "", tables.LEGEND, ""]
         lines += ["### Cost", "", _markdown_table(tables.cost(block)), ""]
         for figure in group:
@@ -118,6 +118,7 @@ def html(comparison: Comparison, drawn: Sequence[Sequence[Figure]], published: s
         said = "".join(f"<li>{escape(sentence)}</li>" for sentence in findings(block))
         parts.append(f"<section><h2>{escape(block.title)}</h2><p class=sub>{escape(_counted(block))}</p>")
         parts.append(f"<ul class=findings>{said}</ul>")
+        parts += [f"<p class=note>{escape(remark)}</p>" for remark in remarks(block)]
         parts.append(_html_table(tables.quality(block)) + f"<p class=note>{escape(tables.LEGEND)}</p>")
         pictures = "".join(
             f"<figure>{figure.svg()}<figcaption>{escape(figure.caption)}</figcaption></figure>"

@@ -42,11 +42,11 @@ sup { color: var(--quiet); line-height: 0; }
 }
 .printed table { color: var(--quiet); }
 .figures {
-  display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr));
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr));
   gap: 28px; margin: 28px 0 8px;
 }
 figure { margin: 0; }
-figure svg { width: 100%; height: auto; max-width: 480px; }
+figure svg { width: 100%; height: auto; max-width: 520px; }
 article { border: 1px solid var(--line); border-radius: 8px; padding: 8px 14px; margin: 10px 0; }
 article div { display: grid; grid-template-columns: 11em 1fr; gap: 12px; padding: 3px 0; }
 article span { color: var(--quiet); font-size: .85rem; overflow-wrap: anywhere; }

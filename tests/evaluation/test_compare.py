@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffuseq.cli import compare as compare_verb
+from diffuseq.cli import evaluate as evaluate_verb
+from diffuseq.errors import InputError
+from diffuseq.evaluation.compare import Run, compare
+from diffuseq.evaluation.plots import spread
+from diffuseq.evaluation.predictions import Prediction, write_predictions
+from diffuseq.evaluation.published_rows import PUBLISHED, published_rows
+from diffuseq.evaluation.report import html, markdown, write_report
+
+WORDS = [f"w{i}" for i in range(30)]
+
+
+def make_rows(noise: float, sources: int = 60, seed: int = 1) -> list[Prediction]:
+    """A system that gets each word wrong with probability `noise`; the test set is always the same."""
+    fixed, draw = np.random.default_rng(0), np.random.default_rng(seed)
+    rows = []
+    for i in range(sources):
+        target = list(fixed.choice(WORDS, size=8))
+        texts = [
+            " ".join(draw.choice(WORDS) if draw.random() < noise else word for word in target)
+            for _ in range(3)
+        ]
+        rows.append(Prediction(f"source {i} <b>", (" ".join(target),), tuple(texts), None, 0.1 + noise, 10))
+    return rows
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    for name, noise in (("good", 0.2), ("bad", 0.6)):
+        write_predictions(tmp_path / name / "predictions.jsonl", make_rows(noise))
+    training = {"parameters": 91_225_274, "seconds": 5400, "pairs_seen": 4.1e6, "device": "cpu"}
+    (tmp_path / "good" / "training.json").write_text(json.dumps(training))
+    return tmp_path
+
+
+def compared(runs: Path, **options: object):  # type: ignore[no-untyped-def]
+    given = [Run("good", runs / "good"), Run("bad", runs / "bad")]
+    return compare(given, bootstrap=100, **options)  # type: ignore[arg-type]
+
+
+def test_a_run_is_named_as_the_user_says() -> None:
+    assert Run.parse("runs/a") == Run("a", Path("runs/a"))
+    assert Run.parse("runs/a/predictions.jsonl") == Run("a", Path("runs/a/predictions.jsonl"))
+    assert Run.parse("ours=runs/a") == Run("ours", Path("runs/a"))
+    assert Run.parse("qqp:ours=runs/a") == Run("ours", Path("runs/a"), "qqp")
+
+
+def test_the_better_system_is_best_and_the_other_significantly_worse(runs: Path) -> None:
+    block = compared(runs, task="qqp").blocks[0]
+    assert block.title == "Paraphrase"
+    assert block.best["bleu"] == 0 and block.best["self_bleu"] == 1
+    assert (1, "bleu") in block.worse and (0, "bleu") not in block.worse
+    assert block.p_values[0][1] == block.p_values[1][0] == pytest.approx(1 / 101)
+    assert block.p_values[0][0] is None and len(block.p_values[0]) == 3
+
+
+def test_equal_systems_are_never_marked(runs: Path) -> None:
+    twins = [Run("one", runs / "good"), Run("two", runs / "good")]
+    assert compare(twins, bootstrap=100).blocks[0].worse == frozenset()
+
+
+def test_test_sets_are_told_apart_by_their_sources(runs: Path) -> None:
+    other = [replace(row, source=f"else {row.source}") for row in make_rows(0.3)]
+    write_predictions(runs / "third" / "predictions.jsonl", other)
+    comparison = compare([Run(name, runs / name) for name in ("good", "bad", "third")], bootstrap=0)
+    assert [[entry.name for entry in block.entries] for block in comparison.blocks] == [
+        ["good", "bad"],
+        ["third"],
+    ]
+
+
+def test_runs_of_one_task_have_to_align(runs: Path) -> None:
+    rows = make_rows(0.3)
+    write_predictions(runs / "short" / "predictions.jsonl", rows[:-1])
+    write_predictions(runs / "mixed" / "predictions.jsonl", [rows[0], rows[2], rows[1], *rows[3:]])
+    with pytest.raises(InputError, match=r"has 59 rows, but .* has 60"):
+        compare([Run("good", runs / "good"), Run("short", runs / "short")], task="qqp")
+    with pytest.raises(InputError, match=r"predictions\.jsonl:2: the source differs from row 2"):
+        compare([Run("good", runs / "good"), Run("mixed", runs / "mixed")], task="qqp")
+
+
+def test_case_and_spacing_of_the_sources_may_differ(runs: Path) -> None:
+    rows = [replace(row, source=row.source.upper().replace(" ", "  ")) for row in make_rows(0.3)]
+    write_predictions(runs / "upper" / "predictions.jsonl", rows)
+    assert len(compare([Run("a", runs / "good"), Run("b", runs / "upper")], bootstrap=0).blocks) == 1
+
+
+def test_the_report_is_one_file_without_requests_and_escapes_texts(runs: Path) -> None:
+    comparison = compared(runs, task="qqp")
+    paths = write_report(comparison, runs / "report", published="qqp")
+    page = (runs / "report" / "report.html").read_text()
+    assert not re.search(r'(src|href)="(?!#)', page.replace('xlink:href="#', ""))
+    assert "url(http" not in page and "<script" not in page and "@import" not in page
+    assert page.count("<svg") == 3
+    assert "source 5 &lt;b&gt;" in page and "source 5 <b>" not in page
+    assert "As printed: qqp" in page and "0.2413" in page
+    assert {path.suffix for path in paths} == {".svg", ".png", ".json", ".md", ".html"}
+    assert all(path.stat().st_size for path in paths)
+    identifiers = re.findall(r'\bid="([^"]+)"', page)
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_the_tables_show_best_worse_and_cost(runs: Path) -> None:
+    text = markdown(compared(runs, task="qqp"), [[]])
+    good, bad = (
+        next(line for line in text.splitlines() if line.startswith(f"| {n} ")) for n in ("good", "bad")
+    )
+    assert re.search(r"\*\*0\.\d{4}\*\* ±", good) and "†" in bad
+    assert "| good | 3 | 10 | 0.3 | 91.2 M | 1.5 h | 4.1 M | cpu |" in text
+    assert "copy the source" in text and "As printed" not in text
+
+
+def test_the_report_works_without_the_figures(runs: Path) -> None:
+    page = html(compared(runs), [[]])
+    assert "pip install diffuseq[plots]" in page and "<svg" not in page
+
+
+def test_labels_are_moved_apart_as_little_as_needed() -> None:
+    assert spread([0.0, 5.0], 1.0) == [0.0, 5.0]
+    assert spread([1.0, 1.0], 1.0) == [0.5, 1.5]
+    moved = spread([0.3, 0.0, 0.1, 0.2], 1.0)
+    assert np.diff(np.sort(moved)) == pytest.approx([1.0] * 3)
+    assert np.mean(moved) == pytest.approx(0.15) and list(np.argsort(moved)) == [1, 2, 3, 0]
+
+
+def test_printed_rows_are_those_of_the_paper() -> None:
+    row = published_rows("qqp")[-1]
+    assert (row.bleu, row.rouge_l, row.bertscore, row.single) == (0.2413, 0.5880, 0.8365, 0.1847)
+    assert {len(rows) for rows in PUBLISHED.values()} == {7} and len(PUBLISHED) == 4
+    with pytest.raises(InputError, match="Unknown published table"):
+        published_rows("imdb")
+
+
+def test_the_verbs_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = runs / "scores.json"
+    assert evaluate_verb.main([str(runs / "good"), "--bootstrap", "20", "--json", str(out)]) == 0
+    assert json.loads(out.read_text())["name"] == "good"
+    assert compare_verb.main([str(runs / "good"), str(runs / "bad"), "--bootstrap", "20"]) == 0
+    shown = capsys.readouterr().out
+    assert "copy" in shown and "leads in BLEU" in shown

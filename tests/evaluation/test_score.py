@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffuseq.errors import InputError
+from diffuseq.evaluation.catalogue import METRICS, TASKS
+from diffuseq.evaluation.predictions import Prediction, Predictions
+from diffuseq.evaluation.score import CANDIDATES, score
+from diffuseq.metrics.bleu import sentence_bleu
+
+WORDS = ["the", "a", "cat", "dog", "sat", "ran", "on", "mat", "far", "there"]
+
+
+def predictions(sources: int = 40, candidates: int = 4, references: int = 1, **more: object) -> Predictions:
+    draw = np.random.default_rng(0)
+
+    def text() -> str:
+        return " ".join(draw.choice(WORDS, size=draw.integers(3, 9)))
+
+    rows = tuple(
+        Prediction(
+            f"{i} {text()}",
+            tuple(text() for _ in range(references)),
+            tuple(text() for _ in range(candidates)),
+            **more,  # type: ignore[arg-type]
+        )
+        for i in range(sources)
+    )
+    return Predictions("system", rows, (Path("predictions.jsonl"),))
+
+
+def test_every_row_and_every_metric_without_a_network_is_there() -> None:
+    scores = score(predictions(), task="simplification", bootstrap=50)
+    assert set(scores.rows) == {"chosen", "single", "copy", "references", CANDIDATES}
+    expected = {n for n, m in METRICS.items() if m.needs in ("", "sacrebleu") and m.group == "text"}
+    assert set(scores.rows["chosen"].values) == expected
+    assert scores.value("copy", "copied") == 1.0
+    assert scores.value("references", "exact_match") == 1.0
+    assert scores.value("references", "rougeL") == 1.0
+
+
+def test_sari_comes_with_the_task_and_bleu_multi_with_several_references() -> None:
+    assert score(predictions(), bootstrap=0).value("chosen", "sari") is None
+    scores = score(predictions(references=3), bootstrap=0)
+    assert (scores.value("chosen", "bleu_multi") or 0) > (scores.value("chosen", "bleu") or 1)
+
+
+def test_the_published_bleu_looks_at_the_first_reference_only() -> None:
+    given = predictions(references=3)
+    texts = [row.candidates[0] for row in given.rows]
+    wanted = sentence_bleu(texts, [row.references[0] for row in given.rows]).mean()
+    assert score(given, bootstrap=0).value("single", "bleu") == pytest.approx(wanted)
+
+
+def test_with_several_references_the_first_is_held_against_the_others() -> None:
+    scores = score(predictions(references=3), bootstrap=0)
+    assert scores.rows["references"].title == "first reference against the others"
+    assert (scores.value("references", "rougeL") or 1) < 0.9
+
+
+def test_the_systems_own_choice_is_scored_where_it_made_one() -> None:
+    scores = score(predictions(chosen="the cat"), bootstrap=0)
+    assert set(scores.chosen) == {"the cat"}
+    assert scores.rows["chosen"].title == "system (own choice of 4)"
+    assert score(predictions(), bootstrap=0).rows["chosen"].title == "system (MBR of 4)"
+
+
+def test_one_candidate_has_no_self_bleu() -> None:
+    scores = score(predictions(candidates=1), bootstrap=10)
+    assert scores.value(CANDIDATES, "self_bleu") is None
+    assert scores.value(CANDIDATES, "bleu_average_candidate") == scores.value("single", "bleu")
+
+
+def test_intervals_hold_the_value_and_do_not_depend_on_other_metrics() -> None:
+    given = predictions()
+    value = score(given, bootstrap=200, seed=3).rows["chosen"].values["bleu"]
+    assert value.low is not None and value.high is not None and value.low < value.value < value.high
+    assert score(given, metrics=["bleu"], bootstrap=200, seed=3).rows["chosen"].values["bleu"] == value
+    assert score(given, bootstrap=0).rows["chosen"].values["bleu"].low is None
+
+
+def test_the_file_carries_meaning_beside_every_number(tmp_path: Path) -> None:
+    scores = score(predictions(seconds=0.5, forwards=20), bootstrap=20)
+    scores.write(tmp_path / "scores.json")
+    read = json.loads((tmp_path / "scores.json").read_text())
+    assert read["cost"] == {"forwards": 20.0, "seconds_per_source": 0.5}
+    for row in read["rows"].values():
+        for metric in row["scores"]:
+            assert set(read["metrics"][metric]) == {
+                "title",
+                "definition",
+                "settings",
+                "source",
+                "better",
+                "signature",
+            }
+    assert read["metrics"]["sacrebleu"]["signature"].startswith("BLEU|nrefs:1|case:mixed|eff:no|tok:13a")
+
+
+def test_unknown_names_and_missing_models_are_explained() -> None:
+    with pytest.raises(InputError, match=r"Unknown metric 'rougel'.*Did you mean 'rougeL'"):
+        score(predictions(), metrics=["rougel"])
+    with pytest.raises(InputError, match="Unknown task 'qpq'"):
+        score(predictions(), task="qpq")
+    with pytest.raises(InputError, match="need a language model"):
+        score(predictions(), metrics=["mauve"])
+    with pytest.raises(InputError, match="bootstrap is -1"):
+        score(predictions(), bootstrap=-1)
+
+
+def test_every_column_of_every_task_is_a_metric() -> None:
+    for task in TASKS.values():
+        assert set(task.columns) | set(task.extra) <= set(METRICS)
