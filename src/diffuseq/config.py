@@ -37,7 +37,8 @@ class TextConfig:
     overlong: Literal["cut", "refuse"] = "cut"
     """Cut longer texts (the number cut is printed) or refuse them with an error."""
     published_layout: bool = False
-    """Cut by the published rule: the longer side first, until both fit in `max_source` − 3 together."""
+    """Cut by the published rule: the longer side first, until both fit in `max_source` − 3 together; the
+    other three places are for special tokens."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,103 @@
+"""Text in, text out: one seed is one answer, input is checked, and nothing is a traceback."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffuseq import DiffuSeqPipeline, InputError
+from diffuseq.config import Config
+from diffuseq.data.grammar import build_corpus
+from diffuseq.recipes import recipe
+from diffuseq.registry import build
+from diffuseq.text.tokenizer import Tokenizer
+
+SAMPLERS = ("settle", "ddim", "ancestral", "dpm-solver")
+
+
+@pytest.fixture(scope="module")
+def sources() -> list[str]:
+    return [row["src"] for row in build_corpus(0, 0, 7)["test"]]
+
+
+@pytest.fixture(scope="module")
+def pipe() -> DiffuSeqPipeline:
+    rows = build_corpus(500, 0, 0)["train"]
+    tokenizer = Tokenizer.train((row["src"] for row in rows), vocab_size=600)
+    tiny: Config = recipe("tiny")
+    small = dataclasses.replace(
+        tiny.system, width=32, heads=2, feed_forward=32, embedding_width=16, encoder_layers=1, decoder_layers=1
+    )
+    config = dataclasses.replace(tiny, system=small)
+    torch.manual_seed(0)
+    return DiffuSeqPipeline(build(small, tokenizer.special), tokenizer, config)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_one_seed_is_one_answer_whatever_the_batch_size_and_the_order(
+    pipe: DiffuSeqPipeline, sources: list[str], sampler: str
+) -> None:
+    settings = {"sampler": sampler, "candidates": 3, "steps": 3}
+    together = pipe(sources, batch_size=7, **settings)
+    for batch_size in (1, 3):
+        alone = pipe(sources[::-1], batch_size=batch_size, **settings)[::-1]
+        assert [a.candidates for a in alone] == [a.candidates for a in together]
+    other = pipe(sources, seed=1, **settings)
+    assert [a.candidates for a in other] != [a.candidates for a in together]
+
+
+def test_answers_stand_in_the_order_of_the_sources(pipe: DiffuSeqPipeline, sources: list[str]) -> None:
+    answers = pipe(sources, candidates=1, steps=2)
+    assert [answer.source for answer in answers] == sources
+    assert all(answer.forwards == 2 and answer.text in answer.candidates for answer in answers)
+
+
+def test_a_stream_ends_with_the_answer(pipe: DiffuSeqPipeline, sources: list[str]) -> None:
+    drafts = list(pipe.stream(sources[0], candidates=2, steps=4))
+    assert [draft.index for draft in drafts] == [0, 1, 2, 3]
+    assert drafts[-1].texts == pipe(sources[0], candidates=2, steps=4).candidates
+
+
+def test_a_saved_pipeline_gives_the_same_answers(
+    pipe: DiffuSeqPipeline, sources: list[str], tmp_path: Path
+) -> None:
+    pipe.save_pretrained(tmp_path / "model")
+    loaded = DiffuSeqPipeline.from_pretrained(tmp_path / "model", device="cpu")
+    assert loaded.config == pipe.config
+    assert [a.candidates for a in loaded(sources)] == [a.candidates for a in pipe(sources)]
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\t\n"])
+def test_an_empty_source_is_refused(pipe: DiffuSeqPipeline, text: str) -> None:
+    with pytest.raises(InputError, match="Source 2 is empty"):
+        pipe(["how are you ?", text])
+
+
+@pytest.mark.parametrize(
+    "text", ["如何学习吉他？", "как научиться играть?", "🎸🎸🎸", "a" * 5000, "<script>alert(1)</script>"]
+)
+def test_unusual_text_is_answered(pipe: DiffuSeqPipeline, text: str) -> None:
+    assert isinstance(pipe(text, candidates=2, steps=2).text, str)
+
+
+def test_ten_thousand_words_are_cut_with_a_warning_or_refused(pipe: DiffuSeqPipeline) -> None:
+    text = "guitar " * 10_000
+    with pytest.warns(UserWarning, match="cut to 32 tokens"):
+        assert isinstance(pipe(text, candidates=1, steps=1).text, str)
+    strict = dataclasses.replace(pipe.config, text=dataclasses.replace(pipe.config.text, overlong="refuse"))
+    with pytest.raises(InputError, match="reads up to 32"):
+        DiffuSeqPipeline(pipe.system, pipe.tokenizer, strict)(text)
+
+
+def test_an_unknown_setting_suggests_the_right_one(pipe: DiffuSeqPipeline) -> None:
+    with pytest.raises(InputError, match="Did you mean 'candidates'"):
+        pipe("how are you ?", candidate=3)
+
+
+@pytest.mark.parametrize("bad", [{"steps": 0}, {"candidates": 0}, {"temperature": -1.0}, {"churn": 2.0}])
+def test_settings_that_make_no_sense_are_refused(pipe: DiffuSeqPipeline, bad: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=next(iter(bad))):
+        pipe("how are you ?", **bad)
