@@ -1,9 +1,10 @@
 """Text in, text out, for every system of the house.
 
-    pipe = DiffuSeqPipeline.from_pretrained("models/qqp")
-    print(pipe("How do I learn to play the guitar?").text)
-    for draft in pipe.stream("How do I learn to play the guitar?"):
-        print(draft.index, draft.text)
+pipe = DiffuSeqPipeline.from_pretrained("models/qqp")
+print(pipe("How do I learn to play the guitar?").text)
+for draft in pipe.stream("How do I learn to play the guitar?"):
+    print(draft.index, draft.text)
+pipe("How do I learn to play the guitar?", template="What is [MASK] [MASK] way to learn [...]?")
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ from __future__ import annotations
 import dataclasses
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import torch
 
-from diffuseq.config import Config
+from diffuseq.config import Config, check_generation
 from diffuseq.data.batch import pad
 from diffuseq.decoding.mbr import choose
 from diffuseq.errors import InputError, unknown_name
 from diffuseq.sampling.noise import mix_seed
 from diffuseq.system import Draft, Request, System
+from diffuseq.text.template import one_template, parse_template
 
 if TYPE_CHECKING:
     from diffuseq.text.tokenizer import Tokenizer
@@ -49,7 +52,10 @@ class Answer:
 @dataclass(frozen=True)
 class TextDraft:
     """One state of the candidates of one source on their way: a text, its words and their confidences
-    for each candidate (`text`, `words`, `confidence` are those of the first)."""
+    for each candidate (`text`, `words`, `confidence` are those of the first).
+
+    all_pinned: which of the words were given by a template; empty without one.
+    """
 
     index: int
     total: int
@@ -72,6 +78,43 @@ class TextDraft:
         return self.all_confidence[0]
 
 
+@dataclass(frozen=True)
+class Prompt:
+    """A source that is ready to be answered: its ids, its seed, and the ids of its template.
+
+    templates: none, one for all candidates, or one for each (all of one length; −1 where free).
+    """
+
+    source: str
+    ids: list[int]
+    seed: int
+    templates: list[list[int]] = field(default_factory=list)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Prompts can be answered together if their shapes are the same."""
+        return len(self.templates), len(self.templates[0]) if self.templates else 0
+
+    def pinned(self, candidate: int, places: Sequence[int]) -> list[bool]:
+        """Which of these places of a candidate are given."""
+        ids = self.templates[candidate % len(self.templates)]
+        return [place < len(ids) and ids[place] >= 0 for place in places]
+
+
+class Streamer(Protocol):
+    """What `streamer=` takes: any streamer of transformers. One with `put_draft` is shown every draft."""
+
+    def put(self, value: torch.Tensor) -> Any:
+        """Take ids [1 l]: an empty prompt first, the answer last."""
+
+    def end(self) -> Any:
+        """The answer is complete."""
+
+
+OnStep = Callable[["DiffuSeqPipeline", int, TextDraft], bool | None]
+"""Called after every step with the pipeline, the index and the draft; True stops: the draft is the answer."""
+
+
 class DiffuSeqPipeline:
     """A system with its tokenizer and its settings."""
 
@@ -79,7 +122,9 @@ class DiffuSeqPipeline:
         self.system, self.tokenizer, self.config = system, tokenizer, config
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, device: str | torch.device | None = None) -> DiffuSeqPipeline:
+    def from_pretrained(
+        cls, name_or_path: str | Path, device: str | torch.device | None = None
+    ) -> DiffuSeqPipeline:
         """Open a model folder or a hub name. Raises `InputError` when it is neither, or is damaged."""
         from diffuseq.checkpoint import load_model
 
@@ -87,13 +132,13 @@ class DiffuSeqPipeline:
         return cls(*load_model(name_or_path, device))
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the model folder: config, weights (safetensors), generation settings, tokenizer, model card."""
+        """Write the model folder: config, weights, generation settings, tokenizer, model card."""
         from diffuseq.checkpoint import save_model
 
         save_model(folder, self.system, self.config, self.tokenizer)
 
     def push_to_hub(self, name: str, **options: Any) -> str:
-        """Upload the model folder to the hub under `name`; options go to `huggingface_hub`. Returns its address."""
+        """Upload the folder to the hub as `name`; options go to `huggingface_hub`. Gives the address."""
         from diffuseq.checkpoint import push_model
 
         return push_model(name, self.system, self.config, self.tokenizer, **options)
@@ -107,30 +152,55 @@ class DiffuSeqPipeline:
         return dataclasses.replace(self.config.generation, **changes)
 
     @overload
-    def __call__(self, source: str, **changes: Any) -> Answer: ...
+    def __call__(self, source: str, **options: Any) -> Answer: ...
     @overload
-    def __call__(self, source: Sequence[str], **changes: Any) -> list[Answer]: ...
+    def __call__(self, source: Sequence[str], **options: Any) -> list[Answer]: ...
 
-    def __call__(self, source: str | Sequence[str], **changes: Any) -> Answer | list[Answer]:
-        """Answer one source or many; keyword arguments change the generation settings."""
-        if isinstance(source, str):
-            return self.answer_all([source], self.settings(**changes))[0]
-        return self.answer_all(list(source), self.settings(**changes))
+    def __call__(
+        self,
+        source: str | Sequence[str],
+        *,
+        template: str | None = None,
+        prefix: str = "",
+        suffix: str = "",
+        streamer: Streamer | None = None,
+        callback_on_step_end: OnStep | None = None,
+        **changes: Any,
+    ) -> Answer | list[Answer]:
+        """Answer one source or many; other keyword arguments change the generation settings.
+
+        template: text with slots, whose words appear in the answer (see `diffuseq.text.template`); prefix
+        and suffix: how the answer begins and ends. streamer: of transformers, shown the first candidate on
+        its way and the chosen one at the end. callback_on_step_end(pipe, index, draft) returns True to stop.
+        Raises `InputError` for settings, sources or templates that cannot be used.
+        """
+        settings = self.settings(**changes)
+        template = one_template(template, prefix, suffix)
+        if not isinstance(source, str):
+            if streamer is not None or callback_on_step_end is not None:
+                raise InputError(
+                    "streamer and callback_on_step_end follow one source; give one text, not a list."
+                )
+            return self.answer_all(list(source), settings, template=template)
+        if streamer is None and callback_on_step_end is None:
+            return self.answer_all([source], settings, template=template)[0]
+        return self._answer_followed(source, settings, template, streamer, callback_on_step_end)
 
     def answer_all(
-        self, sources: Sequence[str], settings: Any, progress: Callable[[int], None] | None = None
+        self,
+        sources: Sequence[str],
+        settings: Any,
+        progress: Callable[[int], None] | None = None,
+        template: str | None = None,
     ) -> list[Answer]:
         """Answers in the order of the sources; `progress` is told how many more are done."""
-        ids = self._encode(sources)
-        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+        prompts = self.prepare(sources, settings, template)
         answers: dict[int, Answer] = {}
-        for start in range(0, len(order), settings.batch_size):
-            rows = order[start : start + settings.batch_size]
+        for rows in _batches(prompts, settings.batch_size):
+            batch = [prompts[row] for row in rows]
             began = time.perf_counter()
-            draft = self._last_draft([ids[row] for row in rows], [sources[row] for row in rows], settings)
-            texts = self._texts(draft)
-            k = settings.candidates
-            groups = [texts[i * k : (i + 1) * k] for i in range(len(rows))]
+            draft = _last(self.run(batch, settings))
+            groups = self.texts(draft, len(batch))
             chosen = choose(groups)
             seconds = (time.perf_counter() - began) / len(rows)
             for row, group, best in zip(rows, groups, chosen, strict=True):
@@ -139,11 +209,140 @@ class DiffuSeqPipeline:
                 progress(len(rows))
         return [answers[row] for row in range(len(sources))]
 
-    def stream(self, source: str, **changes: Any) -> Iterator[TextDraft]:
+    def stream(
+        self, source: str, *, template: str | None = None, prefix: str = "", suffix: str = "", **changes: Any
+    ) -> Iterator[TextDraft]:
         """Every state of one source's candidates on the way from noise to text; the last is the answer."""
         settings = self.settings(**changes)
-        for draft in self._drafts(self._encode([source]), [source], settings):
-            yield self._readable(draft)
+        prompts = self.prepare([source], settings, one_template(template, prefix, suffix))
+        return (self.readable(draft, prompts)[0] for draft in self.run(prompts, settings))
+
+    def prepare(
+        self,
+        sources: Sequence[str],
+        settings: Any,
+        template: str | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> list[Prompt]:
+        """Check and encode sources, so that `run` can answer those of one shape together.
+
+        seeds: one a source instead of the settings'. Raises `InputError`.
+        """
+        check_generation(settings)
+        encoded = self._encode(sources)
+        seeds = [settings.seed] * len(sources) if seeds is None else seeds
+        prompts = [Prompt(*parts) for parts in zip(sources, encoded, seeds, strict=True)]
+        if template is None:
+            return prompts
+        return [self._with_template(prompt, settings, template) for prompt in prompts]
+
+    def run(self, prompts: Sequence[Prompt], settings: Any) -> Iterator[Draft]:
+        """Drafts of prompts of one shape; candidate j of prompt i is in row i·candidates + j."""
+        k, device = settings.candidates, self.system.device
+        seeds = [mix_seed(prompt.seed, prompt.source, j) for prompt in prompts for j in range(k)]
+        num_templates = len(prompts[0].templates)
+        alone = (
+            k if num_templates > 1 else 1
+        )  # with a template of its own, a candidate is a source of its own
+        source, padding = pad(
+            [prompt.ids for prompt in prompts for _ in range(alone)], self.tokenizer.special.pad
+        )
+        template = None
+        if num_templates:
+            template = torch.tensor([ids for prompt in prompts for ids in prompt.templates], device=device)
+        self.system.eval()
+        return self.system.generate(
+            Request(source.to(device), padding.to(device), k // alone, seeds, settings, template)
+        )
+
+    def texts(self, draft: Draft, num_prompts: int) -> list[list[str]]:
+        """The candidates of each prompt."""
+        tokens, padding = draft.tokens.tolist(), draft.padding.tolist()
+        rows = [
+            self.tokenizer.decode([t for t, gone in zip(row, row_padding, strict=True) if not gone])
+            for row, row_padding in zip(tokens, padding, strict=True)
+        ]
+        k = len(rows) // num_prompts
+        return [rows[i * k : (i + 1) * k] for i in range(num_prompts)]
+
+    def readable(self, draft: Draft, prompts: Sequence[Prompt]) -> list[TextDraft]:
+        """The draft of each prompt, in text."""
+        k = len(draft.tokens) // len(prompts)
+        tokens, padding = draft.tokens.tolist(), draft.padding.tolist()
+        sure = draft.confidence.tolist() if draft.confidence is not None else None
+        drafts = []
+        for i, (prompt, texts) in enumerate(zip(prompts, self.texts(draft, len(prompts)), strict=True)):
+            words, confidences, pinned = [], [], []
+            for candidate, row in enumerate(range(i * k, (i + 1) * k)):
+                kept = [place for place, gone in enumerate(padding[row]) if not gone]
+                words.append(self.tokenizer.tokens([tokens[row][place] for place in kept]))
+                confidences.append([1.0 if sure is None else sure[row][place] for place in kept])
+                if prompt.templates:
+                    pinned.append(prompt.pinned(candidate, kept))
+            drafts.append(
+                TextDraft(draft.index, draft.total, draft.forwards, texts, words, confidences, pinned)
+            )
+        return drafts
+
+    def _answer_followed(
+        self,
+        source: str,
+        settings: Any,
+        template: str | None,
+        streamer: Streamer | None,
+        callback: OnStep | None,
+    ) -> Answer:
+        """Answer one source while a streamer and a callback look on."""
+        prompts = self.prepare([source], settings, template)
+        put_draft = getattr(streamer, "put_draft", None)
+        if getattr(streamer, "_takes_logits", False):
+            raise InputError(
+                "This streamer wants logits, which drafts do not carry; give one that takes ids."
+            )
+        if streamer is not None:
+            streamer.put(torch.empty(1, 0, dtype=torch.long))  # the prompt: the answer has none
+        began, draft = time.perf_counter(), None
+        for draft in self.run(prompts, settings):
+            if put_draft is not None:
+                put_draft(value=_row(draft, 0))
+            if callback is not None and callback(self, draft.index, self.readable(draft, prompts)[0]):
+                break
+        assert draft is not None, "a system yields at least one draft"
+        candidates = self.texts(draft, 1)[0]
+        best = choose([candidates])[0]
+        if streamer is not None:
+            streamer.put(_row(draft, best))
+            streamer.end()
+        return Answer(source, candidates[best], candidates, time.perf_counter() - began, draft.forwards)
+
+    def _with_template(self, prompt: Prompt, settings: Any, text: str) -> Prompt:
+        """The prompt with its template at the length of the answer. Raises `InputError`."""
+        template = parse_template(text, self.tokenizer)
+        asked = getattr(settings, "length", None)
+        if template.num_gaps == 0:
+            length = template.least_length
+            if asked not in (None, length):
+                raise InputError(
+                    f"The template has {length} tokens, but length is {asked}; leave it out, or use [...]."
+                )
+        elif asked is not None:
+            length = asked
+            if asked < template.least_length:
+                raise InputError(
+                    f"length is {asked}, but the template has {template.least_length} tokens already."
+                )
+        else:
+            source, padding = pad([prompt.ids], self.tokenizer.special.pad)
+            device = self.system.device
+            length = int(self.system.answer_length(source.to(device), padding.to(device)))
+        seeds = [mix_seed(prompt.seed, text, candidate) for candidate in range(settings.candidates)]
+        templates = template.at_length(length, seeds)
+        longest = self.config.text.max_target
+        if len(templates[0]) > longest:
+            raise InputError(
+                f"The template has {len(templates[0])} tokens; this model writes up to {longest}: shorten it."
+            )
+        return dataclasses.replace(prompt, templates=templates)
 
     def _encode(self, sources: Sequence[str]) -> list[list[int]]:
         for row, source in enumerate(sources):
@@ -154,44 +353,41 @@ class DiffuSeqPipeline:
         long_rows = [row for row, row_ids in enumerate(ids) if len(row_ids) > longest]
         if long_rows and self.config.text.overlong == "refuse":
             raise InputError(
-                f"Source {long_rows[0] + 1} has {len(ids[long_rows[0]])} tokens; this model reads up to {longest}: shorten it."
+                f"Source {long_rows[0] + 1} has {len(ids[long_rows[0]])} tokens; this model reads up to "
+                f"{longest}: shorten it."
             )
         if long_rows:
-            warnings.warn(f"{len(long_rows)} sources were cut to {longest} tokens, the first is source {long_rows[0] + 1}.", stacklevel=3)
+            warnings.warn(
+                f"{len(long_rows)} sources were cut to {longest} tokens, the first is source "
+                f"{long_rows[0] + 1}.",
+                stacklevel=3,
+            )
         for row, row_ids in enumerate(ids):
             if not row_ids:
-                raise InputError(f"Source {row + 1} ({sources[row][:40]!r}) has nothing this model's tokenizer can read.")
+                raise InputError(
+                    f"Source {row + 1} ({sources[row][:40]!r}) has nothing this model's tokenizer can read."
+                )
         return [row_ids[:longest] for row_ids in ids]
 
-    def _drafts(self, ids: list[list[int]], sources: Sequence[str], settings: Any) -> Iterator[Draft]:
-        source, padding = pad(ids, self.tokenizer.special.pad)
-        seeds = [
-            mix_seed(settings.seed, text, candidate) for text in sources for candidate in range(settings.candidates)
-        ]
-        device = self.system.device
-        request = Request(source.to(device), padding.to(device), settings.candidates, seeds, settings)
-        self.system.eval()
-        return self.system.generate(request)
 
-    def _last_draft(self, ids: list[list[int]], sources: Sequence[str], settings: Any) -> Draft:
-        draft = None
-        for draft in self._drafts(ids, sources, settings):  # noqa: B007
-            pass
-        assert draft is not None, "a system must yield at least one draft"
-        return draft
+def _batches(prompts: Sequence[Prompt], size: int) -> Iterator[list[int]]:
+    """Rows that can be answered together, of about one length: at most `size` at a time."""
+    by_shape = defaultdict(list)
+    for row in sorted(range(len(prompts)), key=lambda row: len(prompts[row].ids)):
+        by_shape[prompts[row].shape].append(row)
+    for rows in by_shape.values():
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]
 
-    def _texts(self, draft: Draft) -> list[str]:
-        tokens, padding = draft.tokens.tolist(), draft.padding.tolist()
-        return [
-            self.tokenizer.decode([t for t, gone in zip(row, row_padding, strict=True) if not gone])
-            for row, row_padding in zip(tokens, padding, strict=True)
-        ]
 
-    def _readable(self, draft: Draft) -> TextDraft:
-        words, confidences = [], []
-        for i, row in enumerate(draft.tokens.tolist()):
-            kept = [j for j, gone in enumerate(draft.padding[i].tolist()) if not gone]
-            words.append(self.tokenizer.tokens([row[j] for j in kept]))
-            confidence = draft.confidence[i].tolist() if draft.confidence is not None else [1.0] * len(row)
-            confidences.append([confidence[j] for j in kept])
-        return TextDraft(draft.index, draft.total, draft.forwards, self._texts(draft), words, confidences)
+def _last(drafts: Iterator[Draft]) -> Draft:
+    draft = None
+    for draft in drafts:  # noqa: B007
+        pass
+    assert draft is not None, "a system yields at least one draft"
+    return draft
+
+
+def _row(draft: Draft, row: int) -> torch.Tensor:
+    """Ids of a candidate without padding, [1 l]."""
+    return draft.tokens[row][~draft.padding[row]][None].cpu()

@@ -100,7 +100,7 @@ class Recording:
         drafts = self.pipe.stream(self.source, **self._changes())
         # systems that write a word once (they have no steps) have no noise to show
         unsure = UNSURE if hasattr(self.settings, "steps") else 0.0
-        for draft, frame in frames(drafts, unsure):
+        for draft, frame in frames(drafts, unsure):  # noqa: B007
             self.trace.frames.append(frame)
             yield frame
         choice = explain(draft.texts, frame.seconds, frame.forwards)

@@ -24,6 +24,7 @@ examples:
   echo "How do I learn to play the guitar?" | diffuseq generate
   diffuseq generate runs/qqp --input data/qqp/valid.jsonl --output runs/qqp/predictions.jsonl --candidates 10
   diffuseq generate runs/qqp --watch --steps 20 --sampler ddim --seed 7
+  diffuseq generate runs/qqp --template "What is [MASK] [MASK] way to learn Python?"
 """
 
 
@@ -34,13 +35,19 @@ class Files:
     model: Annotated[str, tyro.conf.Positional] = SHIPPED
     """A model folder or a hub name; the model that comes with the package unless one is named."""
     input: str = "-"
-    """jsonl (`src` or `source`, references are kept) or plain text, one source a line; - is standard input."""
+    """jsonl (`src` or `source`, references are kept) or plain text, a source a line; - is standard input."""
     output: Path | None = None
     """predictions.jsonl to write; the chosen answers go to standard output otherwise, one a line."""
     watch: bool = False
     """Show the first source's text forming out of noise, step by step."""
     trace: Path | None = None
     """Write every step of every source to this jsonl; `diffuseq replay` shows it."""
+    template: str | None = None
+    """Words that every answer has, with [MASK] for a free token and [...] for any number of them."""
+    prefix: str = ""
+    """How every answer begins."""
+    suffix: str = ""
+    """How every answer ends."""
     skip_bad_rows: bool = False
     """Count rows that cannot be read and go on, instead of stopping at the first."""
     limit: int | None = None
@@ -69,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
     if files.watch or files.trace is not None:
         answers = _watch(pipe, questions, settings, files)
     else:
-        answers = _answer(pipe, questions, settings)
+        answers = _answer(pipe, questions, settings, _template(files))
     if files.output is not None:
         _write(files.output, questions, answers, settings)
     elif not files.watch:
@@ -80,16 +87,17 @@ def main(argv: Sequence[str]) -> int:
 
 def _parse(argv: Sequence[str], generation: Any) -> tuple[Files, Any]:
     """The files, and the model's own generation settings with what the flags change."""
-    arguments = dataclasses.make_dataclass(
+    flat: Any = tyro.conf.OmitArgPrefixes
+    arguments: Any = dataclasses.make_dataclass(
         "Generate",
         [
-            ("files", tyro.conf.OmitArgPrefixes[Files]),
-            ("settings", tyro.conf.OmitArgPrefixes[type(generation)], dataclasses.field(default=generation)),
+            ("files", flat[Files]),
+            ("settings", flat[type(generation)], dataclasses.field(default=generation)),
         ],
         frozen=True,
     )
     parsed = tyro.cli(
-        tyro.conf.OmitArgPrefixes[arguments],
+        flat[arguments],
         args=list(argv),
         prog="diffuseq generate",
         description="Generate text with a trained model, and watch it form.\n\n" + _EXAMPLES,
@@ -113,12 +121,20 @@ def _questions(files: Files) -> list[Question]:
     return questions
 
 
-def _answer(pipe: DiffuSeqPipeline, questions: Sequence[Question], settings: Any) -> list[Answer]:
+def _template(files: Files) -> str | None:
+    from diffuseq.text.template import one_template
+
+    return one_template(files.template, files.prefix, files.suffix)
+
+
+def _answer(
+    pipe: DiffuSeqPipeline, questions: Sequence[Question], settings: Any, template: str | None
+) -> list[Answer]:
     """All answers, in batches."""
     from diffuseq.cli.progress import counting
 
     with counting("generating", len(questions)) as advance:
-        return pipe.answer_all([question.source for question in questions], settings, advance)
+        return pipe.answer_all([question.source for question in questions], settings, advance, template)
 
 
 def _watch(
@@ -128,12 +144,12 @@ def _watch(
     from diffuseq.cli.watch import record, watch
     from diffuseq.files import write_text
 
-    if files.trace is not None:
-        write_text(files.trace, "")
-    if files.watch:
-        return [watch(pipe, question.source, settings, files.trace) for question in questions]
-    assert files.trace is not None
-    return [record(pipe, question.source, settings, files.trace) for question in questions]
+    trace, template = files.trace, _template(files)
+    if trace is not None:
+        write_text(trace, "")
+    if files.watch or trace is None:
+        return [watch(pipe, question.source, settings, trace, template=template) for question in questions]
+    return [record(pipe, question.source, settings, trace, template) for question in questions]
 
 
 def _write(path: Path, questions: Sequence[Question], answers: Sequence[Answer], settings: Any) -> None:

@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from diffuseq.cli.view import choice_view, view
-from diffuseq.cli.watch import print_line, show_choice, show_frames
+from diffuseq.cli.watch import show_choice, show_frames
 from diffuseq.trace import Trace, read_traces
 
 KEYS = "← → step   Home End   ↑ ↓ other source   q quit"
