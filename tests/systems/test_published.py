@@ -88,6 +88,7 @@ def test_the_history_grows_in_training_and_not_in_validation() -> None:
     system.eval()(batch())
     assert sum(map(len, system.state()["times"]["history"])) == 0
     system.train()(batch())
+    system.after_step()
     assert sum(map(len, system.state()["times"]["history"])) == len(SOURCES)
 
 

@@ -1,11 +1,12 @@
 """The loop: what a step is, however it is split, and when it stops."""
 
 import dataclasses
+from itertools import pairwise
 
 import pytest
+import tiny_runs as tiny
 import torch
 from torch import Tensor
-from tests.training import tiny
 
 from diffuseq.config import TrainingConfig
 from diffuseq.data.batch import Batch
@@ -83,7 +84,7 @@ def test_minutes_end_the_training_and_decay_the_learning_rate_by_time() -> None:
     assert 0.6 <= progress.seconds < 1.5
     rates = [line["learning_rate"] for line in logs]
     assert rates == sorted(rates, reverse=True)
-    for earlier, later in zip(logs, logs[1:], strict=False):
+    for earlier, later in pairwise(logs):
         assert later["learning_rate"] == pytest.approx(settings.learning_rate * (1 - earlier["done"]))
 
 
@@ -104,7 +105,10 @@ def test_bf16_trains_too() -> None:
     losses: list[float] = []
     settings = tiny.settings(steps=40, precision="bf16", learning_rate=1e-2, log_every=20)
     fit(
-        tiny.system(), Stream(lambda s: tiny.batch(8), 8), settings, on_log=lambda l: losses.append(l["loss"])
+        tiny.system(),
+        Stream(lambda s: tiny.batch(8), 8),
+        settings,
+        on_log=lambda logs: losses.append(logs["loss"]),
     )
     assert losses[-1] < losses[0]
 

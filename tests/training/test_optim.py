@@ -1,11 +1,11 @@
 """Muon, the split of parameters over optimisers, and the course of the learning rate."""
 
 import pytest
+import tiny_runs as tiny
 import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from tests.training import tiny
 
 from diffuseq.config import TrainingConfig
 from diffuseq.errors import InputError

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_runs as tiny
 import torch
 from safetensors.torch import load_file
-from tests.training import tiny
 
 from diffuseq.checkpoint import load_model
 from diffuseq.data.batch import Batch
@@ -51,7 +51,7 @@ def assert_same_weights(out: Path, other: Path) -> None:
 
 
 def test_a_run_leaves_a_model_its_metrics_and_its_cost(undisturbed: Path) -> None:
-    system, tokenizer, config = load_model(undisturbed)
+    system, _, config = load_model(undisturbed)
     assert config == tiny.config()
     assert system.num_parameters() == json.loads((undisturbed / "training.json").read_text())["parameters"]
     assert [line["step"] for line in lines(undisturbed)] == [4, 6, 8, 12, 12]
@@ -106,10 +106,20 @@ def test_muon_resumes_bit_for_bit_too(data: Path, tmp_path: Path) -> None:
     assert_same_weights(tmp_path / "stopped", tmp_path / "undisturbed")
 
 
+def test_a_system_with_a_memory_of_its_own_resumes_bit_for_bit(data: Path, tmp_path: Path) -> None:
+    config = tiny.published()
+    train(config, data, tmp_path / "undisturbed")
+    with pytest.raises(TrainingStopped):
+        stop = at(9, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        train(config, data, tmp_path / "stopped", on_event=stop)
+    train(config, data, tmp_path / "stopped", resume=True)
+    assert_same_weights(tmp_path / "stopped", tmp_path / "undisturbed")
+
+
 def test_a_finished_run_is_neither_trained_on_nor_overwritten_by_accident(data: Path, tmp_path: Path) -> None:
     config = tiny.config(steps=2, evaluate_rows=0)
     train(config, data, tmp_path)
-    with pytest.raises(InputError, match="finished run.*--resume.*--overwrite"):
+    with pytest.raises(InputError, match=r"finished run.*--resume.*--overwrite"):
         train(config, data, tmp_path)
     before = (tmp_path / "metrics.jsonl").read_text()
     train(config, data, tmp_path, resume=True)
@@ -160,7 +170,7 @@ def test_one_file_is_enough_and_its_every_twentieth_row_is_held_out(data: Path, 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="Cannot write into .*--out"):
+    with pytest.raises(InputError, match=r"Cannot write into .*--out"):
         train(tiny.config(), data, tmp_path / "file")
 
 

@@ -108,7 +108,7 @@ def test_a_state_with_something_that_cannot_be_saved_says_where() -> None:
 def test_a_folder_has_one_owner_at_a_time(tmp_path: Path) -> None:
     with (
         locked(tmp_path / "resume"),
-        pytest.raises(InputError, match="Another run .process"),
+        pytest.raises(InputError, match=r"Another run .process"),
         locked(tmp_path / "resume"),
     ):
         pass

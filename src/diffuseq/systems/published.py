@@ -79,6 +79,7 @@ class PublishedDiffuSeq(System):
             if config.time_sampling == "loss-aware"
             else UniformTimes(len(self.schedule))
         )
+        self._seen: list[Tensor] = []
 
     # training
 
@@ -93,7 +94,7 @@ class PublishedDiffuSeq(System):
         estimate = self.denoiser(x_t, self.network_time(times))
         terms = self.terms(estimate, x0, clean, sequences, times)
         if self.training:
-            self.times.update(times, terms.total.detach())
+            self._seen.append(torch.stack([times.float(), terms.total.detach().float()]))
         value = (terms.total * weights).mean()
         if self.denoiser.mean_embed is not None:
             value = value + self.config.regularize * absorbing_norm(self.denoiser.mean_embed)
@@ -147,6 +148,14 @@ class PublishedDiffuSeq(System):
         for name, term in vars(terms).items():
             logs[name] = term.detach().mean()
         return logs
+
+    def after_step(self) -> None:
+        """Tell the time sampler the losses of the whole step, so that its split into micro-batches and
+        processes changes nothing."""
+        if self._seen:
+            times, losses = torch.cat(self._seen, dim=1)
+            self._seen.clear()
+            self.times.update(times.long(), losses)
 
     def state(self) -> dict[str, Any]:
         return {"times": self.times.state()}

@@ -12,7 +12,7 @@ import torch
 
 from diffuseq.baselines.configs import AutoregressiveGeneration, TransformerConfig
 from diffuseq.baselines.transformer import Transformer
-from diffuseq.config import Config, TextConfig, TrainingConfig
+from diffuseq.config import Config, PublishedConfig, TextConfig, TrainingConfig
 from diffuseq.data.batch import Batch, pad
 from diffuseq.system import SpecialTokens
 
@@ -27,7 +27,7 @@ NETWORK = TransformerConfig(
     label_smoothing=0.0,
     max_length=32,
 )
-WORDS = "alpha beta gamma delta epsilon zeta".split()
+WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta"]
 
 
 def system(seed: int = 0, **changes: Any) -> Transformer:
@@ -63,6 +63,22 @@ def config(**changes: Any) -> Config:
         training=settings(**changes),
         generation=AutoregressiveGeneration(max_length=8),
     )
+
+
+def published(**changes: Any) -> Config:
+    """The same with the published system, which draws its times by the losses that they had; few times, so
+    that it soon does."""
+    system = PublishedConfig(
+        layers=1,
+        heads=2,
+        width=16,
+        feed_forward=32,
+        embedding_width=8,
+        time_width=8,
+        diffusion_steps=4,
+        sequence_length=24,
+    )
+    return Config(system, config().text, settings(**{"batch_size": 16, "evaluate_rows": 0, **changes}))
 
 
 def write_data(folder: Path, rows: int = 60) -> Path:
