@@ -156,11 +156,11 @@ class DiffuSeqConfig:
     """log(α²/σ²) where the noise begins: a word is readable there without any network."""
     log_snr_min: float = -8.0
     """log(α²/σ²) where the noise ends: nothing of the word is left."""
-    token_wise: float = 0.5
+    token_wise: float = 1.0
     """Share of training sequences whose tokens have levels of their own: some clean, the rest pure noise."""
-    self_condition: float = 0.5
+    self_condition: float = 0.0
     """Share of training sequences that see the network's own first estimate."""
-    draws: int = 2
+    draws: int = 4
     """Noise draws for every encoded source in a training step."""
     source_dropout: float = 0.0
     """Share of training sequences without their source, for classifier-free guidance."""

@@ -24,6 +24,10 @@ from diffuseq.config import (
 from diffuseq.errors import unknown_name
 
 
+_SETTLE = DiffusionGeneration(candidates=10, sampler="settle", steps=10, temperature=0.7, length_beam=5)
+"""Ten calls a candidate, confident words first, candidates over the five likeliest lengths."""
+
+
 def tiny() -> Config:
     """The built-in corpus in two or three minutes of a laptop's CPU."""
     return Config(
@@ -35,9 +39,6 @@ def tiny() -> Config:
             feed_forward=256,
             embedding_width=64,
             dropout=0.0,
-            token_wise=1.0,
-            self_condition=0.0,
-            draws=4,
             max_length=32,
         ),
         text=TextConfig(vocab_size=1536, max_source=32, max_target=32),
@@ -60,6 +61,7 @@ def qqp() -> Config:
     return Config(
         system=DiffuSeqConfig(),
         training=TrainingConfig(batch_size=512, minutes=28, optimizer="muon", both_directions=True, compile=True),
+        generation=_SETTLE,
     )
 
 
@@ -84,9 +86,6 @@ def qqp_small() -> Config:
             width=256,
             feed_forward=512,
             dropout=0.0,
-            token_wise=1.0,
-            self_condition=0.0,
-            draws=4,
             max_length=64,
         ),
         training=TrainingConfig(
@@ -98,7 +97,7 @@ def qqp_small() -> Config:
             evaluate_every=2000,
             save_every=2000,
         ),
-        generation=DiffusionGeneration(candidates=10, sampler="settle", steps=10, temperature=0.7, length_beam=5),
+        generation=_SETTLE,
     )
 
 
