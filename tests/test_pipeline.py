@@ -29,7 +29,14 @@ def pipe() -> DiffuSeqPipeline:
     tokenizer = Tokenizer.train((row["src"] for row in rows), vocab_size=600)
     tiny: Config = recipe("tiny")
     small = dataclasses.replace(
-        tiny.system, width=32, heads=2, feed_forward=32, embedding_width=16, encoder_layers=1, decoder_layers=1
+        tiny.system,
+        width=32,
+        heads=2,
+        feed_forward=32,
+        embedding_width=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        token_wise=0.5,  # so that every sampler may be asked for
     )
     config = dataclasses.replace(tiny, system=small)
     torch.manual_seed(0)
@@ -101,3 +108,10 @@ def test_an_unknown_setting_suggests_the_right_one(pipe: DiffuSeqPipeline) -> No
 def test_settings_that_make_no_sense_are_refused(pipe: DiffuSeqPipeline, bad: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(bad))):
         pipe("how are you ?", **bad)
+
+
+def test_a_sampler_that_the_training_never_met_is_refused(pipe: DiffuSeqPipeline) -> None:
+    config = dataclasses.replace(pipe.config.system, token_wise=1.0)
+    other = DiffuSeqPipeline(build(config, pipe.tokenizer.special), pipe.tokenizer, pipe.config)
+    with pytest.raises(InputError, match="use settle"):
+        other("how are you ?", sampler="ddim")

@@ -219,6 +219,11 @@ def _check(system: DiffuSeq, request: Request) -> None:
             f"guidance is {settings.guidance}, but this model has not learned to write without a source; "
             "leave it at 1, or train with --system.source-dropout 0.1."
         )
+    if settings.sampler != "settle" and system.config.token_wise == 1:
+        raise InputError(
+            f"The sampler {settings.sampler} has one noise level for all tokens, and this model was trained with "
+            "token-wise noise alone; use settle, or train with --system.token-wise 0.5."
+        )
     length = settings.length if request.template is None else request.template.shape[1]
     if settings.sampler == "settle" and (settings.clamp_from is not None or settings.truncate is not None):
         raise InputError(
