@@ -68,8 +68,8 @@ def test_other_data_reach_the_truth_with_many_steps_and_never_pass_it() -> None:
     truth = ENTROPY + WIDTH * math.log(scale)
     few = bound_of_gaussian(uniform_time(schedule, 8, "lowest"), scale)
     many = bound_of_gaussian(uniform_time(schedule, 400, "lowest"), scale)
-    assert few.total > truth + 0.3
-    assert abs(many.total - truth) < 4 * many.standard_error + 0.03
+    assert few.total > truth + 1
+    assert -4 * many.standard_error < many.total - truth < 0.3
 
 
 def test_a_wrong_denoiser_costs_what_the_formula_says() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from diffuseq.evaluation.catalogue import METRICS
-from diffuseq.evaluation.predictions import FILE_NAME, is_published, read_predictions
+from diffuseq.evaluation.predictions import FILE_NAME, Predictions, is_published, read_predictions
 from diffuseq.evaluation.score import CANDIDATES, Scores, Value, score
 from diffuseq.evaluation.tables import CLOSER
 from diffuseq.files import write_text
@@ -21,6 +21,7 @@ from diffuseq.files import write_text
 EXAMPLES = """examples:
   diffuseq evaluate runs/qqp/predictions.jsonl --task qqp --json runs/qqp/scores.json
   diffuseq evaluate outputs/seed1.jsonl outputs/seed2.jsonl outputs/seed3.jsonl
+  diffuseq evaluate runs/qqp/predictions.jsonl --nll runs/qqp
   diffuseq evaluate runs/simple --task simplification --bertscore-model microsoft/deberta-xlarge-mnli"""
 
 
@@ -44,8 +45,14 @@ class Evaluate:
     """Resampled test sets for the 95 % intervals; 0 leaves the intervals out."""
     seed: int = 0
     """Seed of the bootstrap and of MAUVE's clusters."""
+    nll: str | None = None
+    """Model folder of a diffusion system: also bound its −log p of the (first) references, per token."""
+    nll_calls: int = 25
+    """Network calls for one draw of the bound."""
+    nll_rounds: int = 4
+    """Independent draws of the bound; their spread is the stated error."""
     device: str = "cpu"
-    """Where the networks of BERTScore, perplexity and MAUVE run."""
+    """Where the networks of BERTScore, perplexity, MAUVE and the bound run."""
     json: Path | None = None
     """Write the scores to this file (a list, if there are several systems)."""
 
@@ -63,8 +70,9 @@ def run(arguments: Evaluate) -> int:
     console = Console(highlight=False)
     results = []
     for group in _systems(arguments.predictions):
+        predictions = read_predictions(*group)
         scores = score(
-            read_predictions(*group),
+            predictions,
             task=arguments.task,
             metrics=arguments.metrics,
             bertscore_model=arguments.bertscore_model,
@@ -75,13 +83,39 @@ def run(arguments: Evaluate) -> int:
             device=arguments.device,
         )
         show(scores, console)
-        results.append(scores)
+        content = scores.to_dict()
+        if arguments.nll is not None:
+            content["nll"] = _bound(arguments, predictions, console)
+        results.append(content)
     if arguments.json is not None:
-        content = [scores.to_dict() for scores in results]
-        text = json.dumps(content[0] if len(content) == 1 else content, ensure_ascii=False, indent=1)
+        text = json.dumps(results[0] if len(results) == 1 else results, ensure_ascii=False, indent=1)
         write_text(arguments.json, text + "\n")
         console.print(f"Written: {arguments.json}")
     return 0
+
+
+def _bound(arguments: Evaluate, predictions: Predictions, console: Console) -> dict[str, Any]:
+    """Print the variational bound of the named model on the references, and give it as plain values."""
+    from diffuseq.evaluation.likelihood import negative_log_likelihood
+    from diffuseq.pipeline import DiffuSeqPipeline
+
+    pipeline = DiffuSeqPipeline.from_pretrained(arguments.nll or "", arguments.device)
+    targets = [row.references[0] for row in predictions.rows]
+    bound = negative_log_likelihood(
+        pipeline,
+        predictions.sources,
+        targets,
+        calls=arguments.nll_calls,
+        rounds=arguments.nll_rounds,
+        seed=arguments.seed,
+    )
+    console.print(
+        f"Bound on −log p of the references: [bold]{bound.total:.3f}[/bold] ± {bound.standard_error:.3f}"
+        f" nats a token (prior {bound.prior:.3f}, diffusion {bound.diffusion:.3f},"
+        f" rounding {bound.rounding:.3f}, length {bound.length:.3f}; {bound.tokens:,} tokens,"
+        f" {bound.rounds} rounds; ± is one standard error of the Monte Carlo)"
+    )
+    return {"model": arguments.nll, "total": bound.total, "unit": "nats per target token", **asdict(bound)}
 
 
 def show(scores: Scores, console: Console) -> None:

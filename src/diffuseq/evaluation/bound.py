@@ -34,11 +34,15 @@ LogLikelihood = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Terms:
-    """The parts of the bound in nats a sequence, float64 [b]; tokens [b] is what they are divided by."""
+    """The parts of the bound in nats a sequence, float64 [b]; tokens [b] is what they are divided by.
+
+    length: −log p(number of tokens), for systems that predict it apart from the words, else 0.
+    """
 
     prior: Tensor
     diffusion: Tensor
     rounding: Tensor
+    length: Tensor
     tokens: Tensor
 
 
@@ -49,13 +53,14 @@ class Bound:
     prior: float
     diffusion: float
     rounding: float
+    length: float
     standard_error: float
     tokens: int
     rounds: int
 
     @property
     def total(self) -> float:
-        return self.prior + self.diffusion + self.rounding
+        return self.prior + self.diffusion + self.rounding + self.length
 
 
 def terms(
@@ -74,14 +79,16 @@ def terms(
     """One unbiased draw of the bound for a batch.
 
     embedded: the words' embeddings [b l d]; target: bool [b l], which positions are noised and counted (the
-    others stay as they are: partial noising). calls: network calls to spend; the steps of the grid are cut
-    into so many equal parts and one of each is drawn; None takes all. variance: of p(x_s | x_t), as in
+    others stay as they are: partial noising). calls: network calls to spend at most (2 or more): one step of
+    the grid is drawn from each of so many parts of it; None takes all steps. variance: of p(x_s | x_t), as in
     `sampling.ancestral`.
 
     Without `first_sigma` the grid ends at a noisy level, which the words are read off. With it, as published,
     x_0 = e + first_sigma·ε is itself noisy and the grid ends clean; the last step p(x_0 | x_1) then needs a
     variance, `last_variance`. Raises `InputError` where these do not fit.
     """
+    if calls is not None and calls < 2:
+        raise InputError(f"calls is {calls}; the bound needs at least 2 network calls a draw.")
     levels = grid.levels()
     _check_end(levels[-1], first_sigma, last_variance)
     counted = target.double()
@@ -96,7 +103,7 @@ def terms(
         return torch.where(target[..., None], level.alpha * x0 + level.sigma * noise(x0), x0)
 
     diffusion = torch.zeros(len(x0), dtype=torch.float64, device=x0.device)
-    for step, weight in _steps(len(grid), calls, generator):
+    for step, weight in _steps(levels, calls, generator):
         above, below = levels[step], levels[step + 1]
         estimate = denoise(noised(above), above.time).x0
         error = (x0 - estimate).double() ** 2
@@ -108,7 +115,7 @@ def terms(
         diffusion += weight * total(cost)
     prior = total(_prior(x0, levels[0]))
     rounding = -(log_likelihood(noised(levels[-1])).double() * counted).sum(dim=1)
-    return Terms(prior, diffusion, rounding, counted.sum(dim=1))
+    return Terms(prior, diffusion, rounding, torch.zeros_like(prior), counted.sum(dim=1))
 
 
 def estimate_bound(rounds: Iterable[Sequence[Terms]]) -> Bound:
@@ -122,16 +129,16 @@ def estimate_bound(rounds: Iterable[Sequence[Terms]]) -> Bound:
     for batches in rounds:
         parts = [
             sum(float(getattr(batch, name).sum()) for batch in batches)
-            for name in ("prior", "diffusion", "rounding", "tokens")
+            for name in ("prior", "diffusion", "rounding", "length", "tokens")
         ]
-        tokens = round(parts[3])
-        drawn.append([part / parts[3] for part in parts[:3]])
+        tokens = round(parts[-1])
+        drawn.append([part / parts[-1] for part in parts[:-1]])
     if len(drawn) < 2:
         raise InputError(f"The bound was drawn in {len(drawn)} rounds; its error needs at least 2.")
     values = torch.tensor(drawn, dtype=torch.float64)
     error = float(values.sum(dim=1).std()) / math.sqrt(len(drawn))
-    prior, diffusion, rounding = values.mean(dim=0).tolist()
-    return Bound(prior, diffusion, rounding, error, tokens, len(drawn))
+    prior, diffusion, rounding, length = values.mean(dim=0).tolist()
+    return Bound(prior, diffusion, rounding, length, error, tokens, len(drawn))
 
 
 def _prior(x0: Tensor, level: Level) -> Tensor:
@@ -154,9 +161,23 @@ def _first_step(error: Tensor, first_sigma: float, last_variance: float) -> Tens
     return known + 0.5 * (error / last_variance + math.log(2 * math.pi * last_variance))
 
 
-def _steps(count: int, calls: int | None, generator: torch.Generator | None) -> Iterable[tuple[int, int]]:
-    """(step, weight): one step drawn from each of `calls` nearly equal parts, standing for its whole part."""
-    parts = torch.arange(count).tensor_split(count if calls is None else min(calls, count))
+def _steps(
+    levels: Sequence[Level], calls: int | None, generator: torch.Generator | None
+) -> Iterable[tuple[int, int]]:
+    """(step, weight): one step drawn from each of at most `calls` parts, standing for its whole part.
+
+    The parts are equally wide in log-SNR, within which the costs of steps are of one size; the last step,
+    which costs the most, is a part of its own.
+    """
+    count = len(levels) - 1
+    if calls is None or calls >= count:
+        parts = list(torch.arange(count).split(1))
+    else:
+        log_snr = torch.tensor([2 * math.log(level.alpha / level.sigma) for level in levels[:count]])
+        place = (log_snr - log_snr[0]) / (log_snr[-1] - log_snr[0]) * max(1, calls - 1)
+        place = place.floor().clamp(max=max(0, calls - 2))
+        place[-1] = calls  # the last step by itself
+        parts = [(place == value).nonzero()[:, 0] for value in place.unique()]
     for part in parts:
         drawn = int(torch.randint(len(part), (1,), generator=generator))
         yield int(part[drawn]), len(part)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from diffuseq.evaluation import published_rows, tables
 from diffuseq.evaluation.catalogue import METRICS
-from diffuseq.evaluation.compare import Block, Comparison
+from diffuseq.evaluation.compare import SIGNIFICANT, Block, Comparison
 from diffuseq.evaluation.measure import COPY
 from diffuseq.evaluation.plots import Figure, figures
 from diffuseq.evaluation.report_style import STYLE
@@ -55,18 +55,24 @@ def findings(block: Block) -> list[str]:
         value = values[best]
         said.append(
             f"{block.entries[best].name} leads in {metric.title}"
-            f" ({value.value if value else 0:.{metric.decimals}f}), significantly ahead of {beaten} of the"
-            f" {len(block.entries) - 1} others."
+            f" ({value.value if value else 0:.{metric.decimals}f}), significantly ahead of {beaten} of"
+            f" {len(block.entries) - 1} other systems."
         )
-    above = [
-        block.entries[i].name
-        for i, value in enumerate(values)
-        if value and copy is not None and value.value > copy
+    if copy is None:
+        return said
+    verdicts: dict[str, list[str]] = {"above": [], "no different from": [], "below": []}
+    for i, value in enumerate(values):
+        chance = block.p_values[i][-1]
+        if value is None or chance is None:
+            continue
+        verdict = "no different from" if chance >= SIGNIFICANT else "above" if value.value > copy else "below"
+        verdicts[verdict].append(block.entries[i].name)
+    said += [
+        f"{verdict.capitalize()} copying the source ({copy:.{metric.decimals}f}, p {sign} .05):"
+        f" {'; '.join(names)}."
+        for (verdict, names), sign in zip(verdicts.items(), ("<", "≥", "<"), strict=True)
+        if names
     ]
-    if copy is not None:
-        who = " and ".join(above) if above else "No system"
-        verb = "beat" if len(above) > 1 else "beats"
-        said.append(f"{who} {verb} copying the source ({copy:.{metric.decimals}f}) in {metric.title}.")
     return said
 
 

@@ -1,0 +1,117 @@
+"""The bound of real systems at tiny size."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffuseq.cli import evaluate
+from diffuseq.config import Config, DiffuSeqConfig, PublishedConfig
+from diffuseq.data.batch import Batch, pad
+from diffuseq.errors import InputError
+from diffuseq.evaluation.bound import Bound, estimate_bound
+from diffuseq.evaluation.likelihood import system_terms
+from diffuseq.evaluation.predictions import Prediction, write_predictions
+from diffuseq.pipeline import DiffuSeqPipeline
+from diffuseq.registry import build
+from diffuseq.system import SpecialTokens, System
+from diffuseq.text.tokenizer import Tokenizer
+
+SPECIAL = SpecialTokens(24, pad=0, start=1, end=2, unknown=3, mask=4)
+BATCH = Batch(*pad([[10, 11, 12], [13], [14, 15]], 0), *pad([[20, 21], [22], [23, 20, 21]], 0))
+OURS = DiffuSeqConfig(
+    encoder_layers=1,
+    decoder_layers=1,
+    heads=2,
+    width=16,
+    feed_forward=16,
+    embedding_width=8,
+    dropout=0.0,
+    max_length=6,
+)
+PUBLISHED = PublishedConfig(
+    layers=1,
+    heads=2,
+    width=16,
+    feed_forward=32,
+    embedding_width=8,
+    time_width=8,
+    sequence_length=12,
+    max_positions=12,
+    diffusion_steps=20,
+    dropout=0.0,
+)
+
+
+def make(config: DiffuSeqConfig | PublishedConfig) -> System:
+    torch.manual_seed(0)
+    return build(config, SPECIAL)
+
+
+@torch.no_grad()
+def bound(system: System, calls: int | None = 10, rounds: int = 4) -> Bound:
+    generator = torch.Generator().manual_seed(0)
+    system.eval()
+    return estimate_bound([system_terms(system, BATCH, calls, generator)] for _ in range(rounds))
+
+
+@pytest.mark.parametrize("config", [OURS, PUBLISHED], ids=["ours", "published"])
+def test_training_lowers_the_bound(config: DiffuSeqConfig | PublishedConfig) -> None:
+    system = make(config)
+    before = bound(system)
+    optimizer = torch.optim.Adam(system.parameters(), lr=1e-2)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(30):
+        optimizer.zero_grad()
+        system(BATCH, generator).value.backward()
+        optimizer.step()
+    after = bound(system)
+    assert after.total < before.total - 3 * (before.standard_error + after.standard_error)
+
+
+def test_fewer_calls_give_the_same_bound_with_a_larger_error() -> None:
+    system = make(PUBLISHED)
+    whole, part = bound(system, None, 16), bound(system, 4, 16)
+    assert abs(whole.total - part.total) < 4 * (whole.standard_error**2 + part.standard_error**2) ** 0.5
+    assert part.standard_error > whole.standard_error
+
+
+def test_words_are_counted_without_separators_and_padding() -> None:
+    assert bound(make(PUBLISHED), 2, 2).tokens == bound(make(OURS), 2, 2).tokens == 6
+
+
+def test_our_bound_pays_for_the_length_and_the_published_for_padding() -> None:
+    assert bound(make(OURS), 2, 2).length > 0
+    assert bound(make(PUBLISHED), 2, 2).length == 0
+
+
+def test_systems_without_a_bound_are_refused() -> None:
+    generator = torch.Generator()
+    with pytest.raises(InputError, match="v2 is not defined"):
+        system_terms(make(dataclasses.replace(PUBLISHED, version=2)), BATCH, 2, generator)
+    other = make(PUBLISHED)
+    other.config = dataclasses.replace(PUBLISHED, kind="transformer")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="'transformer' has no variational bound"):
+        system_terms(other, BATCH, 2, generator)
+
+
+def test_the_verb_bounds_a_model_folder_on_the_references(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = [(f"how can i learn {word}", f"what is {word}") for word in ("chess", "to cook", "music")]
+    tokenizer = Tokenizer.train((text for pair in pairs for text in pair), vocab_size=80)
+    pipeline = DiffuSeqPipeline(build(OURS, tokenizer.special), tokenizer, Config(OURS))
+    pipeline.save_pretrained(tmp_path / "model")
+    rows = [Prediction(source, (target,), (target,)) for source, target in pairs]
+    write_predictions(tmp_path / "predictions.jsonl", rows)
+    options = ["--nll", str(tmp_path / "model"), "--nll-calls", "2", "--nll-rounds", "2", "--bootstrap", "0"]
+    out = tmp_path / "scores.json"
+    assert evaluate.main([str(tmp_path / "predictions.jsonl"), *options, "--json", str(out)]) == 0
+    assert "Bound on −log p of the references" in capsys.readouterr().out
+    found = json.loads(out.read_text())["nll"]
+    parts = sum(found[name] for name in ("prior", "diffusion", "rounding", "length"))
+    assert found["total"] == pytest.approx(parts) and found["tokens"] >= 6
