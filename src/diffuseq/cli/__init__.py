@@ -10,6 +10,7 @@ from diffuseq.errors import InputError, unknown_name
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("diffuseq.cli.train", "Train a recipe on pairs of text."),
     "generate": ("diffuseq.cli.generate", "Generate text with a trained model, and watch it form."),
+    "serve": ("diffuseq.cli.serve", "Serve a model: a page to watch texts form, and an API."),
     "replay": ("diffuseq.cli.replay", "Step through a trace that generate --trace wrote."),
     "prepare": ("diffuseq.cli.prepare", "Turn a raw release or any csv, tsv, parquet or hub data set into jsonl."),
     "import": ("diffuseq.cli.import_model", "Read a checkpoint folder of the published code into ours."),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FREE = -1
 """The id of a free slot."""
 SLOT, GAP = "[MASK]", "[...]"
-_MARKS = re.compile(r"(\[MASK\](?:\*\d+)?|\[\.\.\.\])")
+_MARKS = re.compile(r"(\[MASK\](?:\*\d{1,6})?|\[\.\.\.\])")
 _MOST_SLOTS = 10_000
 
 

@@ -1,0 +1,77 @@
+"""`diffuseq serve [MODEL]`: the page on which texts form, and the API behind it."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from diffuseq.errors import InputError
+from diffuseq.models import SHIPPED, shipped_model
+
+_EXAMPLES = """\
+examples:
+  diffuseq serve runs/qqp --port 8000
+  diffuseq serve runs/qqp --compare runs/transformer      an autoregressive baseline beside it
+  curl -s localhost:8000/v1/generate -H 'content-type: application/json' -d '{"source": "How are you?"}'
+"""
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Serve:
+    """Serve a model: a page to watch texts form, and an API."""
+
+    model: Annotated[str, tyro.conf.Positional] = SHIPPED
+    """A model folder or a hub name; the model that comes with the package unless one is named."""
+    compare: str | None = None
+    """A second model to show beside it, say an autoregressive baseline."""
+    host: str = "127.0.0.1"
+    """Where to listen; only this machine reaches the default."""
+    port: int = 8000
+    """0 takes a free one."""
+    device: str | None = None
+    """cpu, cuda, cuda:1, …; a GPU where there is one."""
+
+
+def main(argv: Sequence[str]) -> int:
+    options = tyro.cli(
+        Serve, args=list(argv), prog="diffuseq serve", description=f"{Serve.__doc__}\n\n{_EXAMPLES}"
+    )
+    try:
+        import fastapi
+        import uvicorn  # noqa: F401
+    except ImportError:
+        raise InputError("`diffuseq serve` needs fastapi and uvicorn: pip install 'diffuseq[web]'.") from None
+    del fastapi
+    from diffuseq.web.api import create_app
+    from diffuseq.web.server import bind, run
+
+    listener = bind(options.host, options.port)
+    pipes = {"main": _open(options.model, options.device)}
+    titles = {"main": _title(options.model)}
+    if options.compare is not None:
+        pipes["compare"] = _open(options.compare, options.device)
+        titles["compare"] = _title(options.compare)
+    hosts = _LOOPBACK if options.host in ("127.0.0.1", "localhost", "::1") else None
+    app = create_app(pipes, titles, hosts=hosts)
+    run(app, listener, lambda address: print(f"Open {address}; Ctrl-C stops.", file=sys.stderr, flush=True))
+    return 0
+
+
+def _open(name: str, device: str | None) -> Any:
+    """The pipeline, warmed up, so that the first visitor does not wait."""
+    from diffuseq.pipeline import DiffuSeqPipeline
+
+    pipe = DiffuSeqPipeline.from_pretrained(shipped_model() if name == SHIPPED else name, device)
+    changes = {"steps": 1} if hasattr(pipe.config.generation, "steps") else {}
+    pipe("warm", **changes)
+    return pipe
+
+
+def _title(name: str) -> str:
+    return name if name == SHIPPED else Path(name).resolve().name

@@ -1,0 +1,284 @@
+"""The HTTP API: answers, streams of frames, models, health, meters, and the page."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from diffuseq import __version__
+from diffuseq.errors import InputError
+from diffuseq.pipeline import DiffuSeqPipeline
+from diffuseq.trace import Choice, Frame
+from diffuseq.web.guard import Guard
+from diffuseq.web.meters import Meters
+from diffuseq.web.schema import (
+    Answers,
+    Ask,
+    AskInQuery,
+    AskMany,
+    Dials,
+    Health,
+    Limits,
+    ModelOut,
+    Models,
+    Problem,
+)
+from diffuseq.web.worker import Event, Failure, Job, LineFullError, Worker
+
+STATIC = Path(__file__).parent / "static"
+PAGE = {"": "index.html", "style.css": "style.css", "app.js": "app.js", "icon.svg": "icon.svg"}
+"""Files of the page by their path."""
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "The request is no JSON."},
+    404: {"model": Problem, "description": "There is no such model."},
+    413: {"model": Problem, "description": "The request is too large."},
+    422: {"model": Problem, "description": "The request cannot be answered; `detail` says why."},
+    503: {"model": Problem, "description": "The line is full, or the server is shutting down."},
+}
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    **_PROBLEMS,
+    200: {"content": {"text/event-stream": {}}, "description": "Events: frame …, then answer or problem."},
+}
+
+
+class Service:
+    """What the routes share: the models, the worker and the limits."""
+
+    def __init__(
+        self, pipes: Mapping[str, DiffuSeqPipeline], titles: Mapping[str, str], limits: Limits
+    ) -> None:
+        self.pipes, self.titles, self.limits = dict(pipes), dict(titles), limits
+        self.meters = Meters()
+        self.worker = Worker(self.pipes, self.meters, most_waiting=limits.waiting)
+
+    def submit(
+        self, ask: Ask | AskMany, deliver: Callable[[int, Event], None], wants_frames: bool
+    ) -> list[Job]:
+        """Put the sources of a request into the line; `deliver` gets the source's number with each event.
+
+        Raises HTTPException for what the client can mend, and when the line is full.
+        """
+        if ask.model not in self.pipes:
+            raise HTTPException(404, "This server has no model to compare with; start it with --compare.")
+        pipe = self.pipes[ask.model]
+        sources = [ask.source] if isinstance(ask.source, str) else list(ask.source)
+        try:
+            settings = ask.settings.applied_to(pipe.config.generation)
+            prompts = pipe.prepare(sources, settings, ask.template)
+        except InputError as error:
+            raise HTTPException(422, str(error)) from None
+        jobs = [
+            Job(ask.model, prompt, settings, lambda event, i=i: deliver(i, event), wants_frames)  # type: ignore[misc]
+            for i, prompt in enumerate(prompts)
+        ]
+        try:
+            self.worker.submit(jobs)
+        except LineFullError:
+            self.meters.add("rejected")
+            raise HTTPException(503, "Too many requests are waiting; ask again in a few seconds.") from None
+        return jobs
+
+    def describe(self, name: str) -> ModelOut:
+        """What the page needs to know of a model."""
+        pipe = self.pipes[name]
+        own = dataclasses.asdict(pipe.config.generation)
+        system: Any = pipe.config.system
+        return ModelOut(
+            name=name,
+            title=self.titles[name],
+            kind=system.kind,
+            parameters=pipe.system.num_parameters(),
+            dials={dial: own[dial] for dial in Dials.model_fields if dial in own},
+            can_guide=bool(getattr(system, "source_dropout", 0)),
+            longest_answer=min(self.limits.length, pipe.config.text.max_target),
+        )
+
+
+def create_app(
+    pipes: Mapping[str, DiffuSeqPipeline],
+    titles: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
+    hosts: tuple[str, ...] | None = None,
+) -> FastAPI:
+    """The app over models: "main", and perhaps "compare". hosts: names that it answers to; any by default."""
+    service = Service(pipes, titles or {name: name for name in pipes}, limits or Limits())
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.worker.start()
+        yield
+        await asyncio.to_thread(service.worker.stop)
+
+    app = FastAPI(
+        title="diffuseq", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
+        description="Text out of noise: answers, and every step on the way to them.",
+    )  # fmt: skip
+    app.state.service = service
+    app.add_middleware(Guard, meters=service.meters, largest_body=service.limits.body_bytes, hosts=hosts)
+    app.add_exception_handler(RequestValidationError, _explain_validation)  # type: ignore[arg-type]
+    app.add_exception_handler(StarletteHTTPException, _explain_http)  # type: ignore[arg-type]
+    _add_answers(app, service)
+    _add_information(app, service)
+    _add_page(app)
+    return app
+
+
+def _add_answers(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/generate", responses=_PROBLEMS, summary="Answer one source or several")
+    async def generate(ask: AskMany) -> Answers:
+        began = time.monotonic()
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+        answers: dict[int, Choice] = {}
+        problems: list[Failure] = []
+        num_sources = 1 if isinstance(ask.source, str) else len(ask.source)
+
+        def take(number: int, event: Event) -> None:
+            if isinstance(event, Failure):
+                problems.append(event)
+            elif isinstance(event, Choice):
+                answers[number] = event
+            if problems or len(answers) == num_sources:
+                done.set()
+
+        jobs = service.submit(ask, _from_thread(loop, take), wants_frames=False)
+        try:
+            await done.wait()
+        finally:
+            for job in jobs:
+                job.cancelled.set()
+        if problems:
+            raise HTTPException(problems[0].status, problems[0].message)
+        service.meters.observe(time.monotonic() - began)
+        parts = [{"source": job.prompt.source, **vars(answers[i])} for i, job in enumerate(jobs)]
+        return Answers.model_validate({"answers": parts})
+
+    @app.post(
+        "/v1/stream",
+        responses=_EVENTS,
+        response_class=StreamingResponse,
+        summary="Watch an answer",
+    )
+    async def stream(ask: Ask) -> StreamingResponse:
+        return _stream(service, ask)
+
+    @app.get(
+        "/v1/stream",
+        responses=_EVENTS,
+        response_class=StreamingResponse,
+        summary="Watch an answer",
+    )
+    async def stream_by_query(ask: Annotated[AskInQuery, Query()]) -> StreamingResponse:
+        values = ask.model_dump(exclude_none=True)
+        own = {name: values.pop(name) for name in ("source", "template", "model") if name in values}
+        return _stream(service, Ask(**own, settings=Dials(**values)))
+
+
+def _stream(service: Service, ask: Ask) -> StreamingResponse:
+    """Server-sent events: `frame`s, then an `answer` or a `problem`."""
+    loop = asyncio.get_running_loop()
+    line: asyncio.Queue[Event] = asyncio.Queue()
+    began = time.monotonic()
+    jobs = service.submit(ask, _from_thread(loop, lambda _, event: line.put_nowait(event)), wants_frames=True)
+
+    async def events() -> AsyncIterator[str]:
+        try:
+            while True:
+                event = await line.get()
+                if isinstance(event, Frame):
+                    yield _event("frame", dataclasses.asdict(event))
+                elif isinstance(event, Choice):
+                    service.meters.observe(time.monotonic() - began)
+                    yield _event("answer", {"source": ask.source, **dataclasses.asdict(event)})
+                    return
+                else:
+                    yield _event("problem", {"detail": event.message})
+                    return
+        finally:
+            jobs[0].cancelled.set()
+
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
+
+
+def _event(name: str, data: Any) -> str:
+    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+
+def _from_thread(
+    loop: asyncio.AbstractEventLoop, take: Callable[[int, Event], None]
+) -> Callable[[int, Event], None]:
+    """`take` as the worker's thread may call it; a loop that is closed by then has nobody left to tell."""
+
+    def deliver(number: int, event: Event) -> None:
+        try:
+            loop.call_soon_threadsafe(take, number, event)
+        except RuntimeError:
+            return
+
+    return deliver
+
+
+def _add_information(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/models", summary="What is served, with its dials and limits")
+    async def models() -> Models:
+        return Models(
+            models=[service.describe(name) for name in service.pipes],
+            limits=dataclasses.asdict(service.limits),
+        )
+
+    @app.get("/health", responses={503: _PROBLEMS[503]}, summary="Whether answers are being made")
+    async def health() -> Health:
+        if not service.worker.is_alive:
+            raise HTTPException(503, "The worker has stopped; start the server again.")
+        return Health(status="ok", waiting=service.worker.num_waiting, version=__version__)
+
+    @app.get("/metrics", response_class=PlainTextResponse, summary="Meters in the format of Prometheus")
+    async def metrics() -> PlainTextResponse:
+        return PlainTextResponse(service.meters.render(service.worker.num_waiting))
+
+
+def _add_page(app: FastAPI) -> None:
+    for path, file in PAGE.items():
+
+        async def page(file: str = file) -> FileResponse:
+            return FileResponse(STATIC / file, headers={"Cache-Control": "no-cache"})
+
+        app.add_api_route(f"/{path}", _without_parameters(page), include_in_schema=False)
+
+
+def _without_parameters(page: Callable[[], Awaitable[FileResponse]]) -> Callable[[], Awaitable[FileResponse]]:
+    """The route without its default argument, which would otherwise be a query parameter."""
+
+    async def route() -> FileResponse:
+        return await page()
+
+    return route
+
+
+async def _explain_validation(request: Request, error: RequestValidationError) -> JSONResponse:
+    """The first thing that is wrong with a request, in one sentence, without what was sent."""
+    first = error.errors()[0]
+    if first.get("type") == "json_invalid":
+        return JSONResponse({"detail": "The body is no JSON; send an object with a source."}, 400)
+    place = ".".join(str(part) for part in first["loc"][1:] if isinstance(part, str | int))
+    message = first["msg"].removeprefix("Value error, ")
+    return JSONResponse({"detail": f"{place or 'The body'}: {message}."}, 422)
+
+
+async def _explain_http(request: Request, error: StarletteHTTPException) -> JSONResponse:
+    headers = dict(error.headers or {})
+    if error.status_code == 503:
+        headers["Retry-After"] = "2"
+    return JSONResponse({"detail": str(error.detail)}, error.status_code, headers)

@@ -1,0 +1,143 @@
+"""What the API takes and gives, and its limits."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from diffuseq.errors import InputError
+
+LARGEST_SEED = 2**53 - 1
+"""The largest whole number that every JSON reader keeps."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may ask for."""
+
+    characters: int = 2000
+    """In a source or a template."""
+    sources: int = 64
+    """In one request."""
+    candidates: int = 20
+    calls: int = 100
+    """Steps of the sampler."""
+    length: int = 256
+    """Tokens of an answer."""
+    body_bytes: int = 1_000_000
+    waiting: int = 512
+    """Sources in the line, of all requests."""
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=Limits.characters)]
+
+
+class Dials(BaseModel):
+    """Generation settings that differ from the model's own; GET /v1/models tells which of them it has."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    candidates: int | None = Field(
+        None, ge=1, le=Limits.candidates, description="Answers drawn; MBR chooses one."
+    )
+    steps: int | None = Field(
+        None, ge=1, le=Limits.calls, description="Steps of the sampler, a network call each."
+    )
+    sampler: Literal["ddim", "ancestral", "dpm-solver", "settle"] | None = None
+    grid: Literal["uniform-time", "uniform-log-snr", "trailing"] | None = None
+    temperature: float | None = Field(None, ge=0, le=100)
+    churn: float | None = Field(None, ge=0, le=1, description="ddim: share of fresh noise.")
+    eta: float | None = Field(None, ge=0, le=1, description="ddim: η of its paper, instead of churn.")
+    guidance: float | None = Field(None, ge=0, le=100)
+    order: Literal[1, 2] | None = Field(None, description="dpm-solver.")
+    stochastic: bool | None = Field(None, description="dpm-solver.")
+    clamp_from: float | None = Field(None, ge=0, lt=1)
+    truncate: float | None = Field(None, gt=0, le=100)
+    length: int | None = Field(None, ge=1, le=Limits.length, description="Tokens of the answer.")
+    length_beam: int | None = Field(None, ge=1, le=Limits.candidates)
+    seed: int | None = Field(None, ge=0, le=LARGEST_SEED)
+
+    def applied_to(self, defaults: Any) -> Any:
+        """The model's settings with what is given changed. Raises `InputError` for what the model has not."""
+        given = self.model_dump(exclude_none=True)
+        known = {field.name for field in dataclasses.fields(defaults)}
+        for name in given:
+            if name not in known:
+                has = ", ".join(sorted(known & set(Dials.model_fields)))
+                raise InputError(f"This model has no {name}; it has: {has}.")
+        return dataclasses.replace(defaults, **given)
+
+
+class Ask(BaseModel):
+    """One source to be watched."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: Text
+    template: Text | None = Field(
+        None, description="Words of the answer, [MASK] for a free token, [...] for any number of them."
+    )
+    model: Literal["main", "compare"] = "main"
+    settings: Dials = Dials()  # type: ignore[call-arg]
+
+
+class AskMany(Ask):
+    """One source or several to be answered."""
+
+    source: Text | Annotated[list[Text], Field(min_length=1, max_length=Limits.sources)]  # type: ignore[assignment]
+
+
+class AskInQuery(Dials):
+    """As `Ask`, in the query of a URL."""
+
+    source: Text
+    template: Text | None = None
+    model: Literal["main", "compare"] = "main"
+
+
+class AnswerOut(BaseModel):
+    """agreement: BLEU of each candidate (row) with each other (column); the largest mean is chosen."""
+
+    source: str
+    text: str
+    candidates: list[str]
+    chosen: int
+    agreement: list[list[float]]
+    seconds: float
+    forwards: int
+
+
+class Answers(BaseModel):
+    answers: list[AnswerOut]
+
+
+class ModelOut(BaseModel):
+    """A model that is served: its kind, its size, and its own settings for each dial that it has."""
+
+    name: str
+    title: str
+    kind: str
+    parameters: int
+    dials: dict[str, Any]
+    can_guide: bool
+    longest_answer: int
+
+
+class Models(BaseModel):
+    models: list[ModelOut]
+    limits: dict[str, int]
+
+
+class Health(BaseModel):
+    status: Literal["ok"]
+    waiting: int
+    version: str
+
+
+class Problem(BaseModel):
+    """What is wrong with a request, in one sentence."""
+
+    detail: str

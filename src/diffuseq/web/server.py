@@ -1,0 +1,44 @@
+"""Run the app with uvicorn."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from fastapi import FastAPI
+
+from diffuseq.errors import InputError
+
+_GRACE_S = 3
+"""Seconds that open connections have to finish when the server stops."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises `InputError` when the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise InputError(
+            f"Cannot listen on {host}, port {port} ({error}); choose another --port, or 0 for a free one."
+        ) from None
+    return listener
+
+
+def run(app: FastAPI, listener: socket.socket, on_start: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; `on_start` is told the address."""
+    host, port = listener.getsockname()[:2]
+    on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE_S, timeout_keep_alive=30
+    )
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    except KeyboardInterrupt:
+        pass  # uvicorn has shut down in order by now and raises the signal again
+    finally:
+        listener.close()

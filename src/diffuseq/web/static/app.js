@@ -1,0 +1,465 @@
+// The page: ask for a stream, show its frames, scrub, pin words, compare. Text goes in by textContent only.
+"use strict";
+
+const EXAMPLES = [
+  "How do I learn to play the guitar?",
+  "What is the best way to save money?",
+  "Why do people like music so much?",
+];
+const OTHER_CALLS = [1, 3, 10, 30];
+const FRAME_MS = 110; // the shortest time that a frame is shown on its way, so that fast models can be seen
+const LONGEST_SHOW_MS = 4000;
+const DIALS = {
+  candidates: { label: "Candidates", kind: "range", min: 1, max: 20, step: 1 },
+  steps: { label: "Calls of the network", kind: "range", min: 1, max: 100, step: 1 },
+  sampler: { label: "Sampler", kind: "select", options: ["settle", "ddim", "ancestral", "dpm-solver"] },
+  temperature: { label: "Temperature", kind: "range", min: 0, max: 2, step: 0.05 },
+  churn: { label: "Churn (fresh noise)", kind: "range", min: 0, max: 1, step: 0.05, only: "ddim" },
+  guidance: { label: "Guidance", kind: "range", min: 1, max: 5, step: 0.25 },
+  length: { label: "Length in tokens", kind: "number", min: 1, placeholder: "predicted" },
+  seed: { label: "Seed", kind: "seed", min: 0 },
+};
+
+const $ = (id) => document.getElementById(id);
+const trace = { source: "", frames: [], answer: null, at: 0, candidate: 0 };
+let models = {};
+let limits = {};
+let running = null; // the AbortController of the stream at hand
+let playing = 0; // a number that changes whenever another playback begins
+
+function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (value === true) made.setAttribute(name, "");
+    else if (value !== false && value != null) made.setAttribute(name, value);
+  }
+  made.append(...children);
+  return made;
+}
+
+const plural = (count, thing) => `${count} ${thing}${count === 1 ? "" : "s"}`;
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+
+// ---- the model and its dials
+
+async function loadModels() {
+  const answer = await fetch("/v1/models");
+  if (!answer.ok) throw new Error("The server does not answer; is it still running?");
+  const told = await answer.json();
+  limits = told.limits;
+  models = Object.fromEntries(told.models.map((model) => [model.name, model]));
+  const { title, kind, parameters } = models.main;
+  $("model").textContent = `${title} (${kind}, ${(parameters / 1e6).toFixed(1)} M parameters)`;
+  if (models.compare) {
+    $("beside-note").textContent =
+      `The same source by ${models.compare.title} (${models.compare.kind}) and with other numbers of calls.`;
+  }
+  buildDials();
+}
+
+function buildDials() {
+  const own = models.main.dials;
+  for (const [name, dial] of Object.entries(DIALS)) {
+    if (!(name in own) || (name === "guidance" && !models.main.can_guide)) continue;
+    const id = `dial-${name}`;
+    const label = element("label", { for: id }, dial.label);
+    const box = element("div", { class: "dial", "data-dial": name }, label);
+    const most = { candidates: limits.candidates, steps: limits.calls, length: models.main.longest_answer }[name];
+    if (dial.kind === "select") {
+      const choices = dial.options.map((option) => element("option", { value: option }, option));
+      box.append(element("select", { id, onchange: showFittingDials }, ...choices));
+    } else if (dial.kind === "range") {
+      const shown = element("output", { for: id });
+      const input = element("input", {
+        id, type: "range", min: dial.min, max: Math.min(dial.max, most ?? dial.max), step: dial.step,
+        oninput: (event) => { shown.textContent = event.target.value; },
+      });
+      box.append(shown, input);
+    } else {
+      const input = element("input", {
+        id, type: "number", min: dial.min, max: most ?? Number.MAX_SAFE_INTEGER, step: 1,
+        placeholder: dial.placeholder, inputmode: "numeric",
+      });
+      if (dial.kind === "seed") {
+        const roll = () => { input.value = Math.floor(Math.random() * 1e6); };
+        const dice = element("button", { type: "button", class: "secondary", onclick: roll }, "Another");
+        box.append(element("div", { class: "pair" }, input, dice));
+      } else box.append(input);
+    }
+    $("dials").append(box);
+    setDial(name, own[name]);
+  }
+  showFittingDials();
+}
+
+function setDial(name, value) {
+  const input = $(`dial-${name}`);
+  if (!input) return;
+  input.value = value ?? "";
+  if (input.type === "range") input.previousElementSibling.textContent = input.value;
+}
+
+function showFittingDials() {
+  const sampler = $("dial-sampler")?.value;
+  for (const box of $("dials").children) {
+    const only = DIALS[box.dataset.dial].only;
+    box.hidden = Boolean(only && sampler && only !== sampler);
+  }
+}
+
+function settings() {
+  const chosen = {};
+  for (const box of $("dials").children) {
+    const name = box.dataset.dial;
+    const value = $(`dial-${name}`).value;
+    if (box.hidden || value === "") continue;
+    chosen[name] = name === "sampler" ? value : Number(value);
+  }
+  return chosen;
+}
+
+// ---- asking
+
+function problem(text) {
+  $("problem").textContent = text;
+  $("problem").hidden = !text;
+}
+
+function request() {
+  const asked = { source: $("source").value, settings: settings() };
+  if ($("template").value.trim()) {
+    asked.template = $("template").value;
+    if (!asked.template.includes("[...]")) delete asked.settings.length;
+  }
+  return asked;
+}
+
+async function post(path, body, signal) {
+  const options = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal };
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("The server does not answer; is it still running?");
+  }
+  if (!answer.ok) {
+    const told = await answer.json().catch(() => ({}));
+    throw new Error(told.detail || `The server answered with status ${answer.status}.`);
+  }
+  return answer;
+}
+
+async function* events(answer) {
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    text += value;
+    let end;
+    while ((end = text.indexOf("\n\n")) >= 0) {
+      const [name, data] = text.slice(0, end).split("\n");
+      text = text.slice(end + 2);
+      yield [name.slice("event: ".length), JSON.parse(data.slice("data: ".length))];
+    }
+  }
+}
+
+async function run(goTo = null) {
+  if (!$("source").value.trim()) {
+    problem("Type a sentence first.");
+    $("source").focus();
+    return;
+  }
+  running?.abort();
+  const mine = (running = new AbortController());
+  const asked = request();
+  Object.assign(trace, { source: asked.source, asked, frames: [], answer: null, at: 0, candidate: 0 });
+  problem("");
+  $("told").textContent = "";
+  $("candidates-part").hidden = $("beside-part").hidden = true;
+  $("beside").replaceChildren();
+  $("go").textContent = "Forming …";
+  const shown = play(mine);
+  try {
+    const answer = await post("/v1/stream", asked, mine.signal);
+    for await (const [name, data] of events(answer)) {
+      if (mine.signal.aborted) return;
+      if (name === "frame") trace.frames.push(data);
+      else if (name === "answer") trace.answer = data;
+      else throw new Error(data.detail);
+    }
+    if (!trace.answer) throw new Error("The connection broke before the answer; ask again.");
+    await shown;
+    if (!mine.signal.aborted) finish(goTo);
+  } catch (error) {
+    if (error.name === "AbortError" || mine.signal.aborted) return;
+    mine.abort();
+    problem(error.message);
+    if (!trace.frames.length) showNothing();
+  } finally {
+    if (running === mine) {
+      running = null;
+      $("go").textContent = "Watch it form";
+    }
+  }
+}
+
+// Shows frames in order as they come, each for a while, until the answer is there and all were shown.
+async function play(mine = null) {
+  const turn = ++playing;
+  const live = () => mine && !mine.signal.aborted && !trace.answer;
+  for (let at = 0; turn === playing; ) {
+    if (at < trace.frames.length) {
+      show(at++);
+      const total = trace.frames[0].total;
+      await pause(Math.min(FRAME_MS, LONGEST_SHOW_MS / total));
+    } else if (live()) await pause(15);
+    else return;
+  }
+}
+
+function finish(goTo) {
+  const { answer } = trace;
+  trace.candidate = answer.chosen;
+  $("told").textContent = `Formed in ${plural(answer.forwards, "call")}: ${answer.text}`;
+  $("candidates-part").hidden = $("beside-part").hidden = false;
+  showCandidates();
+  if (goTo) {
+    trace.candidate = Math.min(goTo.candidate, answer.candidates.length - 1);
+    show(Math.min(goTo.frame, trace.frames.length - 1));
+    showCandidates();
+  } else show(trace.frames.length - 1);
+  $("link").disabled = $("play").disabled = false;
+  keepLink();
+}
+
+// ---- the draft
+
+const NOISE = "▒";
+
+function showNothing() {
+  const hint = element("p", { class: "hint" }, "Words will form here, out of noise.");
+  $("draft").replaceChildren(hint);
+  $("time").disabled = $("play").disabled = $("link").disabled = true;
+  $("step").textContent = "no steps yet";
+  $("which").textContent = "";
+}
+
+function show(at) {
+  const frame = trace.frames[at];
+  if (!frame) return;
+  trace.at = at;
+  const row = frame.rows[Math.min(trace.candidate, frame.rows.length - 1)];
+  const focused = [...$("draft").children].indexOf(document.activeElement);
+  $("draft").replaceChildren(...row.map((piece, place) => word(piece, place, at)));
+  if (focused >= 0) $("draft").children[Math.min(focused, row.length - 1)]?.focus();
+  const time = $("time");
+  time.max = (trace.answer ? trace.frames.length : frame.total) - 1;
+  time.value = at;
+  time.disabled = !trace.frames.length;
+  const cost = `step ${at + 1} of ${trace.answer ? trace.frames.length : frame.total}`;
+  $("step").textContent = `${cost}, ${plural(frame.forwards, "call")}, ${frame.seconds.toFixed(2)} s`;
+  time.setAttribute("aria-valuetext", `${cost}: ${row.map((piece) => piece[0]).join("").trim()}`);
+  const count = frame.rows.length;
+  const chosen = trace.answer && trace.candidate === trace.answer.chosen && count > 1 ? ", the chosen one" : "";
+  $("which").textContent = count > 1 ? `candidate ${trace.candidate + 1} of ${count}${chosen}` : "";
+}
+
+function word([text, sure, state], place, at) {
+  const bare = text.trimStart();
+  const shown = state === "noise" ? NOISE.repeat(Math.max(1, [...bare].length)) : bare || "·";
+  const bar = element("i");
+  bar.style.setProperty("--sure", `${Math.round(sure * 100)}%`);
+  const begins = text !== bare ? " begins" : "";
+  const percent = `${Math.round(sure * 100)} %`;
+  const label = state === "noise" ? "noise" : `${bare}, ${state}, confidence ${percent}`;
+  return element(
+    "button",
+    { type: "button", class: `word ${state}${begins}`, "aria-label": label, title: `${state}, ${percent}`,
+      "data-place": place, onclick: () => openPin(at, place) },
+    element("span", { class: "text" }, shown),
+    element("span", { class: "meter", "aria-hidden": "true" }, bar),
+  );
+}
+
+function showCandidates() {
+  const { answer } = trace;
+  const rows = answer.candidates.map((text, row) => {
+    const said = element("span", { class: "said" }, text || "(empty)");
+    if (row === answer.chosen && answer.candidates.length > 1) said.append(element("span", { class: "badge" }, "chosen"));
+    const score = answer.candidates.length > 1 ? meanAgreement(row).toFixed(2) : "";
+    const choose = () => { trace.candidate = row; show(trace.at); showCandidates(); keepLink(); };
+    const button = element(
+      "button",
+      { type: "button", class: "candidate", "aria-pressed": String(row === trace.candidate), onclick: choose },
+      element("span", { class: "numbers" }, String(row + 1)), said,
+      element("span", { class: "numbers score", title: "mean BLEU with the others" }, score),
+    );
+    return element("li", {}, button);
+  });
+  const focused = [...$("candidates").children].findIndex((item) => item.contains(document.activeElement));
+  $("candidates").replaceChildren(...rows);
+  if (focused >= 0) rows[focused]?.firstChild.focus();
+  $("why").hidden = answer.candidates.length < 2;
+  if (!$("why").hidden) showAgreement();
+}
+
+function meanAgreement(row) {
+  const others = trace.answer.agreement[row].filter((_, column) => column !== row);
+  return others.reduce((sum, value) => sum + value, 0) / Math.max(1, others.length);
+}
+
+function showAgreement() {
+  const { agreement, chosen } = trace.answer;
+  const names = agreement.map((_, column) => element("th", { scope: "col" }, String(column + 1)));
+  const head = element("tr", {}, element("td", { class: "self" }), ...names, element("th", { scope: "col" }, "mean"));
+  const body = agreement.map((values, row) => {
+    const cells = values.map((value, column) => {
+      if (row === column) return element("td", { class: "self" }, "·");
+      const cell = element("td", {}, value.toFixed(2));
+      cell.style.setProperty("--share", (Math.min(1, value) * 0.45).toFixed(3));
+      return cell;
+    });
+    const mean = element("td", { class: "mean" }, meanAgreement(row).toFixed(3));
+    return element("tr", { class: row === chosen ? "best" : null }, element("th", { scope: "row" }, String(row + 1)), ...cells, mean);
+  });
+  $("agreement").replaceChildren(element("thead", {}, head), element("tbody", {}, ...body));
+}
+
+// ---- pinning
+
+const SLOT = "[MASK]";
+
+// The template that keeps the pinned words of a row, with another text at one place (null frees it).
+function templateOf(row, place, text) {
+  const parts = row.map(([piece, , state], i) => {
+    if (i === place) return text === null ? ` ${SLOT}` : piece.startsWith(" ") || i === 0 ? ` ${text}` : text;
+    return state === "pinned" ? piece : ` ${SLOT}`;
+  });
+  const joined = parts.join("").trim();
+  return joined.replace(/\[MASK\](?: \[MASK\])+/g, (run) => `${SLOT}*${run.split(" ").length}`);
+}
+
+function openPin(at, place) {
+  const row = trace.frames[at].rows[Math.min(trace.candidate, trace.frames[at].rows.length - 1)];
+  const [text, , state] = row[place];
+  const dialog = $("pin");
+  $("pin-word").value = state === "noise" ? "" : text.trim();
+  $("pin-note").textContent = `Place ${place + 1} of ${row.length}. The rest forms again around what is pinned.`;
+  $("pin-off").hidden = state !== "pinned";
+  playing++; // whoever pins wants the draft to stand still
+  dialog.returnValue = "cancel";
+  dialog.onclose = () => {
+    const typed = $("pin-word").value.trim();
+    if (dialog.returnValue === "pin" && typed) $("template").value = templateOf(row, place, typed);
+    else if (dialog.returnValue === "unpin") {
+      const left = row.some(([, , other], i) => i !== place && other === "pinned");
+      $("template").value = left ? templateOf(row, place, null) : "";
+    } else return;
+    templateChanged();
+    run();
+  };
+  dialog.showModal();
+  $("pin-word").select();
+}
+
+function templateChanged() {
+  $("unpin").hidden = !$("template").value;
+}
+
+// ---- side by side
+
+async function compare() {
+  $("beside-go").disabled = true;
+  $("beside").replaceChildren();
+  const asked = trace.asked;
+  const jobs = [];
+  if ("steps" in models.main.dials) {
+    for (const steps of OTHER_CALLS.filter((calls) => calls <= limits.calls)) {
+      jobs.push([`${plural(steps, "step")}`, { ...asked, settings: { ...asked.settings, steps } }]);
+    }
+  }
+  if (models.compare) {
+    const known = Object.entries(asked.settings).filter(([name]) => ["candidates", "seed"].includes(name) && name in models.compare.dials);
+    const other = { source: asked.source, model: "compare", settings: Object.fromEntries(known) };
+    jobs.unshift([`${models.compare.title} (${models.compare.kind})`, other]);
+  }
+  for (const [title, body] of jobs) {
+    const text = element("p", { class: "quiet" }, "…");
+    const cost = element("p", { class: "numbers" });
+    $("beside").append(element("li", { class: "card" }, element("h3", {}, title), text, cost));
+    try {
+      const [answer] = (await (await post("/v1/generate", body)).json()).answers;
+      text.textContent = answer.text || "(empty)";
+      text.className = "";
+      cost.textContent = `${plural(answer.forwards, "call")}, ${answer.seconds.toFixed(2)} s`;
+    } catch (error) {
+      text.textContent = error.message;
+    }
+  }
+  $("beside-go").disabled = false;
+}
+
+// ---- the link to a trace: one seed gives one trace, so the fragment holds what was asked and where one looks
+
+function keepLink() {
+  const { source, template, settings: chosen } = trace.asked;
+  const parts = new URLSearchParams({ source, ...(template ? { template } : {}) });
+  for (const [name, value] of Object.entries(chosen)) parts.set(name, value);
+  parts.set("frame", trace.at);
+  parts.set("candidate", trace.candidate);
+  history.replaceState(null, "", `#${parts}`);
+}
+
+function followLink() {
+  const parts = new URLSearchParams(location.hash.slice(1));
+  if (!parts.get("source")) return false;
+  $("source").value = parts.get("source");
+  $("template").value = parts.get("template") ?? "";
+  templateChanged();
+  for (const name of Object.keys(DIALS)) if (parts.has(name)) setDial(name, parts.get(name));
+  showFittingDials();
+  const number = (name) => Math.max(0, Number.parseInt(parts.get(name) ?? "", 10) || 0);
+  run(parts.has("frame") ? { frame: number("frame"), candidate: number("candidate") } : null);
+  return true;
+}
+
+async function copyLink() {
+  keepLink();
+  try {
+    await navigator.clipboard.writeText(location.href);
+    $("link").textContent = "Copied";
+  } catch {
+    $("link").textContent = "It is in the address bar";
+  }
+  setTimeout(() => { $("link").textContent = "Copy link"; }, 2000);
+}
+
+// ---- start
+
+function start() {
+  showNothing();
+  for (const example of EXAMPLES) {
+    const use = () => { $("source").value = example; $("template").value = ""; templateChanged(); run(); };
+    $("examples").append(element("button", { type: "button", class: "plain", onclick: use }, example));
+  }
+  $("form").addEventListener("submit", (event) => { event.preventDefault(); run(); });
+  $("source").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); run(); }
+  });
+  $("time").addEventListener("input", (event) => { playing++; show(Number(event.target.value)); });
+  $("time").addEventListener("change", () => { if (trace.answer) keepLink(); });
+  $("play").addEventListener("click", () => play());
+  $("link").addEventListener("click", copyLink);
+  $("beside-go").addEventListener("click", compare);
+  $("template").addEventListener("input", templateChanged);
+  $("unpin").addEventListener("click", () => { $("template").value = ""; templateChanged(); run(); });
+  window.addEventListener("hashchange", followLink);
+  if (matchMedia("(max-width: 56rem)").matches) $("dials-part").open = $("pins-part").open = false;
+  loadModels().then(followLink).catch((error) => problem(error.message));
+}
+
+start();
