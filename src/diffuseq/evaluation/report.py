@@ -60,12 +60,18 @@ def findings(block: Block) -> list[str]:
         )
     if copy is None:
         return said
-    verdicts: dict[str, list[str]] = {"above": [], "no different from": [], "below": []}
+    verdicts: dict[str, list[str]] = {"above": [], "not distinguishable from": [], "below": []}
     for i, value in enumerate(values):
         chance = block.p_values[i][-1]
         if value is None or chance is None:
             continue
-        verdict = "no different from" if chance >= SIGNIFICANT else "above" if value.value > copy else "below"
+        verdict = (
+            "not distinguishable from"
+            if chance >= SIGNIFICANT
+            else "above"
+            if value.value > copy
+            else "below"
+        )
         verdicts[verdict].append(block.entries[i].name)
     said += [
         f"{verdict.capitalize()} copying the source ({copy:.{metric.decimals}f}, p {sign} .05):"
