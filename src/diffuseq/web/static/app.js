@@ -21,7 +21,7 @@ const DIALS = {
 };
 
 const $ = (id) => document.getElementById(id);
-const trace = { source: "", frames: [], answer: null, at: 0, candidate: 0 };
+const trace = { asked: null, frames: [], answer: null, done: false, at: 0, candidate: 0 };
 let models = {};
 let limits = {};
 let running = null; // the AbortController of the stream at hand
@@ -176,10 +176,10 @@ async function run(goTo = null) {
   running?.abort();
   const mine = (running = new AbortController());
   const asked = request();
-  Object.assign(trace, { source: asked.source, asked, frames: [], answer: null, at: 0, candidate: 0 });
+  Object.assign(trace, { asked, frames: [], answer: null, done: false, at: 0, candidate: 0 });
   problem("");
   $("told").textContent = "";
-  $("candidates-part").hidden = $("beside-part").hidden = true;
+  $("why").hidden = $("candidates-part").hidden = $("beside-part").hidden = true;
   $("beside").replaceChildren();
   $("go").textContent = "Forming …";
   const shown = play(mine);
@@ -223,6 +223,7 @@ async function play(mine = null) {
 
 function finish(goTo) {
   const { answer } = trace;
+  trace.done = true;
   trace.candidate = answer.chosen;
   $("told").textContent = `Formed in ${plural(answer.forwards, "call")}: ${answer.text}`;
   $("candidates-part").hidden = $("beside-part").hidden = false;
@@ -254,35 +255,53 @@ function show(at) {
   trace.at = at;
   const row = frame.rows[Math.min(trace.candidate, frame.rows.length - 1)];
   const focused = [...$("draft").children].indexOf(document.activeElement);
-  $("draft").replaceChildren(...row.map((piece, place) => word(piece, place, at)));
+  $("draft").replaceChildren(...row.map((piece, place) => word(piece, place, at, row[place + 1])));
   if (focused >= 0) $("draft").children[Math.min(focused, row.length - 1)]?.focus();
   const time = $("time");
-  time.max = (trace.answer ? trace.frames.length : frame.total) - 1;
+  const total = trace.done ? trace.frames.length : frame.total;
+  time.max = total - 1;
   time.value = at;
   time.disabled = !trace.frames.length;
-  const cost = `step ${at + 1} of ${trace.answer ? trace.frames.length : frame.total}`;
+  const cost = `step ${at + 1} of ${total}`;
   $("step").textContent = `${cost}, ${plural(frame.forwards, "call")}, ${frame.seconds.toFixed(2)} s`;
   time.setAttribute("aria-valuetext", `${cost}: ${row.map((piece) => piece[0]).join("").trim()}`);
   const count = frame.rows.length;
-  const chosen = trace.answer && trace.candidate === trace.answer.chosen && count > 1 ? ", the chosen one" : "";
+  const chosen = trace.done && trace.candidate === trace.answer.chosen ? ", the chosen one" : "";
   $("which").textContent = count > 1 ? `candidate ${trace.candidate + 1} of ${count}${chosen}` : "";
+  if (!trace.done) showForming(frame);
 }
 
-function word([text, sure, state], place, at) {
+function word([text, sure, state], place, at, next) {
   const bare = text.trimStart();
-  const shown = state === "noise" ? NOISE.repeat(Math.max(1, [...bare].length)) : bare || "·";
+  const shown = state === "noise" ? noiseFor(bare) : bare || "·";
   const bar = element("i");
   bar.style.setProperty("--sure", `${Math.round(sure * 100)}%`);
-  const begins = text !== bare ? " begins" : "";
+  const ends = !next || next[0] !== next[0].trimStart() ? " ends" : "";
   const percent = `${Math.round(sure * 100)} %`;
   const label = state === "noise" ? "noise" : `${bare}, ${state}, confidence ${percent}`;
   return element(
     "button",
-    { type: "button", class: `word ${state}${begins}`, "aria-label": label, title: `${state}, ${percent}`,
+    { type: "button", class: `word ${state}${ends}`, "aria-label": label, title: `${state}, ${percent}`,
       "data-place": place, onclick: () => openPin(at, place) },
     element("span", { class: "text" }, shown),
     element("span", { class: "meter", "aria-hidden": "true" }, bar),
   );
+}
+
+const noiseFor = (bare) => NOISE.repeat(Math.max(1, [...bare].length));
+
+function showForming(frame) {
+  const rows = frame.rows.map((row, number) => {
+    const text = row.map(([piece, , state]) => {
+      const bare = piece.trimStart();
+      return state === "noise" ? (piece === bare ? "" : " ") + noiseFor(bare) : piece;
+    });
+    const said = element("span", { class: "said" }, text.join("").trim());
+    const place = element("span", { class: "numbers" }, String(number + 1));
+    return element("li", { class: "candidate forming" }, place, said);
+  });
+  $("candidates-part").hidden = false;
+  $("candidates").replaceChildren(...rows);
 }
 
 function showCandidates() {
@@ -451,7 +470,7 @@ function start() {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); run(); }
   });
   $("time").addEventListener("input", (event) => { playing++; show(Number(event.target.value)); });
-  $("time").addEventListener("change", () => { if (trace.answer) keepLink(); });
+  $("time").addEventListener("change", () => { if (trace.done) keepLink(); });
   $("play").addEventListener("click", () => play());
   $("link").addEventListener("click", copyLink);
   $("beside-go").addEventListener("click", compare);
