@@ -80,12 +80,14 @@ def steer(
     counted in σ_s, the noise that is in x, so that the last, nearly clean states are not torn from the words;
     the released code takes a constant one and leaves the last steps out.
     """
-    x = x.detach().clone().requires_grad_()
-    optimizer = torch.optim.Adagrad([x], lr=steering.update_rate * sigma)
+    squares = torch.zeros_like(x)
     for _ in range(steering.updates):
         with torch.enable_grad():
+            x = x.detach().requires_grad_()
             distance = (x - mean).square().sum() / (2 * variance)
             loss = steering.fluency * distance - steering.guidance * log_likelihood(x).sum()
-            (x.grad,) = torch.autograd.grad(loss, x)
-        optimizer.step()
+            (gradient,) = torch.autograd.grad(loss, x)
+        # Adagrad in two lines: torch.optim would import a compiler first, seconds that an answer waits for.
+        squares = squares + gradient.square()
+        x = x - steering.update_rate * sigma * gradient / (squares.sqrt() + 1e-10)
     return x.detach()
