@@ -37,7 +37,7 @@ class Figure:
 
     def svg(self) -> str:
         """The drawing as an svg element to stand inside an html page; text stays text."""
-        with _style():
+        with style():
             buffer = io.StringIO()
             self.drawing.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
         text = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
@@ -56,7 +56,7 @@ class Figure:
         paths = []
         for suffix, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 220})):
             path = folder / f"{self.name}.{suffix}"
-            with _style(), atomic_file(path) as temporary:
+            with style(), atomic_file(path) as temporary:
                 self.drawing.savefig(temporary, format=suffix, bbox_inches="tight", **options)
             paths.append(path)
         return paths
@@ -76,8 +76,8 @@ def ranking(block: Block, name: str) -> Figure:
     """Each system's headline score with its interval, a single sample beside it, copying as a line."""
     metric = METRICS[block.headline]
     order = sorted(range(len(block.entries)), key=lambda i: _score(block, i, block.headline), reverse=True)
-    with _style():
-        figure, axes = _canvas(height=0.9 + 0.42 * len(order))
+    with style():
+        figure, axes = canvas(height=0.9 + 0.42 * len(order))
         for place, i in enumerate(order):
             colour, value = COLOURS[i % len(COLOURS)], block.value(i, block.headline)
             if value is None:
@@ -130,8 +130,8 @@ def plane(block: Block, name: str) -> Figure:
     """Quality against diversity; the good corner is the upper right."""
     metric = METRICS[block.headline]
     points = _points(block, "div4")
-    with _style():
-        figure, axes = _canvas(height=3.2)
+    with style():
+        figure, axes = canvas(height=3.2)
         _scatter(block, axes, points)
         axes.set_xlabel("div-4: distinct over all 4-grams of three candidates → more diverse")
         axes.set_ylabel(f"{metric.title} → better")
@@ -146,8 +146,8 @@ def speed(block: Block, name: str) -> Figure:
     """Quality against sentences a second, where the runs have recorded the time."""
     metric = METRICS[block.headline]
     points = [(i, 1 / seconds, _score(block, i, block.headline)) for i, seconds in _timed(block)]
-    with _style():
-        figure, axes = _canvas(height=3.2)
+    with style():
+        figure, axes = canvas(height=3.2)
         axes.set_xscale("log")
         _scatter(block, axes, points)
         axes.xaxis.set_major_formatter("{x:g}")
@@ -222,7 +222,8 @@ def _number(value: float, decimals: int) -> str:
     return f"{value:.{min(decimals, 3)}f}"
 
 
-def _canvas(height: float) -> tuple[Any, Any]:
+def canvas(height: float) -> tuple[Any, Any]:
+    """A figure of column width and so many inches height, and its axes; to be drawn on under `style`."""
     from matplotlib.figure import Figure as Canvas
 
     figure = Canvas(figsize=(WIDTH, height))
@@ -234,7 +235,8 @@ def _canvas(height: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _style() -> Any:
+def style() -> Any:
+    """The look of every figure, as a context. Raises `InputError` without matplotlib."""
     try:
         import matplotlib
     except ImportError:
