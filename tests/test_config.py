@@ -31,7 +31,14 @@ def test_an_unknown_key_is_refused_and_the_nearest_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("batch_size", "many"), ("batch_size", 2.5), ("batch_size", True), ("optimizer", "sgd"), ("betas", [0.9]), ("compile", 1)],
+    [
+        ("batch_size", "many"),
+        ("batch_size", 2.5),
+        ("batch_size", True),
+        ("optimizer", "sgd"),
+        ("betas", [0.9]),
+        ("compile", 1),
+    ],
 )
 def test_a_value_of_the_wrong_type_is_refused_by_name(key: str, value: object) -> None:
     with pytest.raises(InputError, match=key):
@@ -42,7 +49,9 @@ def test_whole_numbers_serve_as_floats_and_none_where_it_is_allowed() -> None:
     assert from_dict(TrainingConfig, {"clip": None, "ema": 0}).ema == 0.0
 
 
-@pytest.mark.parametrize("values", [{}, {"system": 3}, {"system": {"kind": "none"}}, {"system": {"kind": "gru"}, "extra": 1}])
+@pytest.mark.parametrize(
+    "values", [{}, {"system": 3}, {"system": {"kind": "none"}}, {"system": {"kind": "gru"}, "extra": 1}]
+)
 def test_a_damaged_config_is_refused(values: dict[str, object]) -> None:
     with pytest.raises(InputError):
         config_from_dict(values)

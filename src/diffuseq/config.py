@@ -268,8 +268,11 @@ def _check_sampler(settings: DiffusionGeneration) -> None:
 def to_dict(config: Any) -> dict[str, Any]:
     """A dataclass as plain JSON values; `from_dict` is its inverse."""
     return {
-        f.name: to_dict(value) if dataclasses.is_dataclass(value := getattr(config, f.name)) else
-        list(value) if isinstance(value, tuple) else value
+        f.name: to_dict(value)
+        if dataclasses.is_dataclass(value := getattr(config, f.name))
+        else list(value)
+        if isinstance(value, tuple)
+        else value
         for f in dataclasses.fields(config)
     }
 
@@ -281,14 +284,17 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     a value of the wrong type. `where` is the path to the value, for the message.
     """
     if not isinstance(values, Mapping):
-        raise InputError(f"{where or cls.__name__} is {type(values).__name__}; it must be an object with keys.")
+        raise InputError(
+            f"{where or cls.__name__} is {type(values).__name__}; it must be an object with keys."
+        )
     hints = get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
             raise unknown_name(f"key in {where or cls.__name__}", str(key), fields)
     given = {
-        name: _value(hints[name], value, f"{where}.{name}" if where else name) for name, value in values.items()
+        name: _value(hints[name], value, f"{where}.{name}" if where else name)
+        for name, value in values.items()
     }
     try:
         return cls(**given)
@@ -312,12 +318,16 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             raise unknown_name(where, str(value), map(str, arguments))
         return value
     if origin is tuple:
-        if not isinstance(value, list | tuple) or (Ellipsis not in arguments and len(value) != len(arguments)):
+        if not isinstance(value, list | tuple) or (
+            Ellipsis not in arguments and len(value) != len(arguments)
+        ):
             raise InputError(f"{where} is {value!r}; it must be a list like {list(arguments)}.")
         kinds = [arguments[0]] * len(value) if Ellipsis in arguments else arguments
         return tuple(_value(kind, v, where) for kind, v in zip(kinds, value, strict=True))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if hint in (int, float, str, bool) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
+    if hint in (int, float, str, bool) and (
+        not isinstance(value, hint) or (hint is int and isinstance(value, bool))
+    ):
         raise InputError(f"{where} is {value!r}; it must be a {hint.__name__}.")
     return value

@@ -23,7 +23,6 @@ from diffuseq.config import (
 )
 from diffuseq.errors import unknown_name
 
-
 _SETTLE = DiffusionGeneration(candidates=10, sampler="settle", steps=10, temperature=0.7, length_beam=5)
 """Ten calls a candidate, confident words first, candidates over the five likeliest lengths."""
 
@@ -52,7 +51,9 @@ def tiny() -> Config:
             evaluate_rows=20,
             save_every=100_000,
         ),
-        generation=DiffusionGeneration(candidates=4, sampler="settle", steps=10, temperature=0.5, length_beam=2),
+        generation=DiffusionGeneration(
+            candidates=4, sampler="settle", steps=10, temperature=0.5, length_beam=2
+        ),
     )
 
 
@@ -60,7 +61,9 @@ def qqp() -> Config:
     """Paraphrase (QQP), sized for half an hour of one GPU; symmetric, so both directions are trained."""
     return Config(
         system=DiffuSeqConfig(),
-        training=TrainingConfig(batch_size=512, minutes=28, optimizer="muon", both_directions=True, compile=True),
+        training=TrainingConfig(
+            batch_size=512, minutes=28, optimizer="muon", both_directions=True, compile=True
+        ),
         generation=_SETTLE,
     )
 
@@ -148,9 +151,7 @@ def _published(steps: int, processes: int) -> Config:
     """The published settings; the batch is that of all processes together (2,048 pairs each)."""
     return Config(
         system=PublishedConfig(),
-        text=TextConfig(
-            tokenizer="bert-base-uncased", max_source=128, max_target=128, published_layout=True
-        ),
+        text=TextConfig(tokenizer="bert-base-uncased", max_source=128, max_target=128, published_layout=True),
         training=TrainingConfig(
             batch_size=2048 * processes,
             accumulate=32,

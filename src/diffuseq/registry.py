@@ -11,7 +11,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from diffuseq.baselines import configs as baseline
-from diffuseq.config import Config, DiffuSeqConfig, DiffusionGeneration, PublishedConfig, TextConfig, TrainingConfig, from_dict
+from diffuseq.config import (
+    Config,
+    DiffuSeqConfig,
+    DiffusionGeneration,
+    PublishedConfig,
+    TextConfig,
+    TrainingConfig,
+    from_dict,
+)
 from diffuseq.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -31,7 +39,9 @@ SYSTEMS: dict[str, Entry] = {
     "diffuseq": Entry(DiffuSeqConfig, DiffusionGeneration, "diffuseq.systems.diffuseq:DiffuSeq"),
     "published": Entry(PublishedConfig, DiffusionGeneration, "diffuseq.systems.published:PublishedDiffuSeq"),
     "transformer": Entry(
-        baseline.TransformerConfig, baseline.AutoregressiveGeneration, "diffuseq.baselines.transformer:Transformer"
+        baseline.TransformerConfig,
+        baseline.AutoregressiveGeneration,
+        "diffuseq.baselines.transformer:Transformer",
     ),
     "gru": Entry(baseline.GruConfig, baseline.AutoregressiveGeneration, "diffuseq.baselines.gru:Gru"),
     "gpt2": Entry(baseline.Gpt2Config, baseline.AutoregressiveGeneration, "diffuseq.baselines.gpt2:Gpt2"),

@@ -91,14 +91,14 @@ class System(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Loss:
-        """The training loss of a batch, a mean over its pairs or target tokens; randomness from `generator`."""
+        """The training loss of a batch, a mean over pairs or target tokens; randomness from `generator`."""
 
     @abstractmethod
     def generate(self, request: Request) -> Iterator[Draft]:
         """Yield drafts; the last one is the answer. Runs without gradients, in eval mode."""
 
     def answer_length(self, source: Tensor, source_padding: Tensor) -> Tensor:
-        """A likely length of the answer to each source [b s], long [b]; the source's own unless overridden."""
+        """A likely length of the answer to each source [b s], long [b]; the source's own by default."""
         return (~source_padding).sum(1)
 
     def after_step(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffuseq.model.denoiser import Denoiser, expected_embedding, log_distribution
+from diffuseq.model.denoiser import Denoiser, distribution, expected_embedding
 
 VOCAB = 30
 
@@ -45,7 +45,7 @@ def run(network: Denoiser, rows: dict[str, torch.Tensor], source_width: int, tar
     padding[:, 5:] = True
     encoded = network.encode(source, source_padding)
     words = network.words(network.decode(x, log_snr, padding, encoded, estimate), encoded)
-    return log_distribution(words, encoded)[:, :5]
+    return distribution(words, encoded).log()[:, :5]
 
 
 @pytest.mark.parametrize("copy", [True, False])
@@ -58,12 +58,14 @@ def test_padding_and_neighbours_change_no_row(copy: bool, rows: dict[str, torch.
 
 
 @pytest.mark.parametrize("copy", [True, False])
-def test_the_distribution_sums_to_one_and_agrees_with_the_loss(copy: bool, rows: dict[str, torch.Tensor]) -> None:
+def test_the_distribution_sums_to_one_and_agrees_with_the_loss(
+    copy: bool, rows: dict[str, torch.Tensor]
+) -> None:
     network = make_denoiser(copy)
     encoded = network.encode(rows["source"], torch.zeros(3, 6, dtype=torch.bool))
     hidden = network.decode(rows["x"], rows["log_snr"], torch.zeros(3, 5, dtype=torch.bool), encoded)
     words = network.words(hidden, encoded)
-    log_p = log_distribution(words, encoded)
+    log_p = distribution(words, encoded).log()
     torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(3, 5))
     chosen = log_p.gather(-1, rows["target"][..., None]).squeeze(-1)
     where = rows["log_snr"] > 0
@@ -79,7 +81,7 @@ def test_the_estimate_is_the_mean_embedding_under_the_distribution(
     encoded = network.encode(rows["source"], torch.zeros(3, 6, dtype=torch.bool))
     hidden = network.decode(rows["x"], rows["log_snr"], torch.zeros(3, 5, dtype=torch.bool), encoded)
     words = network.words(hidden, encoded)
-    expected = log_distribution(words, encoded).exp() @ network.word_embedding.table()
+    expected = distribution(words, encoded) @ network.word_embedding.table()
     torch.testing.assert_close(
         expected_embedding(words, encoded, network.word_embedding), expected, atol=1e-4, rtol=1e-4
     )
@@ -90,7 +92,9 @@ def test_repeating_the_encoding_equals_encoding_the_repeated_source(rows: dict[s
     padding = torch.zeros(3, 6, dtype=torch.bool)
     once = network.encode(rows["source"], padding).repeat(2)
     twice = network.encode(rows["source"].repeat_interleave(2, 0), padding.repeat_interleave(2, 0))
-    for a, b in zip([*once.memories, (once.states, once.ids)], [*twice.memories, (twice.states, twice.ids)], strict=True):
+    for a, b in zip(
+        [*once.memories, (once.states, once.ids)], [*twice.memories, (twice.states, twice.ids)], strict=True
+    ):
         torch.testing.assert_close(a[0], b[0])
         torch.testing.assert_close(a[1], b[1])
 

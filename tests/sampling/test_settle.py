@@ -13,7 +13,9 @@ VOCAB, WIDTH, LENGTHS = 12, 8, [5, 3, 7]
 
 
 def table() -> Tensor:
-    return torch.nn.functional.normalize(torch.randn(VOCAB, WIDTH, generator=torch.Generator().manual_seed(3)), dim=-1)
+    return torch.nn.functional.normalize(
+        torch.randn(VOCAB, WIDTH, generator=torch.Generator().manual_seed(3)), dim=-1
+    )
 
 
 def padding_of(lengths: list[int]) -> Tensor:
@@ -78,7 +80,9 @@ def test_open_positions_are_told_to_be_noise_and_settled_ones_to_be_clean() -> N
 def test_pinned_words_stay() -> None:
     pinned = torch.full((3, 7), -1)
     pinned[:, 1] = 4
-    steps = run(lambda x, t: Estimate(x, torch.zeros(*x.shape[:2], VOCAB)), [7, 7, 7], [1, 2, 3], 3, pinned=pinned)
+    steps = run(
+        lambda x, t: Estimate(x, torch.zeros(*x.shape[:2], VOCAB)), [7, 7, 7], [1, 2, 3], 3, pinned=pinned
+    )
     assert all((step.tokens[:, 1] == 4).all() for step in steps)
 
 

@@ -12,10 +12,14 @@ VERBS: dict[str, tuple[str, str]] = {
     "generate": ("diffuseq.cli.generate", "Generate text with a trained model, and watch it form."),
     "serve": ("diffuseq.cli.serve", "Serve a model: a page to watch texts form, and an API."),
     "replay": ("diffuseq.cli.replay", "Step through a trace that generate --trace wrote."),
-    "prepare": ("diffuseq.cli.prepare", "Turn a raw release or any csv, tsv, parquet or hub data set into jsonl."),
+    "prepare": (
+        "diffuseq.cli.prepare",
+        "Turn a raw release or any csv, tsv, parquet or hub data set into jsonl.",
+    ),
     "import": ("diffuseq.cli.import_model", "Read a checkpoint folder of the published code into ours."),
     "evaluate": ("diffuseq.cli.evaluate", "Score predictions with every metric of the field."),
     "compare": ("diffuseq.cli.compare", "Lay several systems side by side, as the paper's tables do."),
+    "analyse": ("diffuseq.cli.analyse", "Draw quality against diversity, steps and speed for trained models."),
     "bench": ("diffuseq.cli.bench", "Measure speed against the published system, GPT-2 and the machine."),
     "demo": ("diffuseq.cli.demo", "Train on the built-in corpus, then watch it answer held-out questions."),
 }

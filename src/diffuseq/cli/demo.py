@@ -111,7 +111,9 @@ def _score(pipe: Any, rows: Sequence[dict[str, Any]], settings: Any, grammar: An
 
 
 def _table(scored: Sequence[tuple[str, dict[str, float]]], settings: Any) -> Table:
-    table = Table(title=f"MBR over {settings.candidates} candidates, sampler {settings.sampler}", title_justify="left")
+    table = Table(
+        title=f"MBR over {settings.candidates} candidates, sampler {settings.sampler}", title_justify="left"
+    )
     table.add_column("")
     for name, _ in scored:
         table.add_column(name, justify="right")

@@ -20,7 +20,12 @@ def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda more: None
         return
     progress = Progress(
-        TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
     )
     task = progress.add_task(what, total=total)
     began, shown = time.monotonic(), False

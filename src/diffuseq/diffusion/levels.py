@@ -20,7 +20,9 @@ def one_level(rows: int, generator: torch.Generator | None, device: torch.device
     return ((order + offset) / rows)[:, None]
 
 
-def mixed_levels(padding: Tensor, token_wise: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+def mixed_levels(
+    padding: Tensor, token_wise: float, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
     """Times [b l] and which positions are noised [b l].
 
     A share `token_wise` of the rows keeps a random part of its tokens clean (time 0, not noised) and has

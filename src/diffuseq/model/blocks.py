@@ -59,7 +59,9 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
-    def forward(self, x: Tensor, mask: Tensor, turn: tuple[Tensor, Tensor], memory: Memory | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, mask: Tensor, turn: tuple[Tensor, Tensor], memory: Memory | None = None
+    ) -> Tensor:
         """x [b n w]; mask [b 1 1 s+n], True where there is a token to attend to."""
         query, key, value = split_heads(self.qkv(x), self.heads, 3)
         query, key = rotate(query, turn), rotate(key, turn)

@@ -58,6 +58,8 @@ class Words:
     pointer: Tensor | None
 
 
+SMALLEST = 1e-20
+"""Probabilities below are taken for this, so that every word has a finite log-probability."""
 INITIAL_RADIUS = 0.1
 """Standard deviation of the table before it is normalised. Only directions count, and Adam moves each number
 by about the learning rate: the smaller the numbers, the faster the directions turn (docs/log.md)."""
@@ -140,7 +142,9 @@ class Denoiser(nn.Module):
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2 and name.endswith("weight") and "word_embedding" not in name:
                 nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
-                if name.endswith(("out.weight", "down.weight")):  # the residual stream keeps its scale at any depth
+                if name.endswith(
+                    ("out.weight", "down.weight")
+                ):  # the residual stream keeps its scale at any depth
                     parameter.data.mul_((2 * depth) ** -0.5)
         # words stand at radius √d, so that logits begin at variance one
         self.word_head.weight.data.mul_(self.word_embedding.weight.shape[1] ** -0.5)
@@ -160,8 +164,10 @@ class Denoiser(nn.Module):
     def decode(
         self, x: Tensor, log_snr: Tensor, padding: Tensor, encoded: Encoded, estimate: Tensor | None = None
     ) -> Tensor:
-        """Noisy target x [b l d] at log_snr [b l] or [b 1] → states [b l w] for `words`; `estimate` [b l d] is
-        the last x_0 estimate, where there is one."""
+        """Noisy target x [b l d] at log_snr [b l] or [b 1] → states [b l w] for `words`.
+
+        estimate: the last x_0 estimate [b l d], where there is one.
+        """
         hidden = self.target_up(x)
         if estimate is not None:
             hidden = hidden + self.estimate_up(estimate)
@@ -182,7 +188,9 @@ class Denoiser(nn.Module):
         """Scores of the vocabulary [… v] for states [… w]."""
         return self.word_head(hidden) @ self.word_embedding.table().T.to(hidden.dtype) + self.word_bias
 
-    def pointing(self, hidden: Tensor, encoded: Encoded) -> tuple[Tensor, Tensor, Tensor] | tuple[None, None, None]:
+    def pointing(
+        self, hidden: Tensor, encoded: Encoded
+    ) -> tuple[Tensor, Tensor, Tensor] | tuple[None, None, None]:
         """log_copy [b l], log_generate [b l] and pointer [b l s] (see `Words`)."""
         if not self.copy:
             return None, None, None
@@ -193,7 +201,9 @@ class Denoiser(nn.Module):
         choice = self.copy_head(hidden).float().squeeze(-1)
         return F.logsigmoid(choice), F.logsigmoid(-choice), score.softmax(-1)
 
-    def negative_log_likelihood(self, hidden: Tensor, encoded: Encoded, target: Tensor, where: Tensor) -> Tensor:
+    def negative_log_likelihood(
+        self, hidden: Tensor, encoded: Encoded, target: Tensor, where: Tensor
+    ) -> Tensor:
         """−log p of the target ids [b l] at the positions `where` [b l] only, flattened: the vocabulary's
         softmax is the dearest part of a step, so it is not computed where no loss is taken."""
         plain = F.cross_entropy(self.logits(hidden[where]).float(), target[where], reduction="none")
@@ -205,22 +215,21 @@ class Denoiser(nn.Module):
         return -torch.logaddexp(log_generate[where] - plain, log_copy[where] + pointed)
 
 
-def log_distribution(words: Words, encoded: Encoded) -> Tensor:
-    """log p of every word [b l v]: the mixture written out, for rounding and for sampling."""
-    plain = words.logits.float().log_softmax(-1)
-    if words.pointer is None:
-        return plain
-    assert words.log_copy is not None and words.log_generate is not None
-    probability = (plain + words.log_generate[..., None]).exp()
-    index = encoded.ids[:, None, :].expand_as(words.pointer)
-    probability.scatter_add_(-1, index, words.pointer * words.log_copy[..., None].exp())
-    return probability.clamp_min(1e-20).log()
+def distribution(words: Words, encoded: Encoded) -> Tensor:
+    """p of every word [b l v]: the vocabulary's softmax and the pointer together, to round or draw from."""
+    probability = words.logits.float().softmax(-1)
+    if words.pointer is not None:
+        assert words.log_copy is not None and words.log_generate is not None
+        probability *= words.log_generate.exp()[..., None]
+        index = encoded.ids[:, None, :].expand_as(words.pointer)
+        probability.scatter_add_(-1, index, words.pointer * words.log_copy.exp()[..., None])
+    return probability.clamp_min_(SMALLEST)
 
 
-def expected_embedding(words: Words, encoded: Encoded, embedding: WordEmbedding, temperature: float = 1.0) -> Tensor:
+def expected_embedding(words: Words, encoded: Encoded, embedding: WordEmbedding) -> Tensor:
     """The x_0 estimate [b l d]: the mean of the word embeddings under the predicted distribution."""
     table = embedding.table()
-    plain = (words.logits.float() / temperature).softmax(-1) @ table
+    plain = words.logits.float().softmax(-1) @ table
     if words.pointer is None:
         return plain
     assert words.log_copy is not None and words.log_generate is not None

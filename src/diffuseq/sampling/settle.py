@@ -63,7 +63,9 @@ def settle(
         log_p = log_p.masked_scatter(is_open, chosen_log_p)
         # how many are to be settled by now, the same share of every row's own open positions
         goal = (num_open * (index + 1) / calls).ceil().long()
-        order = log_p.masked_fill(settled, math.inf).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        order = (
+            log_p.masked_fill(settled, math.inf).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        )
         settled = settled | (order < num_closed + goal)
         clean = embed(tokens)
         x = torch.where(settled[..., None], clean, noise(x))

@@ -53,7 +53,10 @@ class DiffuSeq(System):
         )
         draws = self.config.draws
         encoded = encoded.repeat(draws)
-        target, padding = batch.target.repeat_interleave(draws, 0), batch.target_padding.repeat_interleave(draws, 0)
+        target, padding = (
+            batch.target.repeat_interleave(draws, 0),
+            batch.target_padding.repeat_interleave(draws, 0),
+        )
         x0 = self.denoiser.word_embedding(target)
         time, noised = mixed_levels(padding, self.config.token_wise, generator)
         x, log_snr = self._corrupt(x0, time, noised, generator)
@@ -69,7 +72,10 @@ class DiffuSeq(System):
         """Some rows lose their source: a single mask token stands in its place."""
         if not self.config.source_dropout:
             return batch.source, batch.source_padding
-        rows = torch.rand(len(batch), generator=generator, device=batch.source.device) < self.config.source_dropout
+        rows = (
+            torch.rand(len(batch), generator=generator, device=batch.source.device)
+            < self.config.source_dropout
+        )
         ids, padding = self._no_source(batch.source)
         return (
             torch.where(rows[:, None], ids, batch.source),
@@ -104,10 +110,14 @@ class DiffuSeq(System):
             return estimate
         with torch.no_grad():
             part = Encoded(
-                encoded.states[rows], encoded.ids[rows], encoded.padding[rows],
+                encoded.states[rows],
+                encoded.ids[rows],
+                encoded.padding[rows],
                 [type(m)(m.key[rows], m.value[rows]) for m in encoded.memories],
             )
-            hidden = self.denoiser.decode(x[rows], log_snr[rows], padding[rows], part, torch.zeros_like(x[rows]))
+            hidden = self.denoiser.decode(
+                x[rows], log_snr[rows], padding[rows], part, torch.zeros_like(x[rows])
+            )
             words = self.denoiser.words(hidden, part)
             estimate[rows] = expected_embedding(words, part, self.denoiser.word_embedding)
         return estimate

@@ -16,7 +16,7 @@ from torch import Tensor
 from diffuseq.config import DiffusionGeneration
 from diffuseq.decoding.rounding import likeliest
 from diffuseq.errors import InputError
-from diffuseq.model.denoiser import Encoded, Words
+from diffuseq.model.denoiser import Encoded, distribution
 from diffuseq.sampling.ancestral import ancestral
 from diffuseq.sampling.ddim import ddim
 from diffuseq.sampling.dpm_solver import dpm_solver
@@ -29,9 +29,6 @@ from diffuseq.system import Draft, Request
 
 if TYPE_CHECKING:
     from diffuseq.systems.diffuseq import DiffuSeq
-
-_SMALLEST = 1e-20
-"""Probabilities below are taken for this, so that every word has a finite log-probability."""
 
 
 @torch.no_grad()
@@ -184,7 +181,7 @@ class Network:
             self.last = torch.zeros_like(x)
         log_snr = system.schedule.log_snr(level).float()
         hidden = system.denoiser.decode(x, log_snr, self.padding, self.encoded, self.last)
-        probability = mixture(system.denoiser.words(hidden, self.encoded), self.encoded)
+        probability = distribution(system.denoiser.words(hidden, self.encoded), self.encoded)
         x0 = self._mean(probability)
         if self.is_pinned is not None and self.known is not None:
             x0 = torch.where(self.is_pinned[..., None], self.known, x0)
@@ -201,17 +198,6 @@ class Network:
         return probability @ self.table
 
 
-def mixture(words: Words, encoded: Encoded) -> Tensor:
-    """p of every word [n l v], of the vocabulary's softmax and the pointer together."""
-    probability = words.logits.float().softmax(-1)
-    if words.pointer is not None:
-        assert words.log_copy is not None and words.log_generate is not None
-        probability *= words.log_generate.exp()[..., None]
-        index = encoded.ids[:, None, :].expand_as(words.pointer)
-        probability.scatter_add_(-1, index, words.pointer * words.log_copy.exp()[..., None])
-    return probability.clamp_min_(_SMALLEST)
-
-
 def _check(system: DiffuSeq, request: Request) -> None:
     settings: DiffusionGeneration = request.settings
     if settings.guidance != 1 and not system.config.source_dropout:
@@ -221,8 +207,8 @@ def _check(system: DiffuSeq, request: Request) -> None:
         )
     if settings.sampler != "settle" and system.config.token_wise == 1:
         raise InputError(
-            f"The sampler {settings.sampler} has one noise level for all tokens, and this model was trained with "
-            "token-wise noise alone; use settle, or train with --system.token-wise 0.5."
+            f"The sampler {settings.sampler} has one noise level for all tokens, and this model was trained "
+            "with token-wise noise alone; use settle, or train with --system.token-wise 0.5."
         )
     length = settings.length if request.template is None else request.template.shape[1]
     if settings.sampler == "settle" and (settings.clamp_from is not None or settings.truncate is not None):
