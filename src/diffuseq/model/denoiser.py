@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -159,7 +160,8 @@ class Denoiser(nn.Module):
         for block in self.encoder:
             states = block(states, mask, turn)
         states = self.encoder_norm(states)
-        return Encoded(states, ids, padding, [block.remember(states, turn) for block in self.decoder])
+        memories = [cast(DecoderBlock, block).remember(states, turn) for block in self.decoder]
+        return Encoded(states, ids, padding, memories)
 
     def decode(
         self, x: Tensor, log_snr: Tensor, padding: Tensor, encoded: Encoded, estimate: Tensor | None = None
