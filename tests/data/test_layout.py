@@ -3,7 +3,6 @@ import torch
 
 from diffuseq.data.batch import Batch, pad
 from diffuseq.data.layout import fit_lengths, lay_out, lay_out_question
-from diffuseq.data.store import published_cut
 from diffuseq.errors import InputError
 from diffuseq.system import SpecialTokens
 
@@ -25,7 +24,6 @@ def test_the_cut_is_popping_words_one_by_one(length: int) -> None:
     source, target = torch.tensor(pairs).T
     ours = torch.stack(fit_lengths(source, target, length - 5), 1).tolist()
     assert ours == [list(popped(s, t, length - 5)) for s, t in pairs]
-    assert ours == [list(published_cut(s, t, length)) for s, t in pairs]
 
 
 def test_a_pair_is_laid_out_between_its_special_tokens() -> None:
