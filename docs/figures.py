@@ -83,8 +83,8 @@ def schedule() -> Figure:
 def noising() -> Figure:
     """The noise that training gives every position: the published way, and token by token."""
     figure, axes = _bare(2.6)
-    source = "how can i learn chess".split()
-    target = "what is the way to learn chess ?".split()
+    source = ["how", "can", "i", "learn", "chess"]
+    target = ["what", "is", "the", "way", "to", "learn", "chess", "?"]
     padding = torch.zeros(4, len(target), dtype=torch.bool)
     one, _ = mixed_levels(padding, 0.0, torch.Generator().manual_seed(7))
     own, _ = mixed_levels(padding, 1.0, torch.Generator().manual_seed(21))
@@ -180,7 +180,7 @@ def samplers() -> Figure:
 def settling() -> Figure:
     """settle at work on a network that is surer of some words than of others."""
     figure, axes = _bare(2.3)
-    words = "what is the way to learn chess ?".split()
+    words = ["what", "is", "the", "way", "to", "learn", "chess", "?"]
     sureness = torch.tensor([3.0, 5.0, 2.0, 1.0, 2.5, 4.0, 9.0, 8.0])
     logits = torch.zeros(1, len(words), len(words))
     logits[0].fill_diagonal_(1.0)
