@@ -1,0 +1,144 @@
+"""Writes docs/recipes.md from the recipes themselves; a test holds the page to what this writes.
+
+python docs/recipes_page.py
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import torch
+
+from diffuseq.config import Config, DiffusionGeneration
+from diffuseq.model.bert_denoiser import BertDenoiser
+from diffuseq.recipes import RECIPES
+from diffuseq.registry import build
+from diffuseq.system import SpecialTokens
+from diffuseq.systems.published import network_shape
+
+PAGE = Path(__file__).parent / "recipes.md"
+BERT_WORDS = 30_522
+
+_QQP = "Quora questions, `prepare qqp` (144,715 pairs)"
+_WIKI = "Wiki-Auto, `prepare wiki-auto` (677,751 pairs)"
+_QUASAR = "Quasar-T, `prepare quasar-t` (116,953 pairs)"
+_DIALOGUE = "Commonsense Conversation, `prepare commonsense-conversation` (3,382,137 pairs)"
+DATA = {
+    "tiny": "the built-in grammar, 100,000 pairs made on the spot; or any small set",
+    "qqp": _QQP,
+    "qqp-base": _QQP,
+    "qqp-small": _QQP,
+    "transformer-small": _QQP,
+    "wiki-auto": _WIKI,
+    "quasar-t": _QUASAR,
+    "dialogue": _DIALOGUE,
+    "translation": "any parallel text, `prepare columns`",
+    "qqp-paper": _QQP,
+    "quasar-t-paper": _QUASAR,
+    "wiki-auto-paper": _WIKI,
+    "dialogue-paper": _DIALOGUE,
+}
+"""What each recipe is meant for. Every recipe runs on any pairs; the numbers are of the published splits."""
+
+_HEAD = """\
+# Recipes
+
+A recipe is a Python function in `src/diffuseq/recipes.py` that returns the whole config of a run. Any field
+is an option: `diffuseq train qqp --training.minutes 10 --system.width 256`. `diffuseq train RECIPE --help`
+shows all with their defaults, and `src/diffuseq/config.py` says what each means. A model folder stands for its
+recipe too: `diffuseq train runs/mine --data data/more --out runs/more` trains anew with its settings.
+
+Other systems (GRU, GPT-2, GPVAE-T5, LevT, CMLM, Diffusion-LM) take the same training and text settings:
+[baselines.md](baselines.md).
+
+Sizes count parameters with the largest vocabulary of the recipe; the smaller one of small data lowers them.
+Minutes are a budget, not a measurement: the learning rate decays by the clock, whatever the machine. *This page
+is written by `docs/recipes_page.py`; a test compares them.*
+"""
+
+
+def page() -> str:
+    """The page as it has to be."""
+    rows = [
+        "| recipe | system | parameters | budget | for |",
+        "|---|---|---|---|---|",
+        *(_row(name, make()) for name, make in RECIPES.items()),
+    ]
+    sections = [_section(name, make(), inspect.getdoc(make) or "") for name, make in RECIPES.items()]
+    return "\n".join([_HEAD, *rows, "", *sections]).rstrip() + "\n"
+
+
+def num_parameters(config: Config) -> int:
+    """Parameters of a recipe's system, counted without making the weights."""
+    words = BERT_WORDS if config.text.tokenizer else config.text.vocab_size
+    with torch.device("meta"):
+        if config.system.kind == "published":
+            network = BertDenoiser(network_shape(config.system, words))
+            return sum(parameter.numel() for parameter in network.parameters())
+        return build(config.system, SpecialTokens(words, 0, 1, 2, 3, 4)).num_parameters()
+
+
+def _row(name: str, config: Config) -> str:
+    size = f"{num_parameters(config) / 1e6:.1f} M"
+    return f"| [{name}](#{name}) | {config.system.kind} | {size} | {_budget(config)} | {_task(name)} |"
+
+
+def _task(name: str) -> str:
+    return DATA[name].partition(",")[0]
+
+
+def _budget(config: Config) -> str:
+    training = config.training
+    if training.minutes is not None:
+        return f"{training.minutes:g} minutes"
+    return f"{training.steps:,} steps of {training.batch_size:,} pairs"
+
+
+def _section(name: str, config: Config, purpose: str) -> str:
+    training, text = config.training, config.text
+    system = config.system
+    layers = (
+        f"{system.layers} layers" if system.kind == "published" else
+        f"{system.encoder_layers} + {system.decoder_layers} layers"
+    )  # fmt: skip
+    vocabulary = f"the vocabulary of {text.tokenizer}" if text.tokenizer else (
+        f"{text.algorithm} of up to {text.vocab_size:,} tokens, trained on the data"
+    )  # fmt: skip
+    lines = [
+        f"- **network**: {layers} of width {system.width}, {system.heads} heads; "
+        f"{num_parameters(config):,} parameters",
+        f"- **data**: {DATA[name]}",
+        f"- **text**: {vocabulary}; {_lengths(config)}",
+        f"- **training**: {_budget(config)}, {_optimiser(config)}"
+        + (", both directions" if training.both_directions else ""),
+        f"- **generation**: {_generation(config)}",
+    ]
+    data = "" if name.startswith("tiny") else " --data DIR"
+    return "\n".join([f"## {name}", "", purpose, "", f"    diffuseq train {name}{data}", "", *lines, ""])
+
+
+def _lengths(config: Config) -> str:
+    text = config.text
+    if text.published_layout:
+        return f"source, target and separators together {config.system.sequence_length} tokens"
+    return f"up to {text.max_source} tokens of source and {text.max_target} of target"
+
+
+def _optimiser(config: Config) -> str:
+    training = config.training
+    name = {"adamw": "AdamW", "muon": "Muon and AdamW"}[training.optimizer]
+    batch = f"batch {training.batch_size:,}, " if training.minutes is not None else ""
+    return f"{batch}{name} at {training.learning_rate:g}, {training.schedule} decay"
+
+
+def _generation(config: Config) -> str:
+    settings = config.generation
+    drawn = "1 candidate" if settings.candidates == 1 else f"{settings.candidates} candidates"
+    if isinstance(settings, DiffusionGeneration):
+        return f"{settings.sampler}, {settings.steps:,} calls, {drawn}"
+    return f"{settings.strategy} of {settings.beams}, {drawn}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
