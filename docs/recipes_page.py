@@ -46,15 +46,15 @@ _HEAD = """\
 
 A recipe is a Python function in `src/diffuseq/recipes.py` that returns the whole config of a run. Any field
 is an option: `diffuseq train qqp --training.minutes 10 --system.width 256`. `diffuseq train RECIPE --help`
-shows all with their defaults, and `src/diffuseq/config.py` says what each means. A model folder stands for its
-recipe too: `diffuseq train runs/mine --data data/more --out runs/more` trains anew with its settings.
+shows all with their defaults, and `src/diffuseq/config.py` says what each means. A model folder stands for
+its recipe too: `diffuseq train runs/mine --data data/more --out runs/more` trains anew with its settings.
 
 Other systems (GRU, GPT-2, GPVAE-T5, LevT, CMLM, Diffusion-LM) take the same training and text settings:
 [baselines.md](baselines.md).
 
 Sizes count parameters with the largest vocabulary of the recipe; the smaller one of small data lowers them.
-Minutes are a budget, not a measurement: the learning rate decays by the clock, whatever the machine. *This page
-is written by `docs/recipes_page.py`; a test compares them.*
+Minutes are a budget, not a measurement: the learning rate decays by the clock, whatever the machine. *This
+page is written by `docs/recipes_page.py`; a test compares them.*
 """
 
 
