@@ -17,6 +17,7 @@ from pathlib import Path
 from diffuseq.config import TextConfig, TrainingConfig
 from diffuseq.data.batching import BatchPlan, StoredPairs
 from diffuseq.data.grammar import write_corpus
+from diffuseq.data.leaks import find_leaks
 from diffuseq.data.pairs import BadRows, Pair, find_split, read_pairs
 from diffuseq.data.store import TokenStore, build_store
 from diffuseq.errors import InputError
@@ -29,7 +30,9 @@ GRAMMAR = "grammar"
 HOLD_OUT_EVERY = 20
 """Of a single file without splits, every so many rows are kept for validation."""
 
-Pairs = Callable[[], Iterator[Pair]]
+Pairs = Callable[[BadRows], Iterator[Pair]]
+"""Reads a split from its beginning. It is read more than once, and each pass has a report of its own, so that
+no bad row is counted twice."""
 
 
 @dataclass(frozen=True)
@@ -63,27 +66,33 @@ def prepare_corpus(
     that cannot be used.
     """
     bad_rows = BadRows()
-    sources, hashes = _splits(data, cache, report, skip_bad_rows, bad_rows)
+    sources, hashes = _splits(data, cache, report, skip_bad_rows)
     tokenizer = _tokenizer(text, sources["train"], hashes["train"], cache / "tokenizer", report)
     stores = {}
+    fresh = not (cache / "train").is_dir()
     for split in ("train", "valid"):
         identity = {
             "data": hashes[split],
             "tokenizer": tokenizer.fingerprint,
             "lengths": f"{text.max_source} {text.max_target} {text.overlong} {text.published_layout}",
         }
-        stores[split] = _store(sources[split], tokenizer, text, cache / split, identity, report)
+        stores[split] = _store(sources[split], tokenizer, text, cache / split, identity, report, bad_rows)
         for warning in stores[split].report.warnings():
             report(Event("warning", f"{split}: {warning}."))
     for line in bad_rows.lines():
         report(Event("warning", line))
+    if (
+        fresh and Path(data).is_dir()
+    ):  # the built-in corpus holds nothing twice, and a cache was warned of before
+        for warning in filter(None, (leaks.warning() for leaks in find_leaks(data, skip_bad_rows))):
+            report(Event("warning", f"{warning}."))
     fingerprint = sha256(json.dumps([store.identity for store in stores.values()]).encode()).hexdigest()
-    valid_pairs = list(itertools.islice(sources["valid"](), texts))
+    valid_pairs = list(itertools.islice(sources["valid"](BadRows()), texts))
     return Corpus(tokenizer, stores["train"], stores["valid"], valid_pairs, fingerprint)
 
 
 def _splits(
-    data: str | Path, cache: Path, report: OnEvent, skip: bool, bad_rows: BadRows
+    data: str | Path, cache: Path, report: OnEvent, skip: bool
 ) -> tuple[dict[str, Pairs], dict[str, str]]:
     """A fresh reader of each split, and a hash of what it reads."""
     if str(data) == GRAMMAR and not Path(data).exists():
@@ -93,18 +102,16 @@ def _splits(
             with atomic_folder(data) as folder:
                 write_corpus(folder)
     if Path(data).is_file():
-        return _split_file(Path(data), report, skip, bad_rows)
+        return _split_file(Path(data), report, skip)
     paths = {split: find_split(data, split) for split in ("train", "valid")}
 
     def reader(path: Path) -> Pairs:
-        return lambda: read_pairs(path, skip, bad_rows)
+        return lambda bad_rows: read_pairs(path, skip, bad_rows)
 
     return {s: reader(path) for s, path in paths.items()}, {s: hash_file(path) for s, path in paths.items()}
 
 
-def _split_file(
-    path: Path, report: OnEvent, skip: bool, bad_rows: BadRows
-) -> tuple[dict[str, Pairs], dict[str, str]]:
+def _split_file(path: Path, report: OnEvent, skip: bool) -> tuple[dict[str, Pairs], dict[str, str]]:
     enough = (
         sum(1 for _ in itertools.islice(read_pairs(path, skip, BadRows()), HOLD_OUT_EVERY)) == HOLD_OUT_EVERY
     )
@@ -116,11 +123,11 @@ def _split_file(
             )
         )
 
-    def train() -> Iterator[Pair]:
+    def train(bad_rows: BadRows) -> Iterator[Pair]:
         rows = enumerate(read_pairs(path, skip, bad_rows), start=1)
         return (pair for i, pair in rows if i % every or not enough)
 
-    def valid() -> Iterator[Pair]:
+    def valid(_: BadRows) -> Iterator[Pair]:  # the same file: `train` has counted
         return itertools.islice(read_pairs(path, skip, BadRows()), every - 1, None, every)
 
     digest = hash_file(path)
@@ -136,7 +143,7 @@ def _tokenizer(text: TextConfig, pairs: Pairs, data_hash: str, folder: Path, rep
     if mark.is_file() and mark.read_text(encoding="utf-8") == identity:
         return Tokenizer.load(folder)
     report(Event("message", f"training a tokenizer of up to {text.vocab_size:,} tokens"))
-    texts = itertools.chain.from_iterable((pair.source, pair.target) for pair in pairs())
+    texts = itertools.chain.from_iterable((pair.source, pair.target) for pair in pairs(BadRows()))
     tokenizer = Tokenizer.train(texts, text.vocab_size, text.algorithm, text.lowercase)
     with atomic_folder(folder) as temporary:
         tokenizer.save(temporary)
@@ -151,6 +158,7 @@ def _store(
     path: Path,
     identity: dict[str, str],
     report: OnEvent,
+    bad_rows: BadRows,
 ) -> TokenStore:
     try:
         return TokenStore.open(path, identity)
@@ -159,7 +167,7 @@ def _store(
     name = path.name
     report(Event("message", f"tokenising {name}"))
     return build_store(
-        pairs(),
+        pairs(bad_rows),
         tokenizer.encode,
         path,
         max_source=text.max_source,
