@@ -115,3 +115,19 @@ def test_unknown_names_and_missing_models_are_explained() -> None:
 def test_every_column_of_every_task_is_a_metric() -> None:
     for task in TASKS.values():
         assert set(task.columns) | set(task.extra) <= set(METRICS)
+
+
+CASED = Predictions("cased", (Prediction("Why me?", ("Why not me?",), ("why not me?",)),), (Path("none"),))
+
+
+def test_the_published_tasks_are_compared_in_lower_case_and_say_so():
+    scores = score(CASED, task="qqp", metrics=["exact_match", "bleu"], bootstrap=0)
+    assert scores.value("chosen", "exact_match") == 1
+    assert all(signature.endswith("|texts:lower-cased") for signature in scores.signatures.values())
+
+
+@pytest.mark.parametrize("given", [{"task": "translation"}, {"task": None}, {"task": "qqp", "case": "keep"}])
+def test_case_counts_in_translation_without_a_task_and_where_it_is_asked_for(given):
+    scores = score(CASED, metrics=["exact_match"], bootstrap=0, **given)
+    assert scores.value("chosen", "exact_match") == 0
+    assert "lower" not in scores.signatures["exact_match"]

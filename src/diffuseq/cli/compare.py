@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -37,6 +37,8 @@ class Compare:
     """Folder for report.html, report.md, scores.json and the figures."""
     metrics: tuple[str, ...] | None = None
     """Only these metrics, by name."""
+    case: Literal["task", "lower", "keep"] = "task"
+    """Compare texts in lower case: as the task's published tables do (not for translation), always, never."""
     bertscore_model: str | None = None
     """Encoder for BERTScore: a hub name or a folder."""
     bertscore_layer: int | None = None
@@ -73,6 +75,7 @@ def run(arguments: Compare) -> int:
         bootstrap=arguments.bootstrap,
         seed=arguments.seed,
         device=arguments.device,
+        case=arguments.case,
     )
     for block in comparison.blocks:
         console.print(_rich(tables.quality(block), block.title))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -35,6 +35,8 @@ class Evaluate:
     """Task or data set (qqp, simplification, dialogue, …): adds its metrics, say SARI for simplification."""
     metrics: tuple[str, ...] | None = None
     """Only these metrics, by name; default: all that need no network, and those whose model is given."""
+    case: Literal["task", "lower", "keep"] = "task"
+    """Compare texts in lower case: as the task's published tables do (not for translation), always, never."""
     bertscore_model: str | None = None
     """Encoder for BERTScore: a hub name (microsoft/deberta-xlarge-mnli is the published one) or a folder."""
     bertscore_layer: int | None = None
@@ -81,6 +83,7 @@ def run(arguments: Evaluate) -> int:
             bootstrap=arguments.bootstrap,
             seed=arguments.seed,
             device=arguments.device,
+            case=arguments.case,
         )
         show(scores, console)
         content = scores.to_dict()

@@ -237,12 +237,17 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
 
 @dataclass(frozen=True)
 class Task:
-    """A task: its metrics beyond those that every task has, and the columns of its tables."""
+    """A task: its metrics beyond those that every task has, and the columns of its tables.
+
+    lowercase: whether texts are compared in lower case, as in the published tables of its data sets, whose
+    systems and references went through an uncased vocabulary.
+    """
 
     name: str
     title: str
     extra: tuple[str, ...]
     columns: tuple[str, ...]
+    lowercase: bool = True
 
 
 _TEXT_COLUMNS = ("bleu", "rougeL", "bertscore", "dist1", "self_bleu", "div4", "length")
@@ -259,8 +264,8 @@ TASKS: dict[str, Task] = {
             ("bleu", "rougeL", "bertscore", "dist1", "dist2", "self_bleu", "div4", "length"),
         ),
         Task("question-generation", "Question generation", (), _TEXT_COLUMNS),
-        Task("translation", "Translation", (), ("sacrebleu", "chrf", *_TEXT_COLUMNS)),
-        Task("other", "Other", (), _TEXT_COLUMNS),
+        Task("translation", "Translation", (), ("sacrebleu", "chrf", *_TEXT_COLUMNS), lowercase=False),
+        Task("other", "Other", (), _TEXT_COLUMNS, lowercase=False),
     )
 }
 

@@ -16,7 +16,7 @@ from diffuseq.errors import InputError
 from diffuseq.evaluation import catalogue
 from diffuseq.evaluation.measure import CHOSEN, COPY
 from diffuseq.evaluation.predictions import Predictions, read_predictions
-from diffuseq.evaluation.score import CANDIDATES, Scores, Value, score
+from diffuseq.evaluation.score import CANDIDATES, Case, Scores, Value, score
 from diffuseq.metrics.significance import holm, p_value
 
 SIGNIFICANT = 0.05
@@ -97,6 +97,7 @@ def compare(
     bootstrap: int = 1000,
     seed: int = 0,
     device: str = "cpu",
+    case: Case = "task",
 ) -> Comparison:
     """Score all runs and compare those of one test set pairwise.
 
@@ -124,6 +125,7 @@ def compare(
                     bootstrap=bootstrap,
                     seed=seed,
                     device=device,
+                    case=case,
                 ),
                 read_training(run.path),
             )

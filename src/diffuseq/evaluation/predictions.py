@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,21 @@ class Predictions:
     @property
     def candidates(self) -> list[tuple[str, ...]]:
         return [row.candidates for row in self.rows]
+
+
+def lower_cased(predictions: Predictions) -> Predictions:
+    """The same with sources, references and answers in lower case."""
+    rows = (
+        replace(
+            row,
+            source=row.source.lower(),
+            references=tuple(text.lower() for text in row.references),
+            candidates=tuple(text.lower() for text in row.candidates),
+            chosen=None if row.chosen is None else row.chosen.lower(),
+        )
+        for row in predictions.rows
+    )
+    return replace(predictions, rows=tuple(rows))
 
 
 def write_predictions(path: Path, rows: Iterable[Prediction]) -> int:

@@ -13,19 +13,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from diffuseq.errors import InputError
 from diffuseq.evaluation import catalogue
 from diffuseq.evaluation.measure import Measure
-from diffuseq.evaluation.predictions import Predictions
+from diffuseq.evaluation.predictions import Predictions, lower_cased
 from diffuseq.files import write_text
 from diffuseq.metrics import significance
 from diffuseq.metrics.significance import Statistics
 
 CANDIDATES = "candidates"
+Case = Literal["task", "lower", "keep"]
+"""Compare texts in lower case: as the task's published tables do, always, or never."""
 
 
 @dataclass(frozen=True)
@@ -113,17 +115,21 @@ def score(
     bootstrap: int = 1000,
     seed: int = 0,
     device: str = "cpu",
+    case: Case = "task",
 ) -> Scores:
     """Score the predictions of one system.
 
     task: a task or data set name, for its extra metrics (SARI for simplification). metrics: names of
     `catalogue.METRICS`; None takes all that need no network, and with a model those that need it.
     bootstrap: resampled corpora for the intervals, 0 for none. Raises `InputError` for unknown names and
-    for a metric that was asked for and cannot be had.
+    for a metric that was asked for and cannot be had. Every signature says so where all texts were put in
+    lower case.
     """
     if bootstrap < 0:
         raise InputError(f"bootstrap is {bootstrap}; it must be 0 (no intervals) or a number of corpora.")
     chosen_task = catalogue.find_task(task)
+    lowercase = chosen_task.lowercase if case == "task" else case == "lower"
+    predictions = lower_cased(predictions) if lowercase else predictions
     wanted, warnings = _wanted(predictions, chosen_task, metrics, bertscore_model, language_model)
     measure = Measure(predictions, bertscore_model, bertscore_layer, language_model, seed, device)
     text_metrics = [metric.name for metric in wanted if metric.group == "text"]
@@ -144,7 +150,10 @@ def score(
         num_sources=len(predictions.rows),
         num_candidates=size,
         num_references=(min(counts), max(counts)),
-        signatures={metric.name: measure.signature(metric.name) for metric in wanted},
+        signatures={
+            metric.name: measure.signature(metric.name) + ("|texts:lower-cased" if lowercase else "")
+            for metric in wanted
+        },
         rows=rows,
         warnings=(*predictions.warnings, *warnings),
         cost={
