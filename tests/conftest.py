@@ -1,0 +1,50 @@
+"""What several rooms' tests share: a real pipeline at tiny size, untrained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffuseq.config import Config, DiffuSeqConfig, DiffusionGeneration, TextConfig
+from diffuseq.pipeline import DiffuSeqPipeline
+from diffuseq.systems.diffuseq import DiffuSeq
+from diffuseq.text.tokenizer import Tokenizer
+
+_TEXTS = [
+    "how do i learn to cook rice?",
+    "what is the best way to learn python?",
+    "why do people like music so much?",
+    "where can we find good tea, coffee and bread?",
+]
+
+
+@pytest.fixture(scope="session")
+def tiny_pipe() -> DiffuSeqPipeline:
+    """Our DiffuSeq with a network of two layers and a vocabulary of four questions."""
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.train(_TEXTS * 3, vocab_size=120)
+    system = DiffuSeqConfig(
+        encoder_layers=1,
+        decoder_layers=1,
+        heads=2,
+        width=32,
+        feed_forward=32,
+        embedding_width=16,
+        dropout=0.0,
+        source_dropout=0.1,
+        token_wise=0.5,
+        max_length=24,
+    )
+    generation = DiffusionGeneration(candidates=3, sampler="settle", steps=4, length_beam=2)
+    config = Config(system=system, text=TextConfig(max_source=24, max_target=24), generation=generation)
+    return DiffuSeqPipeline(DiffuSeq(system, tokenizer.special).eval(), tokenizer, config)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny_pipe: DiffuSeqPipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a model folder."""
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny_pipe.save_pretrained(folder)
+    return folder

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+
+from diffuseq.config import DiffusionGeneration, check_generation
+from diffuseq.errors import InputError
+from diffuseq.pipeline import DiffuSeqPipeline
+from diffuseq.recipes import RECIPES
+from diffuseq.registry import SYSTEMS
+from diffuseq.system import Draft
+
+SOURCES = ["how do i learn to cook rice?", "why do people like music so much?", "tea"]
+SAMPLERS: dict[str, dict[str, Any]] = {
+    "settle": {"sampler": "settle"},
+    "ddim": {"sampler": "ddim", "churn": 0.5},
+    "ancestral": {"sampler": "ancestral"},
+    "dpm-solver": {"sampler": "dpm-solver"},
+    "dpm-solver-sde": {"sampler": "dpm-solver", "stochastic": True},
+    "first-order": {"sampler": "dpm-solver", "order": 1},
+}
+
+
+def last_draft(pipe: DiffuSeqPipeline, source: str, template: str | None = None, **changes: Any) -> Draft:
+    settings = pipe.settings(**changes)
+    *_, last = pipe.run(pipe.prepare([source], settings, template), settings)
+    return last
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_pinned_words_stand_exactly_where_they_were_put(tiny_pipe: DiffuSeqPipeline, sampler: str) -> None:
+    settings = tiny_pipe.settings(**SAMPLERS[sampler])
+    prompts = tiny_pipe.prepare(SOURCES, settings, "what is [MASK]*3 to learn [MASK]?")
+    given = torch.tensor(prompts[0].templates[0])
+    for draft in tiny_pipe.run(prompts, settings):
+        assert draft.tokens.shape == (9, len(given))
+        assert (draft.tokens == given)[:, given >= 0].all()
+        assert draft.confidence is not None
+        assert (draft.confidence[:, given >= 0] == 1).all()
+        assert (draft.confidence[:, given < 0] < 1).all()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_pinned_words_change_what_the_network_says_of_the_others(
+    tiny_pipe: DiffuSeqPipeline, sampler: str
+) -> None:
+    one, other = (
+        last_draft(tiny_pipe, SOURCES[0], f"{word} [MASK]*5", steps=1, **SAMPLERS[sampler])
+        for word in ("music", "bread")
+    )
+    assert one.tokens.shape == other.tokens.shape
+    assert one.confidence is not None and other.confidence is not None
+    assert not torch.allclose(one.confidence[:, -5:], other.confidence[:, -5:])
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_an_answer_does_not_depend_on_what_else_is_in_the_batch(
+    tiny_pipe: DiffuSeqPipeline, sampler: str
+) -> None:
+    together = tiny_pipe(SOURCES, **SAMPLERS[sampler])
+    alone = [tiny_pipe(source, **SAMPLERS[sampler]) for source in SOURCES]
+    assert [answer.candidates for answer in together] == [answer.candidates for answer in alone]
+
+
+def test_another_seed_gives_other_candidates(tiny_pipe: DiffuSeqPipeline) -> None:
+    assert tiny_pipe(SOURCES[0], seed=1).candidates != tiny_pipe(SOURCES[0], seed=2).candidates
+
+
+def test_a_length_that_is_asked_for_is_kept(tiny_pipe: DiffuSeqPipeline) -> None:
+    assert last_draft(tiny_pipe, SOURCES[0], length=7).tokens.shape == (3, 7)
+
+
+def test_candidates_are_dealt_over_the_likeliest_lengths(tiny_pipe: DiffuSeqPipeline) -> None:
+    lengths = (~last_draft(tiny_pipe, SOURCES[0], candidates=4, length_beam=2).padding).sum(1).tolist()
+    assert lengths[0] == lengths[2] != lengths[1] == lengths[3]
+
+
+def test_guidance_of_one_is_the_conditional_network_and_others_call_it_twice(
+    tiny_pipe: DiffuSeqPipeline,
+) -> None:
+    plain, guided = (last_draft(tiny_pipe, SOURCES[0], sampler="ddim", guidance=g) for g in (1.0, 3.0))
+    assert (plain.forwards, guided.forwards) == (4, 8)
+    assert plain.confidence is not None and guided.confidence is not None
+    assert not torch.allclose(plain.confidence, guided.confidence)
+    assert ((guided.confidence >= 0) & (guided.confidence <= 1)).all()
+
+
+def test_guidance_of_zero_does_not_see_the_source(tiny_pipe: DiffuSeqPipeline) -> None:
+    settings = tiny_pipe.settings(sampler="ddim", guidance=0.0, length=5)
+    prompts = [
+        dataclasses.replace(prompt, source="the same seeds")
+        for prompt in tiny_pipe.prepare(SOURCES, settings)
+    ]
+    *_, last = tiny_pipe.run(prompts, settings)
+    assert torch.equal(last.tokens[:3], last.tokens[3:6])
+    assert torch.equal(last.tokens[:3], last.tokens[6:])
+
+
+def test_guidance_is_refused_where_no_source_was_ever_dropped(tiny_pipe: DiffuSeqPipeline) -> None:
+    from diffuseq.systems.diffuseq import DiffuSeq
+
+    config = dataclasses.replace(tiny_pipe.config.system, source_dropout=0.0)
+    system = DiffuSeq(config, tiny_pipe.tokenizer.special)
+    with pytest.raises(InputError, match="has not learned to write without a source"):
+        DiffuSeqPipeline(system, tiny_pipe.tokenizer, tiny_pipe.config)("tea", guidance=2.0)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_temperature_zero_needs_no_luck(tiny_pipe: DiffuSeqPipeline, sampler: str) -> None:
+    answer = tiny_pipe(SOURCES[0], temperature=0.0, **SAMPLERS[sampler])
+    assert len(answer.candidates) == 3
+
+
+def test_clamped_estimates_are_words(tiny_pipe: DiffuSeqPipeline) -> None:
+    plain = last_draft(tiny_pipe, SOURCES[0], sampler="ddim", churn=0.0)
+    clamped = last_draft(tiny_pipe, SOURCES[0], sampler="ddim", churn=0.0, clamp_from=0.0)
+    late = last_draft(tiny_pipe, SOURCES[0], sampler="ddim", churn=0.0, clamp_from=0.9)
+    assert plain.confidence is not None and clamped.confidence is not None and late.confidence is not None
+    assert not torch.equal(plain.confidence, clamped.confidence)
+    assert torch.equal(plain.confidence, late.confidence)  # only the last estimate was rounded
+
+
+def test_truncated_noise_gives_another_way(tiny_pipe: DiffuSeqPipeline) -> None:
+    one, other = (last_draft(tiny_pipe, SOURCES[0], sampler="ddim", truncate=t) for t in (None, 0.5))
+    assert one.confidence is not None and other.confidence is not None
+    assert not torch.equal(one.confidence, other.confidence)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sampler": "settle", "truncate": 1.0}, "clamp_from and truncate are for ddim"),
+        ({"sampler": "settle", "clamp_from": 0.5}, "clamp_from and truncate are for ddim"),
+        ({"length": 25}, "writes up to 24"),
+        ({"candidates": 0}, "candidates is 0; give a whole number from 1"),
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": 10_001}, "steps is 10001"),
+        ({"steps": 2.5}, "steps is 2.5; give a whole number"),
+        ({"temperature": -0.1}, "temperature is -0.1"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"sampler": "ddim", "churn": 1.5}, "churn is 1.5"),
+        ({"sampler": "dimm"}, "Did you mean 'ddim'"),
+        ({"sampler": "settle", "eta": 0.5}, "eta belongs to the sampler 'ddim'"),
+        ({"sampler": "ddim", "stochastic": True}, "stochastic belongs to the sampler 'dpm-solver'"),
+        ({"order": 3}, "Unknown order '3'"),
+        ({"seed": "x"}, "seed is 'x'"),
+        ({"batch_size": 0}, "batch_size is 0"),
+    ],
+)
+def test_settings_without_sense_are_explained(
+    tiny_pipe: DiffuSeqPipeline, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        tiny_pipe(SOURCES[0], **changes)
+
+
+def test_the_settings_that_we_ship_pass_the_check() -> None:
+    for recipe in RECIPES.values():
+        check_generation(recipe().generation)
+    for entry in SYSTEMS.values():
+        check_generation(entry.generation())
+    check_generation(DiffusionGeneration())
