@@ -52,7 +52,8 @@ class TrainingConfig:
     steps: int = 10_000
     """Optimiser steps."""
     minutes: float | None = None
-    """Stop after so many minutes of training, with the learning rate decayed by time instead of by steps."""
+    """Stop after so many minutes of training steps (evaluation not counted) instead of after `steps`; warm-up
+    and decay of the learning rate then go by time too."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """AdamW, or Muon for the matrices inside the network with AdamW for the rest."""
     learning_rate: float = 1e-3

@@ -68,6 +68,8 @@ def parse(name: str, argv: list[str]) -> Any:
         config = load_config(Path(name))
     else:
         config = recipe(name)
+    if _gives(argv, "steps") and not _gives(argv, "minutes"):
+        argv = [*argv, "--training.minutes", "None"]  # a recipe's minutes must not silently win over steps
     options: Any = tyro.cli(
         _options(name, config),
         prog=f"diffuseq train {name}",
@@ -80,6 +82,10 @@ def parse(name: str, argv: list[str]) -> Any:
             'a jsonl file, or "grammar" for the built-in corpus.'
         )
     return options
+
+
+def _gives(argv: list[str], name: str) -> bool:
+    return any(argument.split("=")[0] == f"--training.{name}" for argument in argv)
 
 
 def _options(name: str, config: Config) -> type:

@@ -207,7 +207,7 @@ class Loaded:
 
 
 def _load_all(training: Training, data: Data) -> Iterator[Loaded]:
-    """The steps from the current one on; beside a GPU the next one is made ready while this one is computed."""
+    """The steps from the current one on; beside a GPU the next is made ready while this one is computed."""
     step = training.progress.step
     if training.accelerator.device.type == "cpu":
         while True:

@@ -19,7 +19,8 @@ from diffuseq.training.state import Tensors, pack, unpack
 
 
 def take_snapshot(training: Training) -> tuple[dict[str, Tensors], dict[str, Any]]:
-    """Groups of tensors, and plain values. Every process must call it."""
+    """Groups of tensors, and plain values. Every process must call it. Save them before the next step, for
+    some tensors are the training's own."""
     names = [name for name, _ in training.system.named_parameters()]
     extra: Tensors = {}
     system_state = pack(training.system.state(), extra)

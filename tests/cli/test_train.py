@@ -1,0 +1,118 @@
+"""`diffuseq train`: options from the recipe, errors in one sentence, a run told in lines."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from diffuseq.cli import main
+from diffuseq.cli.train import Reporter, parse
+from diffuseq.recipes import RECIPES, recipe
+from diffuseq.training import run
+from diffuseq.training.signals import TrainingStopped
+from diffuseq.training.tracking import Event, duration
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    rows = [
+        {"src": f"what is the {w}", "trg": f"tell me the {w}"} for w in ("time", "way", "plan", "cost")
+    ] * 5
+    for split in ("train", "valid"):
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return error
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_recipe_is_the_default_of_its_own_options(name: str) -> None:
+    options = parse(name, ["--data", "x"])
+    config = recipe(name)
+    assert (options.system, options.text) == (config.system, config.text)
+    assert (options.training, options.generation) == (config.training, config.generation)
+
+
+def test_any_field_of_the_config_is_an_option() -> None:
+    options = parse("tiny", ["--system.width", "64", "--training.betas", "0.8", "0.9", "--text.no-lowercase"])
+    assert options.system.width == 64
+    assert options.training.betas == (0.8, 0.9)
+    assert options.text.lowercase is False
+    assert options.data == "grammar"
+
+
+def test_steps_that_are_asked_for_win_over_the_minutes_of_a_recipe() -> None:
+    assert recipe("tiny").training.minutes is not None
+    assert parse("tiny", ["--training.steps=5"]).training.minutes is None
+    both = parse("tiny", ["--training.steps", "5", "--training.minutes", "1"]).training
+    assert (both.steps, both.minutes) == (5, 1.0)
+
+
+def test_a_small_run_is_told_in_lines_and_leaves_a_model(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    small = ["--system.width", "16", "--system.heads", "2", "--system.feed-forward", "16"]
+    short = ["--training.steps", "2", "--training.log-every", "1", "--training.evaluate-rows", "2"]
+    with pytest.raises(SystemExit) as left:
+        main(["train", "tiny", "--data", str(data), "--out", str(out), *small, *short])
+    assert not left.value.code
+    told = capsys.readouterr().err
+    assert "step 1: loss " in told and "validation: valid_loss" in told and "trained 2 steps" in told
+    assert (out / "model.safetensors").exists()
+    assert parse(str(out), ["--data", "x"]).system.width == 16
+
+
+def test_mistakes_are_one_sentence_with_what_to_do(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert "Did you mean 'tiny'" in fails(["train", "tinny"], capsys)
+    assert "--data" in fails(["train", "qqp"], capsys)
+    assert "recipe comes first" in fails(["train", "--data", "x"], capsys)
+    assert "training.steps" in fails(["train", "tiny", "--training.stepz", "3"], capsys)
+    assert "There is no folder" in fails(["train", "qqp", "--data", "no", "--out", str(tmp_path)], capsys)
+
+
+@pytest.mark.parametrize("number", [2, 15])
+def test_a_signal_leaves_with_its_own_status(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*arguments: Any, **options: Any) -> None:
+        raise TrainingStopped(number, 17)
+
+    monkeypatch.setattr(run, "train", stopped)
+    with pytest.raises(SystemExit) as left:
+        main(["train", "tiny"])
+    assert left.value.code == 128 + number
+    assert "after step 17; go on with --resume" in capsys.readouterr().err
+
+
+def test_a_terminal_gets_a_bar_and_a_file_gets_plain_lines() -> None:
+    log = {"step": 50, "loss": 1.5, "pairs_per_second": 1200.0, "seconds": 30.0, "done": 0.25}
+    told = {}
+    for terminal in (True, False):
+        out = io.StringIO()
+        with Reporter(Console(file=out, force_terminal=terminal, width=120)) as reporter:
+            reporter(Event("step", values={"step": 50, "done": 0.25, "pairs": 100}))
+            reporter(Event("log", values=log))
+            reporter(Event("warning", "[odd] text"))
+        told[terminal] = out.getvalue()
+    assert "25%" in told[True] and "1,200 pairs/s" in told[True]
+    assert told[False] == "step 50: loss 1.5000, 1,200 pairs/s, 1 min 30 s left\nwarning: [odd] text\n"
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (200, "3 min 20 s"), (3900, "1 h 5 min")])
+def test_times_are_told_as_people_say_them(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
