@@ -73,6 +73,12 @@ def test_a_length_that_is_asked_for_is_kept(tiny_pipe: DiffuSeqPipeline) -> None
     assert last_draft(tiny_pipe, SOURCES[0], length=7).tokens.shape == (3, 7)
 
 
+def test_no_answer_has_tokens_without_text(tiny_pipe: DiffuSeqPipeline) -> None:
+    special = tiny_pipe.tokenizer.special
+    tokens = last_draft(tiny_pipe, SOURCES[0], temperature=5.0, candidates=20, length=20).tokens
+    assert not torch.isin(tokens, torch.tensor([special.pad, special.start, special.end, special.mask])).any()
+
+
 def test_candidates_are_dealt_over_the_likeliest_lengths(tiny_pipe: DiffuSeqPipeline) -> None:
     lengths = (~last_draft(tiny_pipe, SOURCES[0], candidates=4, length_beam=2).padding).sum(1).tolist()
     assert lengths[0] == lengths[2] != lengths[1] == lengths[3]

@@ -94,7 +94,9 @@ class Chromium:
         """The value of an expression in the page; raises what it throws."""
         answer = self._call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in answer:
-            raise RuntimeError(answer["exceptionDetails"]["exception"].get("description", "the script failed"))
+            raise RuntimeError(
+                answer["exceptionDetails"]["exception"].get("description", "the script failed")
+            )
         return answer["result"].get("value")
 
     def wait(self, condition: str, patience_s: float = 30.0) -> None:
@@ -113,7 +115,9 @@ class Chromium:
         """Press a key by its DOM name and its virtual key code."""
         for kind in ("rawKeyDown", *(["char"] if text else []), "keyUp"):
             more = {"text": text} if kind == "char" else {}
-            self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **more)
+            self._call(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **more
+            )
 
     def screenshot(self, path: Path) -> None:
         """The whole page as png."""

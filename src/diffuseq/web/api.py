@@ -101,9 +101,18 @@ class Service:
             kind=system.kind,
             parameters=pipe.system.num_parameters(),
             dials={dial: own[dial] for dial in Dials.model_fields if dial in own},
+            samplers=_samplers(system),
             can_guide=bool(getattr(system, "source_dropout", 0)),
             longest_answer=min(self.limits.length, pipe.config.text.max_target),
         )
+
+
+def _samplers(system: Any) -> list[str]:
+    """Which samplers fit how a system was trained."""
+    one_level = ["ddim", "ancestral", "dpm-solver"]
+    if system.kind != "diffuseq":
+        return one_level
+    return ["settle"] * (system.token_wise > 0) + one_level * (system.token_wise < 1)
 
 
 def create_app(
@@ -171,7 +180,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         summary="Watch an answer",
     )
     async def stream(ask: Ask) -> StreamingResponse:
-        return _stream(service, ask)
+        return await _stream(service, ask)
 
     @app.get(
         "/v1/stream",
@@ -182,20 +191,24 @@ def _add_answers(app: FastAPI, service: Service) -> None:
     async def stream_by_query(ask: Annotated[AskInQuery, Query()]) -> StreamingResponse:
         values = ask.model_dump(exclude_none=True)
         own = {name: values.pop(name) for name in ("source", "template", "model") if name in values}
-        return _stream(service, Ask(**own, settings=Dials(**values)))
+        return await _stream(service, Ask(**own, settings=Dials(**values)))
 
 
-def _stream(service: Service, ask: Ask) -> StreamingResponse:
-    """Server-sent events: `frame`s, then an `answer` or a `problem`."""
+async def _stream(service: Service, ask: Ask) -> StreamingResponse:
+    """Server-sent events: `frame`s, then an `answer` or a `problem`; one that comes first has its status."""
     loop = asyncio.get_running_loop()
     line: asyncio.Queue[Event] = asyncio.Queue()
     began = time.monotonic()
     jobs = service.submit(ask, _from_thread(loop, lambda _, event: line.put_nowait(event)), wants_frames=True)
 
+    first = await line.get()
+    if isinstance(first, Failure):
+        raise HTTPException(first.status, first.message)
+
     async def events() -> AsyncIterator[str]:
+        event = first
         try:
             while True:
-                event = await line.get()
                 if isinstance(event, Frame):
                     yield _event("frame", dataclasses.asdict(event))
                 elif isinstance(event, Choice):
@@ -205,6 +218,7 @@ def _stream(service: Service, ask: Ask) -> StreamingResponse:
                 else:
                     yield _event("problem", {"detail": event.message})
                     return
+                event = await line.get()
         finally:
             jobs[0].cancelled.set()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -41,47 +42,54 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = False
+        body = _Counted(receive, self.largest_body, dict(scope["headers"]))
 
         async def send_guarded(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                given = {name for name, _ in message["headers"]}
-                extra = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-                message["headers"] = [*message["headers"], *(pair for pair in extra if pair[0] not in given)]
-                path = scope["path"] if scope["path"] in _PATHS else "other"
-                self.meters.add("requests", 1, f'path="{path}",status="{message["status"]}"')
-            await send(message)
+            if body.is_too_large:  # whatever the app makes of a body that broke off
+                return
+            await send(self._labelled(message, scope["path"]))
 
-        headers = dict(scope["headers"])
-        if self.hosts is not None and _host(headers) not in self.hosts:
+        if self.hosts is not None and _host(body.headers) not in self.hosts:
             await _refuse(send_guarded, 400, f"This server answers to {', '.join(self.hosts)} only.")
             return
-        try:
-            await self.app(scope, self._counted(headers, receive), send_guarded)
-        except TooLargeError:
-            if not started:
-                await _refuse(
-                    send_guarded, 413, f"The body is larger than {self.largest_body} bytes; send less."
-                )
+        with suppress(TooLargeError):
+            await self.app(scope, body, send_guarded)
+        if body.is_too_large:
+            body.is_too_large = False
+            await _refuse(send_guarded, 413, f"The body is larger than {self.largest_body} bytes; send less.")
 
-    def _counted(self, headers: dict[bytes, bytes], receive: Receive) -> Receive:
-        """`receive`, which raises once more bytes have come than allowed."""
-        total = 0
-        announced = headers.get(b"content-length", b"0")
-
-        async def counted() -> Message:
-            nonlocal total
-            if announced.isdigit() and int(announced[:20]) > self.largest_body:
-                raise TooLargeError
-            message = await receive()
-            total += len(message.get("body", b""))
-            if total > self.largest_body:
-                raise TooLargeError
+    def _labelled(self, message: Message, path: str) -> Message:
+        """The message with the headers, and counted, if it opens a response."""
+        if message["type"] != "http.response.start":
             return message
+        given = {name for name, _ in message["headers"]}
+        extra = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+        message["headers"] = [*message["headers"], *(pair for pair in extra if pair[0] not in given)]
+        known = path if path in _PATHS else "other"
+        self.meters.add("requests", 1, f'path="{known}",status="{message["status"]}"')
+        return message
 
-        return counted
+
+class _Counted:
+    """`receive`, which raises `TooLargeError` once more bytes were announced or have come than allowed.
+
+    Bodies are read whole before anything is answered, so that a response has never begun by then.
+    """
+
+    def __init__(self, receive: Receive, most: int, headers: dict[bytes, bytes]) -> None:
+        self.receive, self.most, self.headers = receive, most, headers
+        announced = headers.get(b"content-length", b"0")[:20]
+        self.total = 0
+        self.announced = int(announced) if announced.isdigit() else 0
+        self.is_too_large = False
+
+    async def __call__(self) -> Message:
+        message = await self.receive()
+        self.total += len(message.get("body", b""))
+        if max(self.total, self.announced) > self.most:
+            self.is_too_large = True
+            raise TooLargeError
+        return message
 
 
 def _host(headers: dict[bytes, bytes]) -> str:

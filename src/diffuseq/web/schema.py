@@ -122,6 +122,7 @@ class ModelOut(BaseModel):
     kind: str
     parameters: int
     dials: dict[str, Any]
+    samplers: list[str]
     can_guide: bool
     longest_answer: int
 

@@ -12,7 +12,7 @@ const LONGEST_SHOW_MS = 4000;
 const DIALS = {
   candidates: { label: "Candidates", kind: "range", min: 1, max: 20, step: 1 },
   steps: { label: "Calls of the network", kind: "range", min: 1, max: 100, step: 1 },
-  sampler: { label: "Sampler", kind: "select", options: ["settle", "ddim", "ancestral", "dpm-solver"] },
+  sampler: { label: "Sampler", kind: "select" },
   temperature: { label: "Temperature", kind: "range", min: 0, max: 2, step: 0.05 },
   churn: { label: "Churn (fresh noise)", kind: "range", min: 0, max: 1, step: 0.05, only: "ddim" },
   guidance: { label: "Guidance", kind: "range", min: 1, max: 5, step: 0.25 },
@@ -62,12 +62,13 @@ function buildDials() {
   const own = models.main.dials;
   for (const [name, dial] of Object.entries(DIALS)) {
     if (!(name in own) || (name === "guidance" && !models.main.can_guide)) continue;
+    if (name === "sampler" && models.main.samplers.length < 2) continue;
     const id = `dial-${name}`;
     const label = element("label", { for: id }, dial.label);
     const box = element("div", { class: "dial", "data-dial": name }, label);
     const most = { candidates: limits.candidates, steps: limits.calls, length: models.main.longest_answer }[name];
     if (dial.kind === "select") {
-      const choices = dial.options.map((option) => element("option", { value: option }, option));
+      const choices = models.main.samplers.map((option) => element("option", { value: option }, option));
       box.append(element("select", { id, onchange: showFittingDials }, ...choices));
     } else if (dial.kind === "range") {
       const shown = element("output", { for: id });
@@ -104,7 +105,7 @@ function showFittingDials() {
   const sampler = $("dial-sampler")?.value;
   for (const box of $("dials").children) {
     const only = DIALS[box.dataset.dial].only;
-    box.hidden = Boolean(only && sampler && only !== sampler);
+    box.hidden = Boolean(only && only !== (sampler ?? models.main.dials.sampler));
   }
 }
 
