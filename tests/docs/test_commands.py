@@ -1,0 +1,155 @@
+"""Every command and every block of Python in the documentation is real."""
+
+import io
+import json
+import re
+import sys
+
+import pytest
+import tyro
+from pages import DOCS, PAGES, ROOT, Command, blocks, commands, flags, inline_commands
+
+from diffuseq.cli import VERBS, main
+from diffuseq.recipes import RECIPES
+
+BUDGETS = [
+    (r"--training\.minutes \S+", "--training.minutes 0.02"),
+    (r"--limit \d+", "--limit 2"),
+    (r"build_corpus\(30_000\)", "build_corpus(300, 30, 30)"),
+]
+"""The tutorial as it stands, with less of everything."""
+
+
+class ParsedError(Exception):
+    """Raised in the place of what a verb does once its options are read."""
+
+
+@pytest.fixture
+def parse_only(monkeypatch):
+    """Commands end as soon as the real parser has taken their options."""
+    real = tyro.cli
+
+    def stop(*arguments, **options):
+        real(*arguments, **options)
+        raise ParsedError
+
+    monkeypatch.setattr(tyro, "cli", stop)
+
+
+def on_the_page(page):
+    return f"{page.relative_to(ROOT)}"
+
+
+def read_options(command, model):
+    """Run a command up to the point where its options are read."""
+    arguments = command.diffuseq
+    assert arguments, f"{command.words} names no verb"
+    if arguments[0] == "train" and arguments[1] not in RECIPES:
+        arguments = ["train", str(model), *arguments[2:]]
+    if arguments[0] == "generate":
+        named = len(arguments) > 1 and not arguments[1].startswith("-")
+        arguments = ["generate", str(model), *arguments[1 + named :]]
+    with pytest.raises(ParsedError):
+        main(arguments)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=on_the_page)
+def test_every_command_is_understood_by_the_command_line(page, parse_only, tiny_folder):
+    for command in commands(page):
+        if command.diffuseq is not None:
+            read_options(command, tiny_folder)
+    for command in inline_commands(page):
+        assert command.diffuseq[0] in VERBS
+        if any(word.startswith("--") and word != "--help" for word in command.words):
+            read_options(command, tiny_folder)
+
+
+def test_a_wrong_flag_on_a_page_would_be_noticed(parse_only, tiny_folder):
+    with pytest.raises(SystemExit):
+        read_options(Command(["diffuseq", "serve", "runs/mine", "--prot", "8000"]), tiny_folder)
+    with pytest.raises(SystemExit):
+        read_options(Command(["diffuseq", "trian", "tiny"]), tiny_folder)
+
+
+def test_commands_are_found_on_the_pages():
+    found = [c.diffuseq[0] for page in PAGES for c in commands(page) if c.diffuseq]
+    assert {"prepare", "train", "generate", "evaluate", "compare", "serve", "import", "replay"} <= set(found)
+    assert set(found) <= set(VERBS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=on_the_page)
+def test_every_field_of_a_config_that_is_named_exists(page):
+    known = {
+        f"--{part}.{name.replace('_', '-')}"
+        for make in RECIPES.values()
+        for part, value in vars(make()).items()
+        for name in vars(value)
+    }
+    known |= {flag.replace(".", ".no-", 1) for flag in known}
+    named = flags(page, r"(?:system|text|training|generation)\.[a-z0-9-]+")
+    assert named <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=on_the_page)
+def test_every_make_target_that_is_named_exists(page):
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {c.words[1] for c in commands(page) if c.words[0] == "make"} <= targets
+
+
+def test_the_requests_of_the_pages_fit_the_api():
+    from diffuseq.web.schema import AskMany
+
+    requests = [c.words for page in PAGES for c in commands(page) if c.words[0] == "curl"]
+    assert requests
+    for words in requests:
+        assert any(word.endswith("/v1/generate") for word in words)
+        AskMany.model_validate(json.loads(words[words.index("-d") + 1]))
+
+
+def test_the_tutorial_runs_as_it_stands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")  # so that no heading of a table is broken over lines
+    page = tmp_path / "tutorial.md"
+    text = (DOCS / "tutorial.md").read_text()
+    for pattern, smaller in BUDGETS:
+        assert re.search(pattern, text), pattern
+        text = re.sub(pattern, smaller, text)
+    page.write_text(text)
+    for command in commands(page):
+        run(command, monkeypatch)
+    for block in blocks(page, "python"):
+        exec(compile(block, "tutorial.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "0 of 30 test sources also stand in the training set" in printed
+    assert "copy the source" in printed
+    assert (tmp_path / "report" / "report.html").is_file()
+    scores = json.loads((tmp_path / "runs" / "mine" / "scores.json").read_text())
+    assert scores["sources"] == 2
+
+
+def run(command, monkeypatch):
+    """Run a command of the tutorial in this process, but for servers, set-up and what asks a server."""
+    arguments = command.diffuseq
+    if command.words[:2] == ["python", "-c"]:
+        exec(compile(command.words[2], "tutorial.md", "exec"), {})
+    elif arguments is not None and arguments[0] != "serve":
+        piped = io.TextIOWrapper(io.BytesIO(((command.piped or "") + "\n").encode()), encoding="utf-8")
+        monkeypatch.setattr(sys, "stdin", piped)
+        with pytest.raises(SystemExit) as left:
+            main(arguments)
+        assert not left.value.code, arguments
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, tiny_folder):
+    monkeypatch.chdir(tmp_path)
+    found = blocks(ROOT / "README.md", "python")
+    assert found
+    for block in found:
+        block = re.sub(r'from_pretrained\("[^"]*"\)', f"from_pretrained({str(tiny_folder)!r})", block)
+        exec(compile(block, "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=on_the_page)
+def test_the_python_of_every_page_is_python(page):
+    for block in blocks(page, "python"):
+        compile(block, page.name, "exec")
