@@ -1,0 +1,121 @@
+"""The speed measurements: what is counted, what is drawn, what is fitted."""
+
+import pytest
+import torch
+
+from diffuseq.errors import InputError
+from diffuseq.evaluation.speed import PARTS, measure
+from diffuseq.evaluation.speed.growth import Series
+from diffuseq.evaluation.speed.peak import count_operations, product_rate
+from diffuseq.evaluation.speed.sampling import MEASURED_STEPS, Writer, published_steps
+from diffuseq.evaluation.speed.sizes import find_size, special_tokens
+from diffuseq.evaluation.speed.table import rounded
+from diffuseq.evaluation.speed.timing import time_in_turn
+from diffuseq.evaluation.speed.training import Trainee
+from diffuseq.evaluation.speed.workload import draw_pairs, fixed_batch, make_request, training_batches
+
+CPU = torch.device("cpu")
+TINY = find_size("tiny")
+
+
+def test_pairs_are_as_long_as_those_of_qqp():
+    pairs = draw_pairs(4000, special_tokens(64))
+    sources, targets = ([float(len(pair[side])) for pair in pairs] for side in (0, 1))
+    assert sum(sources) / 4000 == pytest.approx(11.9, abs=0.3)
+    assert sum(targets) / 4000 == pytest.approx(11.9, abs=0.3)
+    correlation = torch.corrcoef(torch.tensor([sources, targets]))[0, 1]
+    assert float(correlation) == pytest.approx(0.63, abs=0.06)
+
+
+def test_words_are_in_the_vocabulary_and_no_special_tokens():
+    words = {word for source, target in draw_pairs(500, special_tokens(64)) for word in source + target}
+    assert min(words) == 5
+    assert max(words) == 63
+
+
+def test_training_batches_are_sorted_by_length_and_full():
+    batches = training_batches(8, special_tokens(64), count=3, among=9)
+    longest = [max(batch.source.shape[1], batch.target.shape[1]) for batch in batches]
+    assert [len(batch) for batch in batches] == [8, 8, 8]
+    assert longest == sorted(longest)
+    assert longest[0] < longest[-1]
+
+
+def test_operations_of_a_product_and_of_fused_attention_are_counted():
+    left, right = torch.rand(3, 5), torch.rand(5, 7)
+    assert count_operations(lambda: left @ right) == 2 * 3 * 5 * 7
+    states = torch.rand(2, 4, 16, 8)
+    attention = torch.nn.functional.scaled_dot_product_attention
+    assert count_operations(lambda: attention(states, states, states)) == 2 * 2 * (2 * 4 * 16 * 16 * 8)
+
+
+def test_the_backward_pass_of_a_linear_layer_counts_twice_its_forward_pass():
+    layer, x = torch.nn.Linear(6, 4), torch.rand(10, 6, requires_grad=True)
+    assert count_operations(lambda: layer(x).sum().backward()) == 3 * 2 * 10 * 6 * 4
+
+
+def test_more_calls_do_proportionally_more_work():
+    writer = Writer(TINY, CPU)
+    batch = fixed_batch(2, 6, 6, TINY.special)
+    one, two, three = (count_operations(writer.action([batch], calls)) for calls in (1, 2, 3))
+    assert one < two < three
+    assert three - two == two - one
+
+
+def test_our_answers_are_as_long_as_their_sources():
+    writer = Writer(TINY, CPU)
+    request = make_request(fixed_batch(2, 9, 1, TINY.special), writer.settings, CPU)
+    *_, draft = writer.system.generate(request)
+    assert (~draft.padding).sum(1).tolist() == [9, 9]
+
+
+def test_the_published_decoding_does_its_measured_steps_with_all_positions():
+    system = TINY.published.system
+    counted = count_operations(published_steps(TINY, CPU))
+    positions = TINY.published_decoding_rows * system.sequence_length
+    layer = 4 * system.width**2 + 2 * system.width * system.feed_forward
+    rounding = system.embedding_width * TINY.words[1]
+    least = 2 * MEASURED_STEPS * positions * (system.layers * layer + rounding)
+    assert least < counted < 3 * least
+
+
+def test_a_trainee_learns_by_its_passes_and_updates():
+    trainee = Trainee(TINY.ours, TINY.special, training_batches(4, TINY.special, 1), CPU)
+    before = [p.detach().clone() for p in trainee.training.system.parameters()]
+    trainee.passes()
+    trainee.update()
+    after = list(trainee.training.system.parameters())
+    assert any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
+    assert all(p.grad is not None and not p.grad.any() for p in after)
+
+
+def test_the_power_of_a_series_is_that_of_its_law():
+    xs = (1, 2, 4, 8)
+    assert Series("quadratic", xs, tuple(3.0 * x**2 for x in xs), "").power == pytest.approx(2)
+    shared = Series("fixed cost", xs, tuple(10.0 + x for x in xs), "")
+    assert shared.power < shared.last_power < 1
+
+
+def test_actions_take_turns_after_a_warm_up():
+    order: list[str] = []
+    timings = time_in_turn({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2, CPU)
+    assert order == ["a", "b"] * 3
+    assert [len(timing.seconds) for timing in timings.values()] == [2, 2]
+
+
+def test_the_rate_of_products_is_positive():
+    assert product_rate(32, torch.float32, CPU, repeats=1) > 0
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(12345.0, "12,300"), (123.4, "123"), (45.67, "45.7"), (0.0012345, "0.00123")]
+)
+def test_numbers_are_shown_with_three_digits(value, text):
+    assert rounded(value) == text
+
+
+def test_unknown_sizes_and_parts_are_refused_before_anything_is_measured():
+    with pytest.raises(InputError, match="size 'large'; choose one of: base, small, tiny"):
+        measure("large", list(PARTS), CPU)
+    with pytest.raises(InputError, match="Did you mean 'sampling'"):
+        measure("tiny", ["smapling"], CPU)
