@@ -37,6 +37,7 @@ from diffuseq.training.optim import learning_rate_factor, make_optimizers, set_l
 from diffuseq.training.precision import use_bf16
 from diffuseq.training.sharding import whole
 from diffuseq.training.signals import StopSignal
+from diffuseq.training.window import Window
 
 
 class Data(Protocol):
@@ -62,9 +63,9 @@ class Stream:
         return range(step * self.size, (step + 1) * self.size)
 
     def collate(self, rows: Sequence[int]) -> Batch:
-        whole = self.batch(rows[0] // self.size)
+        everything = self.batch(rows[0] // self.size)
         chosen = torch.tensor([row % self.size for row in rows])
-        return Batch(*(tensor[chosen] for tensor in vars(whole).values()))
+        return Batch(*(tensor[chosen] for tensor in vars(everything).values()))
 
 
 @dataclass
@@ -132,7 +133,8 @@ def prepare(
     optimizers = make_optimizers(system, settings)
     width = max((min(p.shape) for p in system.parameters() if p.ndim == 2), default=0)
     if bf16 is None:
-        bf16 = use_bf16(settings.precision, accelerator.device, width)
+        mine = torch.tensor(float(use_bf16(settings.precision, accelerator.device, width)))
+        bf16 = accelerator.reduce(mine.to(accelerator.device), "mean").item() == 1  # all processes agree
     if settings.compile:
         system.compile()
     model, *wrapped = accelerator.prepare(system, *optimizers)
@@ -143,10 +145,8 @@ def prepare(
 
 def make_accelerator() -> Accelerator:
     """The engine for this process, or for all that torchrun or `accelerate launch` started (gloo on CPUs)."""
-    unused = DistributedDataParallelKwargs(
-        find_unused_parameters=True
-    )  # say, a null source in some steps only
-    return Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[unused])
+    some_unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # say, those of a dropped source
+    return Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[some_unused])
 
 
 def check(settings: TrainingConfig) -> None:
@@ -323,57 +323,6 @@ def _what_broke(step: int, loss: float, norm: float, rows: Sequence[int]) -> str
         f"Step {step + 1}: the {what}, on training rows {shown}; the last checkpoint is kept. Look at these "
         "rows, or resume with a smaller learning_rate, a longer warmup, or precision fp32."
     )
-
-
-@dataclass
-class Window:
-    """The metrics since the last line of the log."""
-
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    weight: float | Tensor = 0.0
-    losses: float = 0.0
-    norms: float = 0.0
-    factor: float = 0.0
-    steps: int = 0
-    pairs: int = 0
-    seconds: float = 0.0
-
-    def watch(self, logs: dict[str, Tensor], weight: Tensor) -> None:
-        """Add what the system said about one chunk."""
-        weight = weight.detach()
-        self.weight = self.weight + weight
-        for name, value in logs.items():
-            term = torch.as_tensor(value, device=weight.device).detach().float() * weight
-            self.sums[name] = self.sums[name] + term if name in self.sums else term
-
-    def add(self, loss: float, norm: float, factor: float, pairs: int, seconds: float) -> None:
-        self.losses += loss
-        self.norms += norm
-        self.factor = factor
-        self.steps += 1
-        self.pairs += pairs
-        self.seconds += seconds
-
-    def close(self, training: Training) -> dict[str, float]:
-        """The means over the window and over all processes; the window starts anew."""
-        names = sorted(self.sums)
-        weight = torch.as_tensor(self.weight, device=training.accelerator.device)
-        sums = torch.stack([weight, *(self.sums[name] for name in names)])
-        total, *values = training.accelerator.reduce(sums, "sum").tolist()
-        progress = training.progress
-        logs = {
-            "step": progress.step,
-            "loss": self.losses / self.steps,
-            **{name: value / total for name, value in zip(names, values, strict=True) if name != "loss"},
-            "gradient_norm": self.norms / self.steps,
-            "learning_rate": training.optimizers[0].param_groups[0]["lr"],
-            "pairs": progress.pairs,
-            "pairs_per_second": self.pairs / max(self.seconds, 1e-9),
-            "seconds": progress.seconds,
-            "done": training.done,
-        }
-        self.__dict__.update(vars(Window()))
-        return logs
 
 
 def mix(*numbers: int) -> int:
