@@ -30,6 +30,9 @@ from diffuseq.system import Draft, Request
 if TYPE_CHECKING:
     from diffuseq.systems.diffuseq import DiffuSeq
 
+_NEVER = 1e-38
+"""The probability of tokens without text, which would only shorten an answer; its logarithm is finite."""
+
 
 @torch.no_grad()
 def generate(system: DiffuSeq, request: Request) -> Iterator[Draft]:
@@ -168,6 +171,8 @@ class Network:
         self.is_pinned = None if pinned is None else pinned >= 0
         self.known = None if pinned is None else table[pinned.clamp_min(0)]
         self.last: Tensor | None = None
+        special = system.special
+        self.silent = sorted({special.pad, special.start, special.end, special.mask} - {special.unknown})
 
     def __call__(self, x: Tensor, time: Tensor | float) -> Estimate:
         """x [n l d]; time in 0…1, one for all or [n l]."""
@@ -182,6 +187,7 @@ class Network:
         log_snr = system.schedule.log_snr(level).float()
         hidden = system.denoiser.decode(x, log_snr, self.padding, self.encoded, self.last)
         probability = distribution(system.denoiser.words(hidden, self.encoded), self.encoded)
+        probability[..., self.silent] = _NEVER
         x0 = self._mean(probability)
         if self.is_pinned is not None and self.known is not None:
             x0 = torch.where(self.is_pinned[..., None], self.known, x0)

@@ -206,7 +206,7 @@ async def _stream(service: Service, ask: Ask) -> StreamingResponse:
         raise HTTPException(first.status, first.message)
 
     async def events() -> AsyncIterator[str]:
-        event = first
+        event: Event = first
         try:
             while True:
                 if isinstance(event, Frame):
