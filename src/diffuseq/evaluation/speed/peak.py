@@ -72,8 +72,8 @@ def measure(size: Size, device: torch.device) -> Table:
         numbers,
         (
             "A product of [m k] and [k n] counts as 2·m·k·n, forward and backward, attention included; "
-            "nothing else counts, the optimiser's own products neither. The machine's rate is the fastest of square "
-            f"products of {size.product // 2} and {size.product}, before and after. "
+            "nothing else counts, the optimiser's own products neither. The machine's rate is the fastest of "
+            f"square products of {size.product // 2} and {size.product}, before and after. "
             + ("" if writer.bf16 else "bf16 is left out: this machine does not have it in hardware. ")
             + f"Training needs {rounded(operations / 1e9)}·10⁹ operations a pair.",
         ),

@@ -120,8 +120,8 @@ def measure(size: Size, device: torch.device) -> Table:
             f"Published: {theirs.system.layers} layers of {theirs.system.width}, {size.words[1]:,} words, "
             f"{theirs.system.sequence_length} positions, all of them in the loss, fp32.",
             f"The update comes once in {ours.training.batch_size:,} pairs ({ours.training.optimizer}) and "
-            f"once in {theirs.training.batch_size:,} ({theirs.training.optimizer}), as the recipes say; it is "
-            "measured by itself and shared out. Medians of repeats in turn.",
+            f"once in {theirs.training.batch_size:,} ({theirs.training.optimizer}), as the recipes say; it "
+            "is measured by itself and shared out. Medians of repeats in turn.",
         ),
     )
 
