@@ -96,6 +96,19 @@ def test_a_crash_between_checkpoints_costs_only_the_steps_since_the_last(
     assert_same_weights(tmp_path, undisturbed)
 
 
+def test_a_look_at_the_answers_that_fails_costs_no_step(data: Path, undisturbed: Path, tmp_path: Path) -> None:
+    def fail(event: Event) -> None:
+        if event.kind == "evaluation":
+            raise RuntimeError("the metrics broke")
+
+    with pytest.raises(RuntimeError, match="the metrics broke"):
+        train(tiny.config(), data, tmp_path, on_event=fail)
+    events: list[Event] = []
+    train(tiny.config(), data, tmp_path, resume=True, on_event=events.append)
+    assert next(e for e in events if e.kind == "start").values["resumed_at"] == 6
+    assert_same_weights(tmp_path, undisturbed)
+
+
 def test_muon_resumes_bit_for_bit_too(data: Path, tmp_path: Path) -> None:
     config = tiny.config(optimizer="muon", steps=6, evaluate_rows=0)
     train(config, data, tmp_path / "undisturbed")

@@ -124,7 +124,11 @@ class Run:
             step, ended = training.progress.step, training.done >= 1
             self._tell(logs, step - first)
             if training.stopping is None and (ended or step % settings.evaluate_every == 0):
-                self.evaluate()
+                try:
+                    self.evaluate()
+                except Exception:
+                    self.save()  # whatever went wrong in a look at the answers, the training is not lost
+                    raise
             if ended or training.stopping is not None or step % settings.save_every == 0:
                 self.save()
             if training.stopping is not None and not ended:
