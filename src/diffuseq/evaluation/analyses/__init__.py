@@ -17,12 +17,12 @@ from importlib.util import find_spec
 from diffuseq.errors import InputError, unknown_name
 from diffuseq.evaluation.analyses import diversity, speed, steps
 from diffuseq.evaluation.analyses.result import Analysis, Limits, Progress, silent, write
-from diffuseq.evaluation.analyses.subjects import Subject, TestSet, open_subjects, read_test_set
+from diffuseq.evaluation.analyses.subjects import Subject, HeldOut, open_subjects, read_test_set
 
 __all__ = ["ANALYSES", "Analysis", "Limits", "analyse", "check", "open_subjects", "read_test_set", "write"]
 
 
-Analyser = Callable[[Sequence[Subject], TestSet, Limits, Progress], Analysis]
+Analyser = Callable[[Sequence[Subject], HeldOut, Limits, Progress], Analysis]
 
 ANALYSES: dict[str, Analyser] = {
     "diversity": diversity.analyse,
@@ -50,7 +50,7 @@ def check(only: Sequence[str], limits: Limits) -> tuple[str, ...]:
 
 def analyse(
     subjects: Sequence[Subject],
-    test: TestSet,
+    test: HeldOut,
     only: Sequence[str] = (),
     limits: Limits | None = None,
     progress: Progress = silent,
@@ -60,5 +60,7 @@ def analyse(
     Raises `InputError` for unknown names and limits that make no sense.
     """
     limits = limits or Limits()
+    if any(subject.is_uncased for subject in subjects):
+        test = test.lower_cased()
     for name in check(only, limits):
         yield ANALYSES[name](subjects, test, limits, progress)

@@ -18,7 +18,7 @@ from diffuseq.decoding.mbr import choose_from
 from diffuseq.errors import InputError
 from diffuseq.evaluation.analyses.drawing import Label, Look, put_labels, rule
 from diffuseq.evaluation.analyses.result import Analysis, Data, Limits, Progress
-from diffuseq.evaluation.analyses.subjects import Subject, TestSet
+from diffuseq.evaluation.analyses.subjects import Subject, HeldOut
 from diffuseq.evaluation.catalogue import DIVERSITY_CANDIDATES
 from diffuseq.evaluation.plots import Figure, canvas, style
 from diffuseq.metrics.bleu import pairwise_sentence_bleu
@@ -54,6 +54,7 @@ class Measured:
     looks: tuple[Look, ...]
     samples: tuple[Sample, ...]
     single: dict[int, float]
+    own_ways: tuple[str, ...]
     notes: tuple[str, ...]
 
     def best(self, subject: int) -> Sample:
@@ -62,7 +63,7 @@ class Measured:
         return max(mine, key=lambda sample: sample.bleu[-1])
 
 
-def analyse(subjects: Sequence[Subject], test: TestSet, limits: Limits, progress: Progress) -> Analysis:
+def analyse(subjects: Sequence[Subject], test: HeldOut, limits: Limits, progress: Progress) -> Analysis:
     """Measure and draw."""
     measured = measure(subjects, test, limits, progress)
     rows = [
@@ -85,7 +86,7 @@ def analyse(subjects: Sequence[Subject], test: TestSet, limits: Limits, progress
     return Analysis("Diversity ensures quality", tuple(draw(measured)), tuple(data), measured.notes)
 
 
-def measure(subjects: Sequence[Subject], test: TestSet, limits: Limits, progress: Progress) -> Measured:
+def measure(subjects: Sequence[Subject], test: HeldOut, limits: Limits, progress: Progress) -> Measured:
     """Draw candidates at every temperature that a model has, and the model's own single answer."""
     samples, single, notes = [], {}, []
     for index, subject in enumerate(subjects):
@@ -103,10 +104,11 @@ def measure(subjects: Sequence[Subject], test: TestSet, limits: Limits, progress
                 answers = subject.pipe.answer_all(test.sources, own, advance)
             single[index] = float(test.bleu([answer.text for answer in answers]).mean())
     looks = tuple(Look.of(index, subject.family) for index, subject in enumerate(subjects))
-    return Measured(tuple(s.name for s in subjects), looks, tuple(samples), single, tuple(notes))
+    names, ways = tuple(s.name for s in subjects), tuple(s.own_way for s in subjects)
+    return Measured(names, looks, tuple(samples), single, ways, tuple(notes))
 
 
-def _temperatures(subject: Subject, test: TestSet, limits: Limits) -> tuple[list[float | None], list[str]]:
+def _temperatures(subject: Subject, test: HeldOut, limits: Limits) -> tuple[list[float | None], list[str]]:
     """Those that the model serves, and why it refuses the others. Its own one if it serves none of them."""
     served: list[float | None] = []
     notes: list[str] = []
@@ -125,7 +127,7 @@ def _temperatures(subject: Subject, test: TestSet, limits: Limits) -> tuple[list
     return [None], notes
 
 
-def _sample(subject: int, temperature: float | None, candidates: list[list[str]], test: TestSet) -> Sample:
+def _sample(subject: int, temperature: float | None, candidates: list[list[str]], test: HeldOut) -> Sample:
     groups = [(*group, reference) for group, reference in zip(candidates, test.references, strict=True)]
     matrix = pairwise_sentence_bleu(groups)  # [n k+1 k+1], the reference last
     quality = matrix[:, :-1, -1]
@@ -169,18 +171,22 @@ def _curves(measured: Measured) -> Figure:
     with style():
         figure, axes = canvas(height=3.1)
         labels = []
+        count = len(measured.samples[0].bleu)
+        right = count * (1 + 0.012 * (1 + len(measured.names)))
         for index, (name, look) in enumerate(zip(measured.names, measured.looks, strict=True)):
             best = measured.best(index)
             k = range(1, len(best.bleu) + 1)
-            axes.fill_between(k, best.low, best.high, color=look.colour, alpha=0.12, linewidth=0)
+            aside = k[-1] * (1 + 0.012 * (1 + index))  # beside each other, not over each other
+            axes.plot(
+                [aside, aside], [best.low[-1], best.high[-1]], color=look.colour, linewidth=1.6, clip_on=False
+            )
             axes.plot(k, best.bleu, color=look.colour, linestyle=look.line, linewidth=1.7)
-            axes.plot(k[-1], best.bleu[-1], color=look.colour, marker=look.marker, markersize=5.5)
-            labels.append(Label(f"{name}{_at(best.temperature)}", k[-1], best.bleu[-1], look.colour))
+            axes.plot(k[-1], best.bleu[-1], color=look.colour, marker=look.marker, markersize=5.5, zorder=4)
+            labels.append(Label(f"{name}{_at(best.temperature)}", right, best.bleu[-1], look.colour))
             if index in measured.single:
                 value = measured.single[index]
                 axes.axhline(value, color=look.colour, linewidth=1, alpha=0.75)
-                labels.append(Label(f"{name}, own answer", k[-1], value, look.colour))
-        count = len(measured.samples[0].bleu)
+                labels.append(Label(f"{name}, {measured.own_ways[index]}", right, value, look.colour))
         axes.set_xticks([k for k in (1, 5, 10, 15, 20) if k < count] + [count])
         axes.set_xlim(1, count)
         rule(axes)
@@ -188,10 +194,10 @@ def _curves(measured: Measured) -> Figure:
         axes.set_ylabel("BLEU of the chosen → better")
         put_labels(axes, labels)
     caption = (
-        f"BLEU of the answer chosen from the first 1 to {count} candidates, with its 95 % interval, each"
-        " system at the best of the temperatures that were tried. A curve that climbs turns diversity into"
-        " quality; a flat one has nothing to choose from. Thin level lines: the one answer that a system gives"
-        " by its own deterministic settings, say a beam's best."
+        f"BLEU of the answer chosen from the first 1 to {count} candidates (with its 95 % interval at the"
+        " end), each system at the best of the temperatures that were tried. A curve that climbs turns"
+        " diversity into quality; a flat one has nothing to choose from. Level lines: the one answer that a"
+        " system gives by its own deterministic settings, say a beam's best."
     )
     return Figure("diversity-candidates", "BLEU against candidates", caption, figure)
 
@@ -220,8 +226,8 @@ def _plane(measured: Measured, metric: str, axis: str) -> Figure:
     count = len(measured.samples[0].bleu)
     caption = (
         "Quality against diversity over temperatures, colder on the left. Hollow: an average candidate;"
-        f" filled: the choice out of {count}; the bar between them is what choosing is worth. Further right at"
-        " the same height is more diverse at no cost."
+        f" filled: the choice out of {count}; the bar between them is what choosing is worth. Further right"
+        " at the same height is more diverse at no cost."
     )
     title = "Quality against " + ("div-4" if metric == "div4" else "self-BLEU")
     return Figure(f"diversity-{metric.replace('_', '-')}", title, caption, figure)

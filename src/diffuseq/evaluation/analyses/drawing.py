@@ -31,7 +31,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Label:
-    """A name to stand right of a point."""
+    """A name to stand beside a point."""
 
     text: str
     x: float
@@ -39,16 +39,17 @@ class Label:
     colour: str
 
 
-def put_labels(axes: Any, labels: Sequence[Label]) -> None:
-    """Names right of the ends of lines, in their colours, moved apart where they would overlap."""
+def put_labels(axes: Any, labels: Sequence[Label], *, left: bool = False) -> None:
+    """Names right (or left) of the ends of lines, moved apart where they would overlap."""
     low, high = axes.get_ylim()
     places = spread([label.y for label in labels], (high - low) * LABEL_GAP)
     for label, place in zip(labels, places, strict=True):
         axes.annotate(
             label.text,
             (label.x, place),
-            xytext=(7, 0),
+            xytext=(-7 if left else 7, 0),
             textcoords="offset points",
+            ha="right" if left else "left",
             va="center",
             color=INK,
             fontsize=8,

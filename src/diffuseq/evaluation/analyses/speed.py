@@ -15,7 +15,7 @@ from diffuseq.config import DiffusionGeneration
 from diffuseq.errors import InputError
 from diffuseq.evaluation.analyses.drawing import Label, Look, put_labels, rule
 from diffuseq.evaluation.analyses.result import Analysis, Data, Limits, Progress
-from diffuseq.evaluation.analyses.subjects import Subject, TestSet
+from diffuseq.evaluation.analyses.subjects import Subject, HeldOut
 from diffuseq.evaluation.plots import Figure, canvas, style
 from diffuseq.metrics.significance import Statistics, interval
 
@@ -40,15 +40,16 @@ class Point:
 
 @dataclass(frozen=True)
 class Measured:
-    """All points, and what models refused."""
+    """All points, the sampler that each model comes with, and what models refused."""
 
     names: tuple[str, ...]
     looks: tuple[Look, ...]
     points: tuple[Point, ...]
+    own_samplers: tuple[str, ...]
     notes: tuple[str, ...]
 
 
-def analyse(subjects: Sequence[Subject], test: TestSet, limits: Limits, progress: Progress) -> Analysis:
+def analyse(subjects: Sequence[Subject], test: HeldOut, limits: Limits, progress: Progress) -> Analysis:
     """Measure and draw."""
     measured = measure(subjects, test, limits, progress)
     columns = ("model", "sampler", "calls", "sentences_per_second", "bleu", "low", "high")
@@ -60,21 +61,23 @@ def analyse(subjects: Sequence[Subject], test: TestSet, limits: Limits, progress
     return Analysis("Inference speed", (draw(measured, len(test.sources)),), (data,), measured.notes)
 
 
-def measure(subjects: Sequence[Subject], test: TestSet, limits: Limits, progress: Progress) -> Measured:
+def measure(subjects: Sequence[Subject], test: HeldOut, limits: Limits, progress: Progress) -> Measured:
     """Time every model in every way that it can answer; a way it refuses is noted and left out."""
     points, notes = [], []
     for index, subject in enumerate(subjects):
         for sampler, settings in ways(subject, limits):
             refusal = subject.accepts(settings, test.sources[0])  # warms the model up as well
             if refusal is not None:
-                notes.append(f"{subject.name}{_by(sampler, settings)} is left out: {refusal}")
+                note = f"{subject.name} by {sampler or 'its own way'} is left out: {refusal}"
+                notes += [] if note in notes else [note]
                 continue
             with progress(f"{subject.name}{_by(sampler, settings)}", len(test.sources)) as advance:
                 points.append(_time(index, sampler, subject, settings, test, advance))
     if not points:
         raise InputError("No model can answer one source a time; nothing to measure the speed of.")
     looks = tuple(Look.of(index, subject.family) for index, subject in enumerate(subjects))
-    return Measured(tuple(s.name for s in subjects), looks, tuple(points), tuple(dict.fromkeys(notes)))
+    names = tuple(subject.name for subject in subjects)
+    return Measured(names, looks, tuple(points), tuple(map(_own_sampler, subjects)), tuple(notes))
 
 
 def ways(subject: Subject, limits: Limits) -> list[tuple[str, Any]]:
@@ -93,6 +96,14 @@ def ways(subject: Subject, limits: Limits) -> list[tuple[str, Any]]:
     return [("", own)]
 
 
+def _own_sampler(subject: Subject) -> str:
+    """The sampler of the model's own settings; that of `Point`."""
+    own = subject.own
+    if isinstance(own, DiffusionGeneration):
+        return own.sampler
+    return str(own.strategy) if subject.family == "autoregressive" and own.strategy != "greedy" else ""
+
+
 def _for_sampler(settings: DiffusionGeneration, sampler: str) -> DiffusionGeneration:
     """The settings with another sampler, without what belongs to the old one alone."""
     if settings.sampler == sampler:
@@ -103,7 +114,7 @@ def _for_sampler(settings: DiffusionGeneration, sampler: str) -> DiffusionGenera
     return replace(settings, **changes)
 
 
-def _time(index: int, sampler: str, subject: Subject, settings: Any, test: TestSet, advance: Any) -> Point:
+def _time(index: int, sampler: str, subject: Subject, settings: Any, test: HeldOut, advance: Any) -> Point:
     best, runs = float("inf"), 0
     while runs == 0 or (runs < REPEATS and best < QUICK_S):
         began = time.perf_counter()
@@ -120,42 +131,56 @@ def draw(measured: Measured, num_rows: int) -> Figure:
     with style():
         figure, axes = canvas(height=3.6)
         axes.set_xscale("log")
-        labels = []
+        lines: list[Label] = []
+        points: list[Label] = []
         for index, sampler in dict.fromkeys((p.subject, p.sampler) for p in measured.points):
-            look = measured.looks[index]
             mine = [p for p in measured.points if (p.subject, p.sampler) == (index, sampler)]
-            line = _LINES.get(sampler, "-")
-            x, y = [p.sentences_per_second for p in mine], [p.bleu for p in mine]
-            fill = look.colour if sampler in _FILLED else "white"
-            axes.plot(x, y, color=look.colour, linestyle=line, marker=look.marker, markersize=5, mfc=fill)
             name = measured.names[index] + (f", {sampler}" if sampler else "")
-            labels.append(Label(name, max(x), y[x.index(max(x))], look.colour))
-            for p in mine if len(mine) > 1 and sampler in _FILLED else ():
-                axes.annotate(
-                    f"{p.calls}",
-                    (p.sentences_per_second, p.bleu),
-                    xytext=(0, 5),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=6.5,
-                    color=look.colour,
-                )
+            _line(axes, mine, measured.looks[index], is_main=sampler == measured.own_samplers[index])
+            slowest = min(mine, key=lambda p: p.sentences_per_second)
+            label = Label(name, slowest.sentences_per_second, slowest.bleu, measured.looks[index].colour)
+            (lines if len(mine) > 1 else points).append(label)
+        speeds = [p.sentences_per_second for p in measured.points]
+        width = (max(speeds) / min(speeds)) ** 0.4 * 1.3  # room for the names at both sides, on a log axis
+        axes.set_xlim(min(speeds) / (width if lines else 1.2), max(speeds) * (width if points else 1.2))
+        axes.margins(y=0.12)
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.margins(x=0.08, y=0.12)
+        axes.minorticks_off()
         rule(axes)
         axes.set_xlabel("sentences a second (log) → faster")
         axes.set_ylabel("BLEU → better")
-        put_labels(axes, labels)
+        put_labels(axes, lines, left=True)
+        put_labels(axes, points)
     caption = (
         f"BLEU against speed, one answer to each of {num_rows:,} sources, on one machine. Numbers beside"
-        " points are network calls. Up and to the right is better; the calls that a curve no longer climbs for"
-        " are wasted. Autoregressive and iterative systems are points."
+        " points are network calls, of the sampler that the model comes with (filled). Up and to the right is"
+        " better; calls that a curve no longer climbs for are wasted. Autoregressive and iterative systems"
+        " are points."
     )
     return Figure("speed", "Quality against speed", caption, figure)
 
 
+def _line(axes: Any, points: Sequence[Point], look: Look, is_main: bool) -> None:
+    """One way of answering over its numbers of calls."""
+    x, y = [p.sentences_per_second for p in points], [p.bleu for p in points]
+    line = _LINES.get(points[0].sampler, "-")
+    fill = look.colour if is_main else "white"
+    axes.plot(x, y, color=look.colour, linestyle=line, marker=look.marker, markersize=5, mfc=fill)
+    if not is_main or len(points) == 1:
+        return
+    for p in points:
+        axes.annotate(
+            f"{p.calls}",
+            (p.sentences_per_second, p.bleu),
+            xytext=(0, 5),
+            textcoords="offset points",
+            ha="center",
+            fontsize=6.5,
+            color=look.colour,
+        )
+
+
 _LINES = {"settle": "-", "ddim": (0, (5, 2)), "ancestral": (0, (1, 1.3)), "dpm-solver": (0, (4, 1.5, 1, 1.5))}
-_FILLED = ("settle", "ddim", "", "greedy")
 
 
 def _by(sampler: str, settings: Any) -> str:

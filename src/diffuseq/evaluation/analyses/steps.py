@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from diffuseq.evaluation.analyses.drawing import Label, Look, file_name, put_labels, rule
 from diffuseq.evaluation.analyses.result import Analysis, Data, Limits, Progress
-from diffuseq.evaluation.analyses.subjects import Subject, TestSet
+from diffuseq.evaluation.analyses.subjects import Subject, HeldOut
 from diffuseq.evaluation.catalogue import DIVERSITY_CANDIDATES
 from diffuseq.evaluation.plots import INK, QUIET, Figure, canvas, style
 from diffuseq.metrics.bleu import sentence_bleu
@@ -49,7 +49,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Course:
-    """How a model's texts develop. shares: of the way, in 0…1; bleu: of an average candidate; div4: of three.
+    """How a model's texts develop. shares: of the way, in 0…1; bleu: of an average candidate; div4: of three
+    (None while there is hardly a text of four words).
 
     settling: mean share of the way at which a word came to stay, by tenths of the answer from its beginning
     (None for a tenth without words).
@@ -59,12 +60,12 @@ class Course:
     look: Look
     shares: tuple[float, ...]
     bleu: tuple[float, ...]
-    div4: tuple[float, ...]
+    div4: tuple[float | None, ...]
     settling: tuple[float | None, ...]
     example: Example | None
 
 
-def analyse(subjects: Sequence[Subject], test: TestSet, limits: Limits, progress: Progress) -> Analysis:
+def analyse(subjects: Sequence[Subject], test: HeldOut, limits: Limits, progress: Progress) -> Analysis:
     """Measure and draw."""
     courses = measure(subjects, test, limits, progress)
     development = [
@@ -91,7 +92,7 @@ def analyse(subjects: Sequence[Subject], test: TestSet, limits: Limits, progress
     return Analysis("Step by step", tuple(draw(courses)), data)
 
 
-def measure(subjects: Sequence[Subject], test: TestSet, limits: Limits, progress: Progress) -> list[Course]:
+def measure(subjects: Sequence[Subject], test: HeldOut, limits: Limits, progress: Progress) -> list[Course]:
     """Follow every model on its way; three candidates a source, by settings that make them differ."""
     recordings = []
     for subject in subjects:
@@ -114,7 +115,7 @@ class Recording:
     settled: list[NDArray[np.float64]]  # of every candidate, [l], in 0…1
 
 
-def _record(subject: Subject, test: TestSet, seed: int, advance: Callable[[int], None]) -> Recording:
+def _record(subject: Subject, test: HeldOut, seed: int, advance: Callable[[int], None]) -> Recording:
     settings = subject.sampling(DIVERSITY_CANDIDATES, seed)
     prompts = subject.pipe.prepare(test.sources, settings)
     kept: list[list[list[TextDraft]]] = []
@@ -197,18 +198,25 @@ def _row_to_show(recordings: Sequence[Recording]) -> int | None:
     return next(fits, next(anything, None))
 
 
-def _course(name: str, look: Look, recording: Recording, test: TestSet, shown: int | None) -> Course:
-    bleu, div4 = [], []
+def _course(name: str, look: Look, recording: Recording, test: HeldOut, shown: int | None) -> Course:
+    bleu: list[float] = []
+    div4: list[float | None] = []
     for t in range(len(recording.shares)):
         groups = [draft.texts for batch in recording.batches for draft in batch[t]]
         flat = [text for group in groups for text in group]
         references = [r for r, group in zip(test.references, groups, strict=True) for _ in group]
         bleu.append(float(sentence_bleu(flat, references).mean()))
-        div4.append(float(div_n(groups).mean()))
+        div4.append(_diversity(groups))
     example = None if shown is None else _example(recording, test, shown)
     return Course(
         name, look, tuple(recording.shares), tuple(bleu), tuple(div4), _by_part(recording.settled), example
     )
+
+
+def _diversity(groups: Sequence[Sequence[str]]) -> float | None:
+    """div-4; None while more than half of the sources have no candidate of four words yet."""
+    empty = sum(all(len(text.split()) < 4 for text in group) for group in groups)
+    return None if empty > len(groups) / 2 else float(div_n(groups).mean())
 
 
 def _by_part(settled: Sequence[NDArray[np.float64]]) -> tuple[float | None, ...]:
@@ -218,7 +226,7 @@ def _by_part(settled: Sequence[NDArray[np.float64]]) -> tuple[float | None, ...]
     return tuple(float(values[part == p].mean()) if (part == p).any() else None for p in range(PARTS))
 
 
-def _example(recording: Recording, test: TestSet, row: int) -> Example:
+def _example(recording: Recording, test: HeldOut, row: int) -> Example:
     """The first candidate of a source."""
     drafts = [
         [draft for batch in recording.batches for draft in batch[t]][row]
@@ -250,7 +258,8 @@ def _development(courses: Sequence[Course], metric: str, axis: str) -> Figure:
         figure, axes = canvas(height=2.9)
         labels = []
         for course in courses:
-            shares, values = [100 * share for share in course.shares], getattr(course, metric)
+            pairs = zip(course.shares, getattr(course, metric), strict=True)
+            shares, values = zip(*((100 * x, y) for x, y in pairs if y is not None), strict=True)
             look = course.look
             marker = look.marker if len(shares) <= 20 else ""
             axes.plot(shares, values, color=look.colour, linestyle=look.line, marker=marker, markersize=4)
@@ -316,13 +325,14 @@ def _heat_map(course: Course, example: Example) -> Figure:
                 word = _short(example.drafts[t][place], 9 if steps > 8 else 12)
                 axes.text(t, place, word, ha="center", va="center", fontsize=5.2, color=shade, clip_on=True)
         axes.set_xticks(range(steps), [f"{100 * share:.0f} %" for share in example.shares], fontsize=7)
-        axes.set_yticks(range(count), [_short(word, 16) for word in example.words])
+        axes.set_yticks(range(count), [str(place + 1) for place in range(count)])
         axes.tick_params(length=0)
         axes.set_xlabel("share of the steps")
+        axes.set_ylabel("place in the answer")
     caption = (
         f"How {course.name} answers “{example.source}”: each row is a place of the answer, each column a"
-        " step; blue is where the place already holds its final word for good (the earlier, the darker), white"
-        " where the word still changes."
+        " step; blue is where the place already holds its final word for good (the earlier, the darker),"
+        " white where the word still changes."
     )
     name = f"steps-words-{file_name(course.name)}"
     return Figure(name, f"When each word settles: {course.name}", caption, figure)

@@ -23,7 +23,7 @@ TEMPERATURE = 0.7
 
 
 @dataclass(frozen=True)
-class TestSet:
+class HeldOut:
     """The rows to answer: sources, and the (first) reference of each."""
 
     name: str
@@ -33,6 +33,10 @@ class TestSet:
     def bleu(self, answers: Sequence[str]) -> NDArray[np.float64]:
         """Sentence-BLEU of one answer a source: [n]."""
         return sentence_bleu(answers, self.references)
+
+    def lower_cased(self) -> HeldOut:
+        """The same with references in lower case, as systems with an uncased vocabulary answer."""
+        return replace(self, references=[text.lower() for text in self.references])
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,16 @@ class Subject:
         if self.family == "autoregressive":
             return bool(self.own.strategy != "sample")
         return self.family == "iterative" and self.own.temperature == 0
+
+    @property
+    def is_uncased(self) -> bool:
+        """Whether it can only write lower case."""
+        return self.pipe.tokenizer.normalize("A") == "a"
+
+    @property
+    def own_way(self) -> str:
+        """How its own settings choose words, in a word."""
+        return str(self.own.strategy) if self.family == "autoregressive" else "likeliest words"
 
     def sampling(self, candidates: int, seed: int, temperature: float | None = None) -> Any:
         """Settings whose candidates differ: the model's own, or sampling where those are deterministic."""
@@ -102,7 +116,7 @@ def open_subjects(texts: Sequence[str], device: str | None = None) -> list[Subje
     return [Subject(name, DiffuSeqPipeline.from_pretrained(path, device)) for name, path in named]
 
 
-def read_test_set(data: Path, rows: int | None) -> TestSet:
+def read_test_set(data: Path, rows: int | None) -> HeldOut:
     """The first `rows` rows (all if None) of a jsonl file, or of the test split of a folder, else of valid.
 
     Raises `InputError` if there is no such file, or no row.
@@ -114,7 +128,7 @@ def read_test_set(data: Path, rows: int | None) -> TestSet:
     if not pairs:
         raise InputError(f"{path} holds no pair; an analysis needs sources with references.")
     name = f"{path.parent.name}/{path.name}"
-    return TestSet(name, [pair.source for pair in pairs], [pair.references[0] for pair in pairs])
+    return HeldOut(name, [pair.source for pair in pairs], [pair.references[0] for pair in pairs])
 
 
 def _file(data: Path) -> Path:

@@ -1,0 +1,240 @@
+"""The three analyses: their numbers by hand, and the whole of them on tiny random models."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from diffuseq.baselines.configs import (
+    AutoregressiveGeneration,
+    CMLMConfig,
+    IterativeGeneration,
+    LevTConfig,
+    TransformerConfig,
+)
+from diffuseq.cli import analyse, main
+from diffuseq.config import Config, DiffuSeqConfig, DiffusionGeneration, TextConfig
+from diffuseq.evaluation.analyses import Limits, diversity, speed, steps
+from diffuseq.evaluation.analyses.result import Data, silent
+from diffuseq.evaluation.analyses.subjects import Subject, HeldOut
+from diffuseq.metrics.bleu import pairwise_sentence_bleu
+from diffuseq.pipeline import DiffuSeqPipeline
+from diffuseq.registry import build
+from diffuseq.text.tokenizer import Tokenizer
+
+SOURCES = [
+    "how can the black cat sleep on the mat ?",
+    "where does a dog run ?",
+    "why is the sea so blue now ?",
+]
+REFERENCES = ["How does a black cat sleep on mats ?", "where do dogs run ?", "What makes the sea blue ?"]
+SIZE = {
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "heads": 2,
+    "width": 16,
+    "feed_forward": 32,
+    "max_length": 24,
+}
+SYSTEMS = {
+    "ours": (
+        DiffuSeqConfig(**SIZE, embedding_width=8, token_wise=0.5),
+        DiffusionGeneration(candidates=2, sampler="settle", steps=3, length_beam=2, length=9),
+    ),
+    "transformer": (
+        TransformerConfig(**SIZE),
+        AutoregressiveGeneration(strategy="beam", beams=2, max_length=8),
+    ),
+    "cmlm": (CMLMConfig(**SIZE), IterativeGeneration(steps=3, length=9)),
+    "levt": (LevTConfig(**SIZE), IterativeGeneration(steps=3)),
+}
+LIMITS = Limits(candidates=4, temperatures=(0.7, 1.0), calls=(1, 2))
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.train([*SOURCES, *REFERENCES], vocab_size=200)
+
+
+def pipeline(name, tokenizer, **changes):
+    system, generation = SYSTEMS[name]
+    torch.manual_seed(0)
+    config = Config(
+        replace(system, **changes), TextConfig(max_source=24, max_target=24), generation=generation
+    )
+    return DiffuSeqPipeline(build(config.system, tokenizer.special), tokenizer, config)
+
+
+@pytest.fixture(scope="module")
+def subjects(tokenizer):
+    return [Subject(name, pipeline(name, tokenizer)) for name in SYSTEMS]
+
+
+@pytest.fixture(scope="module")
+def test_set():
+    return HeldOut("made up", SOURCES, REFERENCES).lower_cased()
+
+
+# numbers
+
+
+def test_a_word_settles_when_its_place_changes_no_more():
+    drafts = [np.array([[5, 6, -1]]), np.array([[5, 7, 8]]), np.array([[5, 6, 8]]), np.array([[5, 6, 8]])]
+    assert [row.tolist() for row in steps.settling_steps(drafts)] == [[1, 3, 2]]
+
+
+def test_words_of_a_text_that_grows_settle_when_they_appear():
+    drafts = [np.array([[5]]), np.array([[5, 6]]), np.array([[5, 6, 7]])]
+    assert [row.tolist() for row in steps.settling_steps(drafts)] == [[1, 2, 3]]
+
+
+def test_the_choice_from_one_candidate_is_the_first_and_agreement_decides_among_three():
+    groups = [["a b c d e", "v w x y z", "v w x y u", "v w x y z"]]  # the last is the reference
+    matrix = pairwise_sentence_bleu(groups)
+    agreement, quality = matrix[:, :-1, :-1], matrix[:, :-1, -1]
+    assert diversity.chosen_of_first(agreement, quality, 1)[0] == quality[0, 0] < 0.1
+    assert diversity.chosen_of_first(agreement, quality, 3)[0] == quality[0, 1] == 1
+
+
+def test_a_csv_leaves_empty_what_there_is_not():
+    assert (
+        Data("x", ("a", "b"), (("one, two", None), (1, 0.123456789))).csv()
+        == 'a,b\n"one, two",\n1,0.123457\n'
+    )
+
+
+# systems
+
+
+def test_diversity_measures_every_model_at_every_temperature(subjects, test_set):
+    measured = diversity.measure(subjects, test_set, LIMITS, silent)
+    assert [(s.subject, s.temperature) for s in measured.samples] == [
+        (i, t) for i in range(4) for t in (0.7, 1.0)
+    ]
+    assert all(len(s.bleu) == 4 for s in measured.samples)
+    assert all(
+        low <= value <= high
+        for s in measured.samples
+        for low, value, high in zip(s.low, s.bleu, s.high, strict=True)
+    )
+    assert set(measured.single) == {1, 2, 3}  # ours draws by its own settings already
+
+
+def test_steps_end_at_the_answer_and_every_word_settles_on_the_way(subjects, test_set):
+    courses = steps.measure(subjects, test_set, LIMITS, silent)
+    settings = subjects[0].sampling(3, LIMITS.seed)
+    answers = subjects[0].pipe.answer_all(test_set.sources, settings)
+    flat = [text for answer in answers for text in answer.candidates]
+    references = [reference for reference in test_set.references for _ in range(3)]
+    expected = HeldOut("flat", flat, references).bleu(flat).mean()
+    assert courses[0].bleu[-1] == pytest.approx(expected)
+    assert courses[0].shares == pytest.approx((1 / 3, 2 / 3, 1))
+    assert all(0 < share <= 1 for course in courses for share in course.settling if share is not None)
+
+
+def test_an_autoregressive_system_settles_from_left_to_right(subjects, test_set):
+    transformer = steps.measure(subjects[1:2], test_set, LIMITS, silent)[0]
+    known = [share for share in transformer.settling if share is not None]
+    assert known == sorted(known)
+
+
+def test_a_generation_of_many_steps_is_looked_at_some_fifty_times(tokenizer, test_set):
+    pipe = pipeline("ours", tokenizer)
+    pipe.config = replace(pipe.config, generation=replace(pipe.config.generation, steps=120))
+    course = steps.measure([Subject("ours", pipe)], test_set, LIMITS, silent)[0]
+    assert len(course.shares) == 50
+    assert course.shares[-1] == 1
+
+
+def test_speed_has_every_sampler_of_ours_and_points_for_the_others(subjects, test_set):
+    measured = speed.measure(subjects, test_set, LIMITS, silent)
+    ours = {(p.sampler, p.calls) for p in measured.points if p.subject == 0}
+    assert ours == {(sampler, calls) for sampler in speed.SAMPLERS for calls in (1, 2)}
+    assert {p.sampler for p in measured.points if p.subject == 1} == {"greedy", "beam"}
+    assert sum(p.subject == 2 for p in measured.points) == sum(p.subject == 3 for p in measured.points) == 1
+    assert not measured.notes
+    assert all(p.sentences_per_second > 0 for p in measured.points)
+
+
+def test_a_sampler_that_a_model_refuses_is_noted_once_and_left_out(tokenizer, test_set):
+    subject = Subject("ours", pipeline("ours", tokenizer, token_wise=1.0))
+    measured = speed.measure([subject], test_set, LIMITS, silent)
+    assert {p.sampler for p in measured.points} == {"settle"}
+    assert len(measured.notes) == len(speed.SAMPLERS) - 1
+    assert all("token-wise noise alone" in note for note in measured.notes)
+
+
+# the command
+
+
+@pytest.fixture(scope="module")
+def models(tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("ours", "levt"):
+        pipeline(name, tokenizer).save_pretrained(folder / name)
+    rows = (json.dumps({"src": s, "trg": t}) for s, t in zip(SOURCES, REFERENCES, strict=True))
+    (folder / "test.jsonl").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_the_command_writes_figures_their_data_and_captions(models, tmp_path, capsys):
+    out = tmp_path / "out"
+    few = ["--candidates", "3", "--temperatures", "1.0", "--calls", "1", "2"]
+    status = analyse.main(
+        [
+            f"a model={models / 'ours'}",
+            str(models / "levt"),
+            "--data",
+            str(models),
+            "--out",
+            str(out),
+            *few,
+        ]
+    )
+    assert status == 0
+    drawn = {path.stem for path in out.glob("*.svg")}
+    assert drawn == {path.stem for path in out.glob("*.png")}
+    assert {
+        "diversity-candidates",
+        "diversity-div4",
+        "diversity-self-bleu",
+        "steps-bleu",
+        "steps-div4",
+    } <= drawn
+    assert {"steps-settling", "steps-words-a-model", "steps-words-levt", "speed"} <= drawn
+    with open(out / "diversity-candidates.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["candidates"]) for row in rows if row["model"] == "levt"] == [1, 2, 3]
+    written = (out / "analyses.md").read_text()
+    assert all(f"({name}.svg)" in written for name in drawn)
+    assert "3 of" in written and "test.jsonl" in written
+    assert "analyses.md" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--only", "sped"], "Did you mean 'speed'"),
+        (["--candidates", "1"], "at least 2"),
+        (["--calls", "0"], "from 1 on"),
+        (["--rows", "0"], "from 1 on"),
+        (["--out", "{models}/test.jsonl"], "is a file"),
+        (["--data", "{models}/ours"], "has no valid.jsonl"),
+    ],
+)
+def test_mistakes_end_with_one_sentence_and_nothing_written(models, tmp_path, flags, message, capsys):
+    flags = [flag.format(models=models) for flag in flags]
+    with pytest.raises(SystemExit) as left:
+        main(["analyse", str(models / "ours"), "--data", str(models), "--out", str(tmp_path / "out"), *flags])
+    assert left.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_models_of_one_name_are_told_apart_first(models, capsys):
+    with pytest.raises(SystemExit):
+        main(["analyse", str(models / "ours"), str(models / "ours"), "--data", str(models)])
+    assert "tell them apart by NAME=PATH" in capsys.readouterr().err
