@@ -19,7 +19,7 @@ from diffuseq.cli import analyse, main
 from diffuseq.config import Config, DiffuSeqConfig, DiffusionGeneration, TextConfig
 from diffuseq.evaluation.analyses import Limits, diversity, speed, steps
 from diffuseq.evaluation.analyses.result import Data, silent
-from diffuseq.evaluation.analyses.subjects import Subject, HeldOut
+from diffuseq.evaluation.analyses.subjects import HeldOut, Subject
 from diffuseq.metrics.bleu import pairwise_sentence_bleu
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.registry import build

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from diffuseq.errors import InputError, unknown_name
 from diffuseq.evaluation.analyses import diversity, speed, steps
 from diffuseq.evaluation.analyses.result import Analysis, Limits, Progress, silent, write
-from diffuseq.evaluation.analyses.subjects import Subject, HeldOut, open_subjects, read_test_set
+from diffuseq.evaluation.analyses.subjects import HeldOut, Subject, open_subjects, read_test_set
 
 __all__ = ["ANALYSES", "Analysis", "Limits", "analyse", "check", "open_subjects", "read_test_set", "write"]
 

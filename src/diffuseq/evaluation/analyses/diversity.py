@@ -18,7 +18,7 @@ from diffuseq.decoding.mbr import choose_from
 from diffuseq.errors import InputError
 from diffuseq.evaluation.analyses.drawing import Label, Look, put_labels, rule
 from diffuseq.evaluation.analyses.result import Analysis, Data, Limits, Progress
-from diffuseq.evaluation.analyses.subjects import Subject, HeldOut
+from diffuseq.evaluation.analyses.subjects import HeldOut, Subject
 from diffuseq.evaluation.catalogue import DIVERSITY_CANDIDATES
 from diffuseq.evaluation.plots import Figure, canvas, style
 from diffuseq.metrics.bleu import pairwise_sentence_bleu

@@ -15,7 +15,7 @@ from diffuseq.config import DiffusionGeneration
 from diffuseq.errors import InputError
 from diffuseq.evaluation.analyses.drawing import Label, Look, put_labels, rule
 from diffuseq.evaluation.analyses.result import Analysis, Data, Limits, Progress
-from diffuseq.evaluation.analyses.subjects import Subject, HeldOut
+from diffuseq.evaluation.analyses.subjects import HeldOut, Subject
 from diffuseq.evaluation.plots import Figure, canvas, style
 from diffuseq.metrics.significance import Statistics, interval
 

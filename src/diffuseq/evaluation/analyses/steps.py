@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from diffuseq.evaluation.analyses.drawing import Label, Look, file_name, put_labels, rule
 from diffuseq.evaluation.analyses.result import Analysis, Data, Limits, Progress
-from diffuseq.evaluation.analyses.subjects import Subject, HeldOut
+from diffuseq.evaluation.analyses.subjects import HeldOut, Subject
 from diffuseq.evaluation.catalogue import DIVERSITY_CANDIDATES
 from diffuseq.evaluation.plots import INK, QUIET, Figure, canvas, style
 from diffuseq.metrics.bleu import sentence_bleu
