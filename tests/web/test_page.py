@@ -1,0 +1,261 @@
+"""The page in a real browser, used as a visitor would: type, watch, scrub, pin, compare, and mistakes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from chromium import Chromium, find_chromium
+
+from diffuseq.errors import InputError
+from diffuseq.pipeline import DiffuSeqPipeline
+
+uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("fastapi")
+
+BROWSER = find_chromium()
+pytestmark = pytest.mark.skipif(
+    BROWSER is None, reason="there is no Chromium here; install one to test the page"
+)
+SOURCE = "how do i learn to cook rice?"
+DONE = "trace.done && !running"
+
+
+@pytest.fixture(scope="module")
+def address(tiny_pipe: DiffuSeqPipeline) -> Iterator[str]:
+    from diffuseq.web.api import create_app
+    from diffuseq.web.server import bind
+
+    listener = bind("127.0.0.1", 0)
+    app = create_app({"main": tiny_pipe, "compare": tiny_pipe}, {"main": "ours", "compare": "theirs"})
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
+    listener.close()
+    assert not thread.is_alive(), "the server did not shut down"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    assert BROWSER is not None
+    with Chromium(BROWSER, tmp_path_factory.mktemp("profile")) as browser:
+        browser.prefer(reduced_motion=True)
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Chromium, address: str) -> Chromium:
+    browser.resize(1280, 900)
+    browser.open("about:blank")
+    browser.events.clear()
+    browser.open(address)
+    browser.wait("typeof trace !== 'undefined' && $('dials').children.length > 0")
+    return browser
+
+
+def ask(page: Chromium, text: str) -> None:
+    page.evaluate("$('source').focus()")
+    page.evaluate("$('source').select()")
+    page.type(text)
+    page.press("Enter", 13, "\r")
+    page.wait(DONE)
+
+
+def draft_text(page: Chromium) -> str:
+    text = "trace.frames[trace.at].rows[trace.candidate].map((piece) => piece[0]).join('')"
+    return " ".join(page.evaluate(text).split())
+
+
+def test_a_visitor_types_and_watches_the_answer_of_the_pipeline_form(
+    page: Chromium, tiny_pipe: DiffuSeqPipeline
+) -> None:
+    ask(page, SOURCE)
+    expected = tiny_pipe(SOURCE)
+    assert page.evaluate("trace.frames.length") == 4
+    assert draft_text(page) == expected.text
+    assert expected.text in page.evaluate("$('told').textContent")
+    said = "[...document.querySelectorAll('.said')].map((e) => e.firstChild.textContent)"
+    assert page.evaluate(said) == expected.candidates
+    assert page.evaluate("document.querySelectorAll('.badge').length") == 1
+    assert page.evaluate("document.querySelectorAll('#agreement tbody tr').length") == 3
+
+
+def test_the_first_frame_is_there_soon(page: Chromium) -> None:
+    ask(page, "tea")  # warm
+    page.evaluate("$('source').value = 'coffee'; window.began = performance.now(); run(); 1")
+    page.wait("trace.frames.length > 0")
+    page.wait("Boolean($('draft').querySelector('.word'))")
+    assert (
+        page.evaluate("trace.frames[0].seconds") < 1.0
+    )  # some 10 ms on a free machine; this one may be busy
+    page.wait(DONE)
+
+
+def test_the_slider_goes_back_to_any_step_with_the_keyboard(page: Chromium) -> None:
+    ask(page, SOURCE)
+    last = draft_text(page)
+    page.evaluate("$('time').focus()")
+    for _ in range(3):
+        page.press("ArrowLeft", 37)
+    assert page.evaluate("trace.at") == 0
+    assert "step 1 of 4" in page.evaluate("$('step').textContent")
+    page.press("End", 35)
+    assert draft_text(page) == last
+
+
+def test_a_pinned_word_stays_and_the_rest_forms_around_it(page: Chromium) -> None:
+    ask(page, SOURCE)
+    page.evaluate("$('draft').children[1].click()")
+    page.wait("$('pin').open")
+    page.evaluate("$('pin-word').value = 'music'; $('pin-on').click()")
+    page.wait(f"{DONE} && $('template').value.includes('music')")
+    rows = page.evaluate("trace.frames.at(-1).rows.map((row) => row[1])")
+    assert [(text, sure, state) for text, sure, state in rows] == [(" music", 1, "pinned")] * 3
+    page.evaluate("$('draft').children[1].click()")
+    page.wait("$('pin').open")
+    page.evaluate("$('pin-off').click()")
+    page.wait(f"{DONE} && $('template').value === ''")
+
+
+def test_candidates_can_be_looked_at_one_by_one(page: Chromium, tiny_pipe: DiffuSeqPipeline) -> None:
+    ask(page, SOURCE)
+    candidates = tiny_pipe(SOURCE).candidates
+    for row, text in enumerate(candidates):
+        page.evaluate(f"document.querySelectorAll('.candidate')[{row}].click()")
+        assert draft_text(page) == text
+        pressed = f"document.querySelectorAll('.candidate')[{row}].getAttribute('aria-pressed')"
+        assert page.evaluate(pressed) == "true"
+
+
+def test_a_link_brings_back_the_very_same_trace(page: Chromium, address: str) -> None:
+    page.evaluate("setDial('seed', 11); setDial('steps', 6)")
+    ask(page, SOURCE)
+    page.evaluate("$('time').focus()")
+    page.press("ArrowLeft", 37)
+    page.press("ArrowLeft", 37)
+    page.wait("location.hash.includes('frame=3')")
+    link, before = (
+        page.evaluate("location.href"),
+        page.evaluate("JSON.stringify(trace.frames.map((f) => f.rows))"),
+    )
+    shown = draft_text(page)
+    page.open("about:blank")
+    page.open(link)
+    page.wait(f"typeof trace !== 'undefined' && {DONE}")
+    assert page.evaluate("JSON.stringify(trace.frames.map((f) => f.rows))") == before
+    assert draft_text(page) == shown
+    assert page.evaluate("trace.at") == 3
+
+
+def test_side_by_side_shows_the_other_model_and_other_numbers_of_calls(page: Chromium) -> None:
+    ask(page, SOURCE)
+    page.evaluate("$('beside-go').click()")
+    page.wait("document.querySelectorAll('.card').length === 5 && !$('beside-go').disabled")
+    cards = page.evaluate("[...document.querySelectorAll('.card')].map((card) => card.innerText)")
+    assert cards[0].startswith("theirs (diffuseq)")
+    assert [card.split("\n")[0] for card in cards[1:]] == ["1 step", "3 steps", "10 steps", "30 steps"]
+    assert all("call" in card and " s" in card for card in cards)
+
+
+def test_mistakes_are_told_where_a_screen_reader_hears_them(page: Chromium) -> None:
+    page.evaluate("$('go').click()")
+    assert page.evaluate("$('source').matches(':invalid')")
+    page.evaluate("$('template').value = 'no slot'; $('source').value = 'tea'; run(); 1")
+    page.wait("!$('problem').hidden && !running")
+    assert "leaves nothing to write" in page.evaluate("$('problem').textContent")
+    assert page.evaluate("$('problem').getAttribute('role')") == "alert"
+    page.evaluate("$('template').value = ''")
+    ask(page, "tea")
+    assert page.evaluate("$('problem').hidden")
+
+
+def test_nothing_typed_is_interpreted(page: Chromium) -> None:
+    ask(page, "<img src=x onerror='window.hurt=1'><script>window.hurt=1</script> tea")
+    page.evaluate("$('template').value = '<b>[MASK]'; run(); 1")
+    page.wait("!running && !$('problem').hidden")
+    assert "<b>" in page.evaluate("$('problem').textContent")
+    assert page.evaluate("window.hurt") is None
+    assert page.evaluate("document.querySelectorAll('main img, main b').length") == 0
+
+
+def test_a_server_that_is_gone_is_told(page: Chromium) -> None:
+    page.evaluate(
+        "window.fetch = () => Promise.reject(new TypeError('gone')); $('source').value = 'tea'; run(); 1"
+    )
+    page.wait("!$('problem').hidden")
+    assert "is it still running" in page.evaluate("$('problem').textContent")
+
+
+@pytest.mark.parametrize(("width", "phone"), [(320, True), (390, True), (768, False), (1280, False)])
+def test_the_page_fits_its_width(page: Chromium, width: int, phone: bool) -> None:
+    page.resize(width, 800, phone)
+    ask(page, SOURCE)
+    page.evaluate("$('why').open = true")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_everything_has_a_name_and_the_console_stays_silent(page: Chromium, address: str) -> None:
+    ask(page, SOURCE)
+    nameless = """[...document.querySelectorAll('button, input, textarea, select')].filter((e) =>
+        e.checkVisibility() && !e.textContent.trim() && !e.getAttribute('aria-label') && !e.labels?.length
+      ).length"""
+    assert page.evaluate(nameless) == 0
+    bad = [e for e in page.events if e.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded")]
+    assert bad == []
+    asked = [
+        e["params"]["request"]["url"] for e in page.events if e.get("method") == "Network.requestWillBeSent"
+    ]
+    assert [url for url in asked if not url.startswith((address, "about:"))] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_are_readable_on_light_and_on_dark(page: Chromium, scheme: str) -> None:
+    page.prefer(scheme, reduced_motion=True)
+    contrast = """(() => {
+      const channel = (v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
+      const light = (c) => { const [r, g, b] = c.match(/[\\d.]+/g).map(Number);
+        return 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b); };
+      const ratio = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+      const ground = light(getComputedStyle(document.querySelector('.stage')).backgroundColor);
+      const states = ['noise', 'new', 'changed', 'settled'].map((state) => `.legend .${state}`);
+      const ratios = [...states, '.quiet', '#step', '.plain'].map((look) =>
+        ratio(light(getComputedStyle(document.querySelector(look)).color), ground));
+      return Math.min(...ratios);
+    })()"""
+    assert page.evaluate(contrast) >= 4.5
+    page.prefer("light", reduced_motion=True)
+
+
+def test_the_server_goes_on_while_a_client_stands_still(address: str, page: Chromium) -> None:
+    import socket
+
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as stuck:
+        stuck.sendall(
+            b"GET /v1/stream?source=tea&steps=100&candidates=20 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        )
+        began = time.monotonic()
+        ask(page, SOURCE)  # the stuck client never reads a byte
+        assert time.monotonic() - began < 25
+
+
+def test_two_servers_cannot_have_one_port() -> None:
+    from diffuseq.web.server import bind
+
+    with bind("127.0.0.1", 0) as first:
+        first.listen()
+        with pytest.raises(InputError, match="choose another --port"):
+            bind("127.0.0.1", first.getsockname()[1])
+
+
+def test_the_page_is_in_the_package() -> None:
+    import diffuseq.web
+
+    static = Path(diffuseq.web.__file__).parent / "static"
+    assert sorted(path.name for path in static.iterdir()) == ["app.js", "icon.svg", "index.html", "style.css"]
