@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-SHIPPED = "qqp"
-"""The paraphraser that `diffuseq generate` uses when no model is named."""
+SHIPPED = "grammar"
+"""The model that `diffuseq generate` and `serve` use when none is named."""
 
 
 def shipped_model(name: str = SHIPPED) -> Path:
