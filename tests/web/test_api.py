@@ -177,6 +177,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_runs_no_script_but_its_own(cl
 def test_unknown_paths_and_methods_are_told_apart(client: TestClient) -> None:
     assert client.get("/nothing").status_code == 404
     assert client.get("/v1/generate").status_code == 405
+    assert client.put("/v1/stream").headers["allow"] == "GET, POST"
     assert client.get("/static/../worker.py").status_code == 404
 
 

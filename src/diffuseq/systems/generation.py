@@ -188,20 +188,21 @@ class Network:
         hidden = system.denoiser.decode(x, log_snr, self.padding, self.encoded, self.last)
         probability = distribution(system.denoiser.words(hidden, self.encoded), self.encoded)
         probability[..., self.silent] = _NEVER
-        x0 = self._mean(probability)
+        x0, log_p = self._mean(probability)
         if self.is_pinned is not None and self.known is not None:
             x0 = torch.where(self.is_pinned[..., None], self.known, x0)
         if remembers:
             self.last = x0
-        return Estimate(x0, probability.log_())
+        return Estimate(x0, log_p)
 
-    def _mean(self, probability: Tensor) -> Tensor:
-        """The x_0 estimate [n l d]: the mean of the words' embeddings."""
+    def _mean(self, probability: Tensor) -> tuple[Tensor, Tensor]:
+        """The x_0 estimate [n l d], the mean of the words' embeddings, and log p, in p's memory."""
         if self.temperature == 0:
-            return self.table[probability.argmax(-1)]
-        if self.temperature != 1:
-            probability = (probability.log() / self.temperature).softmax(-1)
-        return probability @ self.table
+            return self.table[probability.argmax(-1)], probability.log_()
+        if self.temperature == 1:
+            return probability @ self.table, probability.log_()
+        log_p = probability.log_()
+        return (log_p / self.temperature).softmax(-1) @ self.table, log_p
 
 
 def _check(system: DiffuSeq, request: Request) -> None:

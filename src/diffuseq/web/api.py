@@ -295,4 +295,7 @@ async def _explain_http(request: Request, error: StarletteHTTPException) -> JSON
     headers = dict(error.headers or {})
     if error.status_code == 503:
         headers["Retry-After"] = "2"
+    if error.status_code == 405:  # the methods of all routes of a path, not of the first alone
+        paths = (route for route in request.app.routes if getattr(route, "path", None) == request.url.path)
+        headers["Allow"] = ", ".join(sorted({method for route in paths for method in route.methods}))
     return JSONResponse({"detail": str(error.detail)}, error.status_code, headers)
