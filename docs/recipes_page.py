@@ -12,7 +12,7 @@ import torch
 
 from diffuseq.config import Config, DiffusionGeneration
 from diffuseq.model.bert_denoiser import BertDenoiser
-from diffuseq.recipes import RECIPES
+from diffuseq.recipes import DIFFUSION
 from diffuseq.registry import build
 from diffuseq.system import SpecialTokens
 from diffuseq.systems.published import network_shape
@@ -29,7 +29,6 @@ DATA = {
     "qqp": _QQP,
     "qqp-base": _QQP,
     "qqp-small": _QQP,
-    "transformer-small": _QQP,
     "wiki-auto": _WIKI,
     "quasar-t": _QUASAR,
     "dialogue": _DIALOGUE,
@@ -49,8 +48,9 @@ is an option: `diffuseq train qqp --training.minutes 10 --system.width 256`. `di
 shows all with their defaults, and `src/diffuseq/config.py` says what each means. A model folder stands for
 its recipe too: `diffuseq train runs/mine --data data/more --out runs/more` trains anew with its settings.
 
-Other systems (GRU, GPT-2, GPVAE-T5, LevT, CMLM, Diffusion-LM) take the same training and text settings:
-[baselines.md](baselines.md).
+The recipes of the other systems (`transformer`, `gru`, `gpt2-base`, `gpt2-large`, `gpvae-t5`, `levt`, `cmlm`,
+`diffusion-lm`, and a `-small` one of each) are in `src/diffuseq/baselines/recipes.py`; what is as published stands
+in [baselines.md](baselines.md).
 
 Sizes count parameters with the largest vocabulary of the recipe; the smaller one of small data lowers them.
 Minutes are a budget, not a measurement: the learning rate decays by the clock, whatever the machine. *This
@@ -63,9 +63,9 @@ def page() -> str:
     rows = [
         "| recipe | system | parameters | budget | for |",
         "|---|---|---|---|---|",
-        *(_row(name, make()) for name, make in RECIPES.items()),
+        *(_row(name, make()) for name, make in DIFFUSION.items()),
     ]
-    sections = [_section(name, make(), inspect.getdoc(make) or "") for name, make in RECIPES.items()]
+    sections = [_section(name, make(), inspect.getdoc(make) or "") for name, make in DIFFUSION.items()]
     return "\n".join([_HEAD, *rows, "", *sections]).rstrip() + "\n"
 
 

@@ -17,7 +17,7 @@ _HOMES = {
     "recipe": "diffuseq.recipes",
     "train": "diffuseq.training.run",
 }
-__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
+__all__ = [*_HOMES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

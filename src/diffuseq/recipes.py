@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from diffuseq.baselines.configs import AutoregressiveGeneration, TransformerConfig
+from diffuseq.baselines.recipes import BASELINES
 from diffuseq.config import (
     Config,
     DiffuSeqConfig,
@@ -104,32 +104,14 @@ def qqp_small() -> Config:
     )
 
 
-def transformer_small() -> Config:
-    """The autoregressive Transformer at the size and the budget of `qqp-small`."""
-    return Config(
-        system=TransformerConfig(
-            encoder_layers=3,
-            decoder_layers=3,
-            heads=4,
-            width=256,
-            feed_forward=768,
-            dropout=0.0,
-            norm="pre",
-            max_length=64,
-        ),
-        training=replace(qqp_small().training, batch_size=64),
-        generation=AutoregressiveGeneration(candidates=1, strategy="beam", beams=5),
-    )
-
-
 def wiki_auto() -> Config:
     """Simplification (Wiki-Auto): longer sentences."""
     return replace(_task(), text=TextConfig(vocab_size=16_384, max_source=96, max_target=96))
 
 
 def quasar_t() -> Config:
-    """Question generation (Quasar-T, SQuAD)."""
-    return replace(_task(), text=TextConfig(vocab_size=16_384, max_source=96, max_target=48))
+    """Question generation (Quasar-T, SQuAD): a long passage, a short question."""
+    return replace(_task(), text=TextConfig(vocab_size=16_384, max_source=128, max_target=48))
 
 
 def dialogue() -> Config:
@@ -138,8 +120,9 @@ def dialogue() -> Config:
 
 
 def translation() -> Config:
-    """Translation, as in Multi30k: no pointer's help from a shared vocabulary is taken for granted."""
-    return replace(_task(), text=TextConfig(vocab_size=12_000, max_source=96, max_target=96))
+    """Translation, as in Multi30k: one vocabulary for both languages, and case counts."""
+    text = TextConfig(vocab_size=12_000, lowercase=False, max_source=96, max_target=96)
+    return replace(_task(), text=text)
 
 
 def _task() -> Config:
@@ -190,12 +173,11 @@ def dialogue_paper() -> Config:
     return _published(140_000, 7)
 
 
-RECIPES: dict[str, Callable[[], Config]] = {
+DIFFUSION: dict[str, Callable[[], Config]] = {
     "tiny": tiny,
     "qqp": qqp,
     "qqp-base": qqp_base,
     "qqp-small": qqp_small,
-    "transformer-small": transformer_small,
     "wiki-auto": wiki_auto,
     "quasar-t": quasar_t,
     "dialogue": dialogue,
@@ -205,6 +187,7 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "wiki-auto-paper": wiki_auto_paper,
     "dialogue-paper": dialogue_paper,
 }
+RECIPES = DIFFUSION | BASELINES
 
 
 def recipe(name: str) -> Config:
