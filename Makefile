@@ -13,7 +13,7 @@ demo: $(VENV)/.core
 	$(BIN)/diffuseq demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto  # one thread a worker
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
