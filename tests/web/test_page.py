@@ -246,10 +246,8 @@ def test_the_server_goes_on_while_a_client_stands_still(address: str, page: Chro
 def test_two_servers_cannot_have_one_port() -> None:
     from diffuseq.web.server import bind
 
-    with bind("127.0.0.1", 0) as first:
-        first.listen()
-        with pytest.raises(InputError, match="choose another --port"):
-            bind("127.0.0.1", first.getsockname()[1])
+    with bind("127.0.0.1", 0) as first, pytest.raises(InputError, match="choose another --port"):
+        bind("127.0.0.1", first.getsockname()[1])
 
 
 def test_the_page_is_in_the_package() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -21,12 +23,23 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen()  # from here on visitors are let wait, not sent away
     except (OSError, OverflowError) as error:
         listener.close()
         raise InputError(
             f"Cannot listen on {host}, port {port} ({error}); choose another --port, or 0 for a free one."
         ) from None
     return listener
+
+
+class _Server(uvicorn.Server):
+    """Stops the worker as soon as a signal comes, so that open streams end by themselves."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        app = self.config.app
+        assert isinstance(app, FastAPI)
+        threading.Thread(target=app.state.service.worker.stop).start()  # a signal handler must not wait
+        super().handle_exit(sig, frame)
 
 
 def run(app: FastAPI, listener: socket.socket, on_start: Callable[[str], None]) -> None:
@@ -37,7 +50,7 @@ def run(app: FastAPI, listener: socket.socket, on_start: Callable[[str], None]) 
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE_S, timeout_keep_alive=30
     )
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        _Server(config).run(sockets=[listener])
     except KeyboardInterrupt:
         pass  # uvicorn has shut down in order by now and raises the signal again
     finally:
