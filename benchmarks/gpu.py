@@ -1,0 +1,506 @@
+"""Everything that wants a GPU, as one command that can be called again and again until it is done.
+
+    python benchmarks/gpu.py --data DATA --work WORK --out OUT                     the headline model
+    python benchmarks/gpu.py --data DATA --work WORK --out OUT --phases baselines,ablations,speed,tasks
+    python benchmarks/gpu.py --data DATA --work WORK --out OUT --final             and the test set, once
+    python benchmarks/gpu.py --dry-run --out OUT                                   all of it in tiny, on a CPU
+
+A call ends by itself after --call-minutes: the training is saved, what is measured is written, and the same
+command goes on from there. It needs no network. DATA holds a folder for each data set (see `TASKS`) with
+train.jsonl, valid.jsonl and, for --final, test.jsonl; its cache/ (that of an earlier training: tokenizer and
+token stores) is taken over where there is one. WORK keeps checkpoints and caches between calls. OUT
+gets what is worth keeping: NAME.json (settings, the curve of validation scores by minute, scores of every way
+of generating), predictions, and the headline's weights in bf16, in files of at most 15 MiB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffuseq.baselines.configs import (
+    AutoregressiveGeneration,
+    CMLMConfig,
+    Gpt2Config,
+    GruConfig,
+    IterativeGeneration,
+    LevTConfig,
+    TransformerConfig,
+)
+from diffuseq.checkpoint import load_model, save_model
+from diffuseq.config import Config, DiffusionGeneration, to_dict
+from diffuseq.data.grammar import write_corpus
+from diffuseq.data.pairs import Pair, find_split, read_pairs
+from diffuseq.decoding.mbr import choose
+from diffuseq.errors import InputError, unknown_name
+from diffuseq.evaluation.predictions import Prediction, Predictions, write_predictions
+from diffuseq.evaluation.score import score
+from diffuseq.files import write_text
+from diffuseq.pipeline import Answer, DiffuSeqPipeline
+from diffuseq.recipes import recipe
+from diffuseq.training.run import train
+from diffuseq.training.signals import TrainingStopped
+from diffuseq.training.tracking import Event
+
+TASKS = {
+    "qqp": "qqp",
+    "dialogue": "dialogue",
+    "translation": "multi30k_de_en",
+    "wiki-auto": "simplification",
+    "quasar-t": "question_generation",
+}
+"""Recipe → its folder in DATA."""
+SHARD_BYTES = 15 * 2**20
+CURVE_ROWS = 500
+CALLS, CANDIDATES = (1, 2, 5, 10, 20, 50), (1, 2, 5, 10, 20)
+SAVING_S = 40
+"""Kept free at the end of a call, to save."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A system to train and to measure. dials: measured over numbers of calls and of candidates as well;
+    tested: --final scores its test set (what decides between settings never sees it).
+    """
+
+    name: str
+    config: Config
+    task: str = "qqp"
+    dials: bool = False
+    tested: bool = True
+
+
+@dataclass
+class Call:
+    """Where this call reads and writes, and until when it goes on. rows: validation rows, None for all."""
+
+    data: Path
+    work: Path
+    out: Path
+    deadline: float
+    every_minutes: float
+    rows: int | None = None
+    final: bool = False
+    dry: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() > self.deadline
+
+    def folder(self, task: str) -> Path:
+        """The data of a task."""
+        return self.data / (TASKS[task] if (self.data / TASKS[task]).is_dir() else task)
+
+    def pairs(self, task: str, split: str, rows: int | None = None) -> list[Pair]:
+        return list(islice(read_pairs(find_split(self.folder(task), split)), rows or self.rows))
+
+
+# What there is to do
+
+
+def headline(minutes: float) -> list[Job]:
+    """The recipe qqp."""
+    return [Job("headline", _for_minutes(recipe("qqp"), minutes), dials=True)]
+
+
+def baselines(minutes: float) -> list[Job]:
+    """Every baseline that needs no pretrained weights, on the same data for equal minutes."""
+    beam = AutoregressiveGeneration(strategy="beam")
+    refined = IterativeGeneration(length_beam=5)
+    systems: dict[str, tuple[Any, Any]] = {
+        "transformer": (TransformerConfig(norm="pre"), beam),
+        "gru": (GruConfig(), beam),
+        "levt": (LevTConfig(norm="pre"), refined),
+        "cmlm": (CMLMConfig(norm="pre"), refined),
+        "gpt2-from-scratch": (Gpt2Config(weights="random"), beam),
+    }
+    base = recipe("qqp")
+    training = replace(base.training, optimizer="adamw", learning_rate=5e-4, compile=False)
+    return [
+        Job(name, _for_minutes(Config(system, base.text, training, generation), minutes))
+        for name, (system, generation) in systems.items()
+    ]
+
+
+def ablations(minutes: float) -> list[Job]:
+    """The recipe as it is, and with one thing changed at a time, for equal minutes."""
+    base = _for_minutes(recipe("qqp"), minutes)
+
+    def system(**changes: Any) -> Config:
+        return replace(base, system=replace(base.system, **changes))
+
+    def training(**changes: Any) -> Config:
+        return replace(base, training=replace(base.training, **changes))
+
+    changed = {
+        "as-it-is": base,
+        "no-pointer": system(copy=False),
+        "one-draw": system(draws=1),
+        "self-conditioning": system(self_condition=0.5),
+        "half-token-wise": system(token_wise=0.5),
+        "no-dropout": system(dropout=0.0),
+        "wider-embedding": system(embedding_width=256),
+        "adamw": training(optimizer="adamw"),
+        "one-direction": training(both_directions=False),
+        "no-averaging": training(ema=0.0),
+        "batch-256": training(batch_size=256),
+    }
+    return [Job(f"ablation-{name}", config, tested=False) for name, config in changed.items()]
+
+
+def tasks(minutes: float) -> list[Job]:
+    """The other data sets, each with its recipe."""
+    return [Job(f"task-{name}", _for_minutes(recipe(name), minutes), name) for name in TASKS if name != "qqp"]
+
+
+JOBS: dict[str, tuple[Callable[[float], list[Job]], float]] = {
+    "headline": (headline, 28.0),
+    "baselines": (baselines, 8.0),
+    "ablations": (ablations, 6.0),
+    "tasks": (tasks, 8.0),
+}
+"""Phase → its jobs, and the minutes of training that each of them gets."""
+PHASES = ("headline", "baselines", "ablations", "speed", "tasks")
+
+
+def _for_minutes(config: Config, minutes: float) -> Config:
+    """Trained by time; the curve is measured here, from the checkpoints, so that its minutes do not count."""
+    training = replace(
+        config.training, minutes=minutes, evaluate_rows=0, evaluate_every=500, save_every=500, log_every=50
+    )
+    return replace(config, training=training)
+
+
+def shrink(job: Job) -> Job:
+    """The same job at a size that takes a second."""
+    small = {
+        "layers": 1, "encoder_layers": 1, "decoder_layers": 1, "heads": 2, "width": 32, "feed_forward": 64,
+        "embedding_width": 16, "hidden": 32, "max_length": 64,
+    }  # fmt: skip
+    system = job.config.system
+    sizes = {f.name: small[f.name] for f in dataclasses.fields(system) if f.name in small}
+    training = replace(
+        job.config.training, minutes=None, steps=4, batch_size=8, save_every=2, evaluate_every=4,
+        log_every=2, compile=False,
+    )  # fmt: skip
+    text = replace(job.config.text, vocab_size=600, max_source=32, max_target=32)
+    generation = replace(job.config.generation, batch_size=8)
+    if isinstance(generation, AutoregressiveGeneration):
+        generation = replace(generation, max_length=12)
+    return replace(job, config=Config(replace(system, **sizes), text, training, generation))
+
+
+# Doing it
+
+
+@dataclass
+class Results:
+    """OUT/NAME.json, written after everything that is measured, so that no call measures it twice."""
+
+    path: Path
+    values: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path) -> Results:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return cls(path, found)
+
+    def put(self, *keys: str, value: Any) -> None:
+        """Set values[key1][key2]… and write."""
+        *outer, last = keys
+        place = self.values
+        for key in outer:
+            place = place.setdefault(key, {})
+        place[last] = value
+        write_text(self.path, json.dumps(self.values, indent=1, ensure_ascii=False) + "\n")
+
+    def has(self, *keys: str) -> bool:
+        place: Any = self.values
+        for key in keys:
+            if not isinstance(place, dict) or key not in place:
+                return False
+            place = place[key]
+        return True
+
+
+def run_job(job: Job, call: Call) -> bool:
+    """Train, measure, keep. True when nothing is left to do."""
+    results = Results.open(call.out / f"{job.name}.json")
+    if not results.values:
+        results.put("config", value=to_dict(job.config))
+    folder = call.work / job.name
+    if not (folder / "training.json").exists() and not _train(job, folder, results, call):
+        return False
+    if not results.has("training"):
+        results.put("training", value=json.loads((folder / "training.json").read_text(encoding="utf-8")))
+    pipe = DiffuSeqPipeline.from_pretrained(folder)
+    splits = ("valid", "test") if call.final and job.tested else ("valid",)
+    for split, name, changes in _ways(job, splits):
+        if results.has(split, name):
+            continue
+        if call.is_over:
+            return False
+        say(f"{job.name}: {split}, {name}")
+        for key, scores in _measure(pipe, job, call, split, name, changes):
+            results.put(split, key, value=scores)
+    if job.dials and not (call.out / job.name / "config.json").exists():
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        save_model(
+            call.out / job.name, pipe.system, pipe.config, pipe.tokenizer, card,
+            dtype=torch.bfloat16, max_shard_bytes=SHARD_BYTES,
+        )  # fmt: skip
+    return True
+
+
+def _train(job: Job, folder: Path, results: Results, call: Call) -> bool:
+    """Train until the end (True) or until the call is over (False)."""
+    if call.is_over:
+        return False
+    watcher = Watcher(job, results, call, folder)
+    shared = call.work / f"cache-{job.task}"
+    for cache in (shared, call.folder(job.task) / "cache"):
+        if cache.is_dir() and not (folder / "cache").exists():
+            shutil.copytree(cache, folder / "cache")
+    try:
+        train(job.config, call.folder(job.task), folder, resume=True, on_event=watcher)
+    except TrainingStopped as stopped:
+        if not call.is_over:
+            raise  # somebody else wants us to stop
+        say(f"{job.name}: {stopped}")
+        return False
+    if not shared.exists():  # the next job need not tokenise the same texts again
+        shutil.copytree(folder / "cache", shared)
+    return True
+
+
+class Watcher:
+    """Told of everything in a training: it measures the curve, and stops the training in time."""
+
+    def __init__(self, job: Job, results: Results, call: Call, folder: Path) -> None:
+        self.job, self.results, self.call, self.folder = job, results, call, folder
+        self.done = 0.0
+        self.pairs = call.pairs(job.task, "valid", CURVE_ROWS if call.rows is None else call.rows)
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "step":
+            self.done = event.values["done"]
+            if self.call.is_over and self.done < 1:
+                signal.raise_signal(signal.SIGTERM)  # the loop ends this step, saves and stops
+        elif event.kind == "save":
+            self._look(event.values["step"])
+        elif event.kind in ("message", "warning", "log"):
+            values = event.values
+            say(
+                f"{self.job.name}: {event.text}"
+                if event.text
+                else f"{self.job.name}: step {values['step']:,}, loss {values['loss']:.4f}, "
+                f"{values['pairs_per_second']:,.0f} pairs/s, {values['done']:.0%}"
+            )
+
+    def _look(self, step: int) -> None:
+        """A point of the curve, where the last one is long enough ago; the end is measured in full anyway."""
+        curve = self.results.values.get("curve", [])
+        minutes = self.done * (self.job.config.training.minutes or 1.0)
+        if self.call.is_over or self.done >= 1:
+            return
+        if minutes < (curve[-1]["minutes"] if curve else 0.0) + self.call.every_minutes:
+            return
+        system, tokenizer, config = load_model(self.folder, _device())
+        answers = answer(DiffuSeqPipeline(system, tokenizer, config), self.pairs, config.generation)
+        rows = scored(predictions(self.pairs, answers), self.job.task, bootstrap=0)["rows"]
+        point = {"minutes": minutes, "step": step, "rows": len(self.pairs), "scores": rows["chosen"]}
+        self.results.put("curve", value=[*curve, point])
+        say(f"{self.job.name}: minute {minutes:.1f}, valid BLEU {rows['chosen']['bleu']:.4f}")
+
+
+Way = tuple[str, str, dict[str, Any]]
+
+
+def _ways(job: Job, splits: Sequence[str]) -> Iterator[Way]:
+    """(split, name, changed settings): how the trained system generates; all but the first on valid only."""
+    generation = job.config.generation
+    for split in splits:
+        yield split, "own settings", {}
+    if isinstance(generation, AutoregressiveGeneration):
+        yield "valid", "10 samples", {"candidates": 10, "strategy": "sample", "temperature": 0.7}
+    elif isinstance(generation, IterativeGeneration):
+        yield "valid", "10 samples", {"candidates": 10, "temperature": 0.7}
+    if job.dials and isinstance(generation, DiffusionGeneration):
+        yield "valid", f"{CANDIDATES[-1]} candidates", {"candidates": CANDIDATES[-1]}
+        for calls in CALLS:
+            yield "valid", f"{calls} calls", {"steps": calls}
+
+
+def _measure(
+    pipe: DiffuSeqPipeline, job: Job, call: Call, split: str, name: str, changes: dict[str, Any]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Generate once; (name, scores). Of the most candidates, the scores of the first few of them as well."""
+    pairs = call.pairs(job.task, split)
+    settings = pipe.settings(**changes)
+    answers = answer(pipe, pairs, settings)
+    if not changes:
+        rows = predictions(pairs, answers).rows
+        write_predictions(call.out / job.name / f"{split}.predictions.jsonl", rows)
+    if set(changes) == {"candidates"}:
+        for count in CANDIDATES[:-1]:
+            fewer = [_first(one, count) for one in answers]
+            yield f"{count} candidates", scored(predictions(pairs, fewer), job.task, bootstrap=0)
+    yield name, scored(predictions(pairs, answers), job.task, bootstrap=0 if changes or call.dry else 1000)
+
+
+def _first(one: Answer, count: int) -> Answer:
+    """What would have been answered with the first candidates alone: each is drawn by its own seed."""
+    group = one.candidates[:count]
+    share = count / len(one.candidates)
+    return replace(one, text=group[choose([group])[0]], candidates=group, seconds=one.seconds * share)
+
+
+def answer(pipe: DiffuSeqPipeline, pairs: Sequence[Pair], settings: Any) -> list[Answer]:
+    """Answers of all sources."""
+    return pipe.answer_all([pair.source for pair in pairs], settings)
+
+
+def predictions(pairs: Sequence[Pair], answers: Sequence[Answer]) -> Predictions:
+    """What `score` takes."""
+    rows = tuple(
+        Prediction(p.source, p.references, tuple(a.candidates), a.text, a.seconds, a.forwards)
+        for p, a in zip(pairs, answers, strict=True)
+    )
+    return Predictions("gpu", rows, ())
+
+
+def scored(found: Predictions, task: str, bootstrap: int) -> dict[str, Any]:
+    """Scores as plain numbers: the rows with their metrics (and intervals, where there are), and the cost."""
+    scores = score(found, task, bootstrap=bootstrap)
+    rows = {
+        name: {
+            metric: [v.value, v.low, v.high] if bootstrap and v.low is not None else v.value
+            for metric, v in row.values.items()
+        }
+        for name, row in scores.rows.items()
+    }
+    return {"sources": scores.num_sources, "rows": rows, "cost": scores.cost}
+
+
+def run_speed(call: Call) -> bool:
+    """`diffuseq bench` on this machine."""
+    from diffuseq.evaluation.speed import PARTS, measure
+    from diffuseq.evaluation.speed.machine import describe_machine
+
+    results, size = Results.open(call.out / "speed.json"), "tiny" if call.dry else "base"
+    results.put("machine", value=describe_machine(_device()))
+    for part in PARTS:
+        if results.has("parts", part):
+            continue
+        if call.is_over:
+            return False
+        say(f"speed: {part}")
+        ((_, table),) = measure(size, [part], _device())
+        results.put("parts", part, value=table.to_dict())
+    return True
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def say(text: str) -> None:
+    """A line with the time."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+# The command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 when all is done, 75 (try again) when the call was over before."""
+    options = _options(argv)
+    phases = (
+        PHASES if options.dry_run and options.phases is None else (options.phases or "headline").split(",")
+    )
+    for phase in phases:
+        if phase not in PHASES:
+            raise unknown_name("phase", phase, PHASES)
+    work = options.work or options.out / "work"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((work / "inductor").absolute()))
+    torch.set_float32_matmul_precision("high")
+    call = Call(
+        data=options.data or work / "data",
+        work=work,
+        out=options.out,
+        deadline=time.monotonic() + 60 * options.call_minutes - SAVING_S,
+        every_minutes=0.0 if options.dry_run else options.curve_minutes,
+        rows=3 if options.dry_run else options.rows,
+        final=options.final,
+        dry=options.dry_run,
+    )
+    if options.data is None:
+        _make_data(call)
+    unfinished = [phase for phase in phases if not _run_phase(phase, call, options)]
+    say("all is done" if not unfinished else f"left for the next call: {', '.join(unfinished)}")
+    return 75 if unfinished else 0
+
+
+def _run_phase(phase: str, call: Call, options: argparse.Namespace) -> bool:
+    if phase == "speed":
+        return run_speed(call)
+    make, minutes = JOBS[phase]
+    done = True
+    for job in make(options.minutes or minutes):
+        try:
+            find_split(call.folder(job.task), "train")
+        except InputError as error:
+            say(f"{job.name} is left out: {error}")
+            continue
+        done &= run_job(shrink(job) if call.dry else job, call)
+    return done
+
+
+def _make_data(call: Call) -> None:
+    """The built-in corpus in the place of every data set, for a dry run."""
+    if not call.dry:
+        raise InputError("Give --data with the folder of the data sets, or --dry-run.")
+    for task in TASKS:
+        folder = call.data / task
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            write_corpus(folder, num_train=64, num_valid=8, num_test=8)
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of the data sets")
+    parser.add_argument("--work", type=Path, help="checkpoints and caches, kept between calls (OUT/work)")
+    parser.add_argument("--out", type=Path, required=True, help="what is worth keeping")
+    parser.add_argument("--phases", help=f"some of {','.join(PHASES)}; headline, or all in a dry run")
+    parser.add_argument("--minutes", type=float, help="training of one system, instead of 28, 8 or 6")
+    parser.add_argument("--call-minutes", type=float, default=9.5, help="end this call after so long")
+    parser.add_argument("--curve-minutes", type=float, default=3.0, help="between two points of the curve")
+    parser.add_argument("--rows", type=int, help="validation and test rows, instead of all")
+    parser.add_argument("--final", action="store_true", help="score the test set too: once, for the table")
+    parser.add_argument("--dry-run", action="store_true", help="tiny sizes, seconds a phase, made-up data")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except InputError as error:
+        print(f"gpu.py: {error}", file=sys.stderr)
+        sys.exit(2)
+    except TrainingStopped as stopped:
+        print(f"gpu.py: {stopped}", file=sys.stderr)
+        sys.exit(stopped.code)

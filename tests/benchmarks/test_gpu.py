@@ -1,0 +1,139 @@
+"""The GPU script in its dry run: every phase, the end of a call, and going on from there."""
+
+import importlib.util
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from diffuseq.errors import InputError
+from diffuseq.pipeline import DiffuSeqPipeline
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
+spec = importlib.util.spec_from_file_location("gpu_script", SCRIPT)
+gpu = importlib.util.module_from_spec(spec)
+sys.modules["gpu_script"] = gpu
+spec.loader.exec_module(gpu)
+
+
+def call(folder, **changes):
+    """A dry call with the built-in corpus."""
+    values = {
+        "data": folder / "data",
+        "work": folder / "work",
+        "out": folder / "out",
+        "deadline": time.monotonic() + 600,
+        "every_minutes": 0.0,
+        "rows": 3,
+        "dry": True,
+    }
+    made = gpu.Call(**{**values, **changes})
+    gpu._make_data(made)
+    return made
+
+
+def job(name):
+    """A job of any phase, small."""
+    jobs = [job for make, minutes in gpu.JOBS.values() for job in make(minutes)]
+    return gpu.shrink(next(job for job in jobs if job.name == name))
+
+
+def test_the_headline_is_trained_measured_and_kept(tmp_path):
+    arguments = ["--dry-run", "--phases", "headline", "--final", "--out", str(tmp_path)]
+    assert gpu.main(arguments) == 0
+    found = json.loads((tmp_path / "headline.json").read_text())
+    assert found["training"]["steps"] == 4
+    assert found["curve"][0]["scores"]["bleu"] >= 0
+    assert set(found["test"]) == {"own settings"}
+    dials = {f"{calls} calls" for calls in gpu.CALLS} | {f"{count} candidates" for count in gpu.CANDIDATES}
+    assert set(found["valid"]) == {"own settings"} | dials
+    assert found["valid"]["20 calls"]["cost"]["forwards"] == 20
+    pipe = DiffuSeqPipeline.from_pretrained(tmp_path / "headline")
+    assert pipe("how do i learn to cook ?").text
+    shards = sorted((tmp_path / "headline").glob("*.safetensors"))
+    assert all(shard.stat().st_size <= 1.01 * gpu.SHARD_BYTES for shard in shards)
+    with safe_open(shards[0], "pt") as opened:
+        assert opened.get_tensor(next(iter(opened.keys()))).dtype == torch.bfloat16
+    before = (tmp_path / "headline.json").read_text()
+    assert gpu.main(arguments) == 0
+    assert (tmp_path / "headline.json").read_text() == before
+
+
+def test_the_first_candidates_of_many_are_what_fewer_would_have_been(tmp_path):
+    place, headline = call(tmp_path), job("headline")
+    assert gpu.run_job(headline, place)
+    pipe = DiffuSeqPipeline.from_pretrained(place.work / "headline")
+    pairs = place.pairs("qqp", "valid")
+    many = gpu.answer(pipe, pairs, pipe.settings(candidates=20))
+    few = gpu.answer(pipe, pairs, pipe.settings(candidates=5))
+    assert [gpu._first(one, 5).candidates for one in many] == [one.candidates for one in few]
+    assert [gpu._first(one, 5).text for one in many] == [one.text for one in few]
+
+
+@dataclass
+class Impatient(gpu.Call):
+    """A call that is over after it has been asked a few times."""
+
+    patience: int = 2
+
+    @property
+    def is_over(self):
+        self.patience -= 1
+        return self.patience < 0
+
+
+def test_a_call_that_is_over_saves_and_the_next_goes_on(tmp_path):
+    place = call(tmp_path)
+    short = Impatient(**vars(place), patience=2)
+    transformer = job("transformer")
+    assert not gpu.run_job(transformer, short)
+    assert list((place.work / "transformer" / "resume").glob("step-*"))
+    assert not (place.work / "transformer" / "training.json").exists()
+    assert gpu.run_job(transformer, place)
+    found = json.loads((place.out / "transformer.json").read_text())
+    assert found["training"]["steps"] == 4
+    assert set(found["valid"]) == {"own settings", "10 samples"}
+
+
+def test_a_call_without_time_does_nothing_and_asks_for_another(tmp_path):
+    arguments = ["--dry-run", "--out", str(tmp_path), "--call-minutes", "0", "--phases", "headline,speed"]
+    assert gpu.main(arguments) == 75
+    assert not list(tmp_path.glob("work/headline/*.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["gru", "levt", "cmlm", "gpt2-from-scratch", "ablation-self-conditioning"])
+def test_every_kind_of_system_goes_through(name, tmp_path):
+    place = call(tmp_path, final=True)
+    assert gpu.run_job(job(name), place)
+    found = json.loads((place.out / f"{name}.json").read_text())
+    assert found["valid"]["own settings"]["rows"]["chosen"]["bleu"] >= 0
+    assert ("test" in found) == (not name.startswith("ablation"))
+
+
+def test_ablations_change_one_thing_and_keep_the_budget():
+    base, *others = gpu.ablations(6.0)
+    assert len(others) == 10
+    for other in others:
+        assert other.config != base.config
+        assert other.config.training.minutes == base.config.training.minutes == 6.0
+
+
+def test_a_missing_data_set_is_left_out_and_told(tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    arguments = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--phases", "tasks"]
+    assert gpu.main(arguments) == 0
+    assert "task-dialogue is left out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [(["--phases", "headlin"], "Did you mean 'headline'"), ([], "Give --data")],
+)
+def test_mistakes_are_told_in_one_sentence(flags, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        gpu.main(["--out", str(tmp_path), *flags])
