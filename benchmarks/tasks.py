@@ -187,7 +187,7 @@ class Run:
             *("--text.vocab-size", str(VOCABULARY)),
             *("--text.max-source", str(text.max_source), "--text.max-target", str(text.max_target)),
             *("--system.max-length", str(longest)),
-            *("--training.evaluate-rows", "40", "--training.evaluate-every", "1000000"),
+            *("--training.evaluate-rows", "0", "--training.evaluate-every", "1000000"),
             *("--training.save-every", "500"),
             "--resume" if same_budget else "--overwrite",
             "--text.lowercase" if text.lowercase else "--text.no-lowercase",
