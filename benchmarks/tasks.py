@@ -295,7 +295,7 @@ def _line(task: str, name: str, scores: dict[str, Any], row: str) -> str:
         _own_metric(task, row, number),
         number(row, "rougeL"),
         number(row, "dist1"),
-        number("candidates", "div4") if chosen else "–",
+        number("candidates", "div4") if chosen and scores["candidates"] > 1 else "–",
         "–" if seconds is None else f"{seconds:.2g}",
     ]
     return "| " + " | ".join(cells) + " |"

@@ -131,3 +131,8 @@ def test_case_counts_in_translation_without_a_task_and_where_it_is_asked_for(giv
     scores = score(CASED, metrics=["exact_match"], bootstrap=0, **given)
     assert scores.value("chosen", "exact_match") == 0
     assert "lower" not in scores.signatures["exact_match"]
+
+
+def test_one_candidate_has_no_diversity() -> None:
+    assert score(predictions(candidates=1), bootstrap=0).value(CANDIDATES, "div4") is None
+    assert score(predictions(candidates=2), bootstrap=0).value(CANDIDATES, "div4") is not None

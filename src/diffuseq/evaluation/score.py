@@ -26,6 +26,8 @@ from diffuseq.metrics import significance
 from diffuseq.metrics.significance import Statistics
 
 CANDIDATES = "candidates"
+_AMONG_CANDIDATES = ("self_bleu", "self_bleu_all", "div4", "div4_all")
+"""How much candidates differ: nothing that a single one could have."""
 Case = Literal["task", "lower", "keep"]
 """Compare texts in lower case: as the task's published tables do, always, or never."""
 
@@ -137,10 +139,12 @@ def score(
         name: _row(title, {metric: answers(metric) for metric in text_metrics}, bootstrap, seed)
         for name, title, answers in measure.answers()
     }
-    candidates = {
-        metric.name: measure.of_candidates(metric.name) for metric in wanted if metric.group == "set"
-    }
     size = len(predictions.rows[0].candidates)
+    candidates = {
+        metric.name: measure.of_candidates(metric.name)
+        for metric in wanted
+        if metric.group == "set" and (size > 1 or metric.name not in _AMONG_CANDIDATES)
+    }
     rows[CANDIDATES] = _row(f"all {size} candidates", candidates, bootstrap, seed)
     counts = [len(row.references) for row in predictions.rows]
     return Scores(
@@ -172,8 +176,6 @@ def _row(title: str, measured: Mapping[str, Statistics | float], bootstrap: int,
         if isinstance(found, float):
             values[metric] = Value(found)
             continue
-        if metric in ("self_bleu", "self_bleu_all") and not found.counts.any():
-            continue  # one candidate has no pair
         statistics[metric] = found
         ends = significance.interval(found.resample(bootstrap, seed)) if bootstrap else (None, None)
         values[metric] = Value(found.score(), *ends)

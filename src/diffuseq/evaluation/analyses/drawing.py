@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffuseq.evaluation.analyses.subjects import Family
-from diffuseq.evaluation.plots import COLOURS, GRID, INK, MARKERS, spread
+from diffuseq.evaluation.plots import COLOURS, GRID, MARKERS, spread
 
 LINES: dict[Family, Any] = {"diffusion": "-", "iterative": (0, (5, 2)), "autoregressive": (0, (1, 1.3))}
 """A family's line, so that it can be told without colour."""
@@ -40,7 +40,7 @@ class Label:
 
 
 def put_labels(axes: Any, labels: Sequence[Label], *, left: bool = False) -> None:
-    """Names right (or left) of the ends of lines, moved apart where they would overlap."""
+    """Names in their lines' colours, right (or left) of the ends, moved apart where they would overlap."""
     low, high = axes.get_ylim()
     places = spread([label.y for label in labels], (high - low) * LABEL_GAP)
     for label, place in zip(labels, places, strict=True):
@@ -51,7 +51,7 @@ def put_labels(axes: Any, labels: Sequence[Label], *, left: bool = False) -> Non
             textcoords="offset points",
             ha="right" if left else "left",
             va="center",
-            color=INK,
+            color=label.colour,
             fontsize=8,
             annotation_clip=False,
         )
