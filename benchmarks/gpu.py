@@ -291,14 +291,15 @@ class Watcher:
 
     def __init__(self, job: Job, results: Results, call: Call, folder: Path) -> None:
         self.job, self.results, self.call, self.folder = job, results, call, folder
-        self.done = 0.0
+        self.done, self.asked = 0.0, False
         self.pairs = call.pairs(job.task, "valid", CURVE_ROWS if call.rows is None else call.rows)
 
     def __call__(self, event: Event) -> None:
         if event.kind == "step":
             self.done = event.values["done"]
-            if self.call.is_over and self.done < 1:
-                signal.raise_signal(signal.SIGTERM)  # the loop ends this step, saves and stops
+            if not self.asked and self.call.is_over and self.done < 1:
+                self.asked = True  # a second signal would kill
+                signal.raise_signal(signal.SIGTERM)  # the loop ends its step, saves and stops
         elif event.kind == "save":
             self._look(event.values["step"])
         elif event.kind in ("message", "warning", "log"):
