@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 
 from diffuseq.errors import InputError, unknown_name
+from diffuseq.memory import keep_freed_memory
 
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("diffuseq.cli.train", "Train a recipe on pairs of text."),
@@ -19,7 +20,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "import": ("diffuseq.cli.import_model", "Read a checkpoint folder of the published code into ours."),
     "evaluate": ("diffuseq.cli.evaluate", "Score predictions with every metric of the field."),
     "compare": ("diffuseq.cli.compare", "Lay several systems side by side, as the paper's tables do."),
-    "analyse": ("diffuseq.cli.analyse", "Draw quality against diversity, steps and speed for trained models."),
+    "analyse": (
+        "diffuseq.cli.analyse",
+        "Draw quality against diversity, steps and speed of trained models.",
+    ),
     "bench": ("diffuseq.cli.bench", "Measure speed against the published system, GPT-2 and the machine."),
     "demo": ("diffuseq.cli.demo", "Train on the built-in corpus, then watch it answer held-out questions."),
 }
@@ -39,6 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         if argv[0] not in VERBS:
             raise unknown_name("command", argv[0], VERBS)
+        keep_freed_memory()
         status = import_module(VERBS[argv[0]][0]).main(argv[1:])
     except InputError as error:
         print(f"diffuseq: {error}", file=sys.stderr)
