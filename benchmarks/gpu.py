@@ -31,15 +31,7 @@ from typing import Any
 
 import torch
 
-from diffuseq.baselines.configs import (
-    AutoregressiveGeneration,
-    CMLMConfig,
-    Gpt2Config,
-    GruConfig,
-    IterativeGeneration,
-    LevTConfig,
-    TransformerConfig,
-)
+from diffuseq.baselines.configs import AutoregressiveGeneration, Gpt2Config, IterativeGeneration
 from diffuseq.checkpoint import load_model, save_model
 from diffuseq.config import Config, DiffusionGeneration, to_dict
 from diffuseq.data.grammar import write_corpus
@@ -49,6 +41,7 @@ from diffuseq.errors import InputError, unknown_name
 from diffuseq.evaluation.predictions import Prediction, Predictions, write_predictions
 from diffuseq.evaluation.score import score
 from diffuseq.files import write_text
+from diffuseq.memory import keep_freed_memory
 from diffuseq.pipeline import Answer, DiffuSeqPipeline
 from diffuseq.recipes import recipe
 from diffuseq.training.run import train
@@ -118,20 +111,11 @@ def headline(minutes: float) -> list[Job]:
 
 def baselines(minutes: float) -> list[Job]:
     """Every baseline that needs no pretrained weights, on the same data for equal minutes."""
-    beam = AutoregressiveGeneration(strategy="beam")
-    refined = IterativeGeneration(length_beam=5)
-    systems: dict[str, tuple[Any, Any]] = {
-        "transformer": (TransformerConfig(norm="pre"), beam),
-        "gru": (GruConfig(), beam),
-        "levt": (LevTConfig(norm="pre"), refined),
-        "cmlm": (CMLMConfig(norm="pre"), refined),
-        "gpt2-from-scratch": (Gpt2Config(weights="random"), beam),
-    }
-    base = recipe("qqp")
-    training = replace(base.training, optimizer="adamw", learning_rate=5e-4, compile=False)
+    configs = {name: recipe(name) for name in ("transformer", "gru", "levt", "cmlm")}
+    configs["gpt2-from-scratch"] = replace(configs["transformer"], system=Gpt2Config(weights="random"))
     return [
-        Job(name, _for_minutes(Config(system, base.text, training, generation), minutes))
-        for name, (system, generation) in systems.items()
+        Job(name, replace(timed, training=replace(timed.training, both_directions=True)))
+        for name, timed in ((name, _for_minutes(config, minutes)) for name, config in configs.items())
     ]
 
 
@@ -429,6 +413,7 @@ def say(text: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when all is done, 75 (try again) when the call was over before."""
     options = _options(argv)
+    keep_freed_memory()
     phases = (
         PHASES if options.dry_run and options.phases is None else (options.phases or "headline").split(",")
     )
