@@ -76,7 +76,7 @@ def find_size(name: str, quick: bool = False) -> Size:
     if not quick:
         return size
     ranges = replace(size.ranges, pairs=tuple(pairs // 10 for pairs in size.ranges.pairs))
-    return replace(size, repeats=min(size.repeats, 3), ranges=ranges)
+    return replace(size, repeats=min(size.repeats, 2), ranges=ranges)
 
 
 def _base() -> Size:
