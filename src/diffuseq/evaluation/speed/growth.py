@@ -67,7 +67,7 @@ def measure(size: Size, device: torch.device) -> Table:
         heads=min(4, ours.heads),
         feed_forward=min(256, ours.feed_forward),
         embedding_width=min(64, ours.embedding_width),
-        max_length=max(size.ranges.length),
+        max_length=max(LENGTH, *size.ranges.length),
     )
     small = replace(size, ours=replace(size.ours, system=system), words=(WORDS, WORDS, WORDS))
     series = [*_network_series(small, device), *_candidate_series(size), *_pair_series(size)]
