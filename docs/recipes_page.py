@@ -49,8 +49,8 @@ shows all with their defaults, and `src/diffuseq/config.py` says what each means
 its recipe too: `diffuseq train runs/mine --data data/more --out runs/more` trains anew with its settings.
 
 The recipes of the other systems (`transformer`, `gru`, `gpt2-base`, `gpt2-large`, `gpvae-t5`, `levt`, `cmlm`,
-`diffusion-lm`, and a `-small` one of each) are in `src/diffuseq/baselines/recipes.py`; what is as published stands
-in [baselines.md](baselines.md).
+`diffusion-lm`, and a `-small` one of each) are in `src/diffuseq/baselines/recipes.py`; what is as published
+stands in [baselines.md](baselines.md).
 
 Sizes count parameters with the largest vocabulary of the recipe; the smaller one of small data lowers them.
 Minutes are a budget, not a measurement: the learning rate decays by the clock, whatever the machine. *This

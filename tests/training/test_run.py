@@ -96,7 +96,9 @@ def test_a_crash_between_checkpoints_costs_only_the_steps_since_the_last(
     assert_same_weights(tmp_path, undisturbed)
 
 
-def test_a_look_at_the_answers_that_fails_costs_no_step(data: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_look_at_the_answers_that_fails_costs_no_step(
+    data: Path, undisturbed: Path, tmp_path: Path
+) -> None:
     def fail(event: Event) -> None:
         if event.kind == "evaluation":
             raise RuntimeError("the metrics broke")

@@ -73,5 +73,7 @@ def run(arguments: Analyse) -> int:
     names = ", ".join(subject.name for subject in subjects)
     heading = f"Models: {names}. Rows: the first {len(test.sources):,} of {test.name}. Seed: {limits.seed}."
     paths = write(done, arguments.out, heading)
-    console.print(f"Written: {arguments.out / 'analyses.md'}, {len(paths) - 1} figures and csv files.")
+    console.print(
+        f"Written: {arguments.out / 'analyses.md'}, {len(paths) - 1} figures and csv files.", soft_wrap=True
+    )
     return 0

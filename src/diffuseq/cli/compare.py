@@ -88,7 +88,9 @@ def run(arguments: Compare) -> int:
         console.print(f"[dim]{published_rows.CAPTION}[/dim]")
     if arguments.out is not None:
         write_report(comparison, arguments.out, arguments.published)
-        console.print(f"Written: {arguments.out / 'report.html'}, report.md, scores.json, plots/")
+        console.print(
+            f"Written: {arguments.out / 'report.html'}, report.md, scores.json, plots/", soft_wrap=True
+        )
     return 0
 
 

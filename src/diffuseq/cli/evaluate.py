@@ -93,7 +93,7 @@ def run(arguments: Evaluate) -> int:
     if arguments.json is not None:
         text = json.dumps(results[0] if len(results) == 1 else results, ensure_ascii=False, indent=1)
         write_text(arguments.json, text + "\n")
-        console.print(f"Written: {arguments.json}")
+        console.print(f"Written: {arguments.json}", soft_wrap=True)
     return 0
 
 
