@@ -44,3 +44,17 @@ def test_perfect_answers_score_one_and_the_copy_row_stands_beside_them() -> None
         "answer": pairs[0].target,
     }
     assert warnings == []
+
+
+def test_a_model_that_knows_only_lower_case_is_not_marked_down_for_it() -> None:
+    pairs = [
+        Pair(
+            "Who wrote the long Book of Kells",
+            "By whom is the Book of Kells",
+            ("By whom is the Book of Kells",),
+        )
+    ]
+    lower = [pairs[0].target.lower()]
+    folded, _ = look_at_answers(lambda sources: lower, pairs, lowercase=True)
+    cased, _ = look_at_answers(lambda sources: lower, pairs)
+    assert folded["valid_bleu"] == pytest.approx(1.0) and cased["valid_bleu"] < 0.6

@@ -40,22 +40,25 @@ def validation_loss(training: Training, data: Data, batches: int) -> dict[str, f
 
 
 def look_at_answers(
-    answer: Callable[[list[str]], Sequence[str]], pairs: Sequence[Pair]
+    answer: Callable[[list[str]], Sequence[str]], pairs: Sequence[Pair], lowercase: bool = False
 ) -> tuple[dict[str, Any], list[str]]:
     """Generate for the pairs' sources: (metrics and samples for the log, warnings).
 
     answer: sources → chosen texts. BLEU is the mean sentence-BLEU of the field (`metrics.bleu`), with that
-    of copying the source beside it, and of the answers against their sources.
+    of copying the source beside it, and of the answers against their sources; in lower case where the model
+    knows no other.
     """
     from diffuseq.metrics.bleu import sentence_bleu
 
     sources = [pair.source for pair in pairs]
     texts = list(answer(sources))
-    references = [list(pair.references) for pair in pairs]
+    fold = str.lower if lowercase else str
+    answered, asked = [fold(text) for text in texts], [fold(text) for text in sources]
+    references = [[fold(text) for text in pair.references] for pair in pairs]
     metrics = {
-        "valid_bleu": float(sentence_bleu(texts, references).mean()),
-        "valid_bleu_of_copying": float(sentence_bleu(sources, references).mean()),
-        "valid_bleu_to_source": float(sentence_bleu(texts, sources).mean()),
+        "valid_bleu": float(sentence_bleu(answered, references).mean()),
+        "valid_bleu_of_copying": float(sentence_bleu(asked, references).mean()),
+        "valid_bleu_to_source": float(sentence_bleu(answered, asked).mean()),
     }
     samples = [
         {"source": pair.source, "target": pair.target, "answer": text}

@@ -147,7 +147,9 @@ class Run:
             self.validation = validation_loss(training, data, batches)
             if settings.evaluate_rows and (self.is_main or self.accelerator.is_fsdp2):
                 answer = pipeline_answers(training.system, self.corpus.tokenizer, self.config)
-                answers, warnings = look_at_answers(answer, self.corpus.valid_pairs)
+                answers, warnings = look_at_answers(
+                    answer, self.corpus.valid_pairs, self.config.text.lowercase
+                )
         self.accelerator.wait_for_everyone()
         if alone and training.stop.number is not None:
             training.stopping = training.stop.number
