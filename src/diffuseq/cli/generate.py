@@ -59,11 +59,6 @@ class Files:
 def main(argv: Sequence[str]) -> int:
     name = next(iter(argv), SHIPPED)
     name = SHIPPED if name.startswith("-") else name
-    if set(argv) & {"-h", "--help"} and name == SHIPPED and not shipped_model().is_dir():
-        from diffuseq.config import DiffusionGeneration
-
-        files, settings = _parse(argv, DiffusionGeneration())
-        return 0
     from diffuseq.checkpoint import find_model, load_config
 
     folder = find_model(shipped_model() if name == SHIPPED else name)

@@ -9,5 +9,5 @@ SHIPPED = "grammar"
 
 
 def shipped_model(name: str = SHIPPED) -> Path:
-    """The folder of a model that comes with the package; it may not exist in a development tree."""
+    """The folder of a model that comes with the package."""
     return Path(__file__).parent / name
