@@ -187,7 +187,7 @@ def settling() -> Figure:
     logits = logits * sureness[None, :, None]
     padding = torch.zeros(1, len(words), dtype=torch.bool)
     steps = settle(
-        lambda x, time: Estimate(x, logits),
+        lambda x, is_open: logits[is_open],
         lambda ids: ids[..., None].double(),
         torch.zeros(1, len(words), 1, dtype=torch.float64),
         padding,

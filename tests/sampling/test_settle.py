@@ -1,4 +1,4 @@
-"""The settle sampler: what it settles stays, rows are alone, and a perfect denoiser gives the text back."""
+"""The settle sampler: what it settles stays, rows are alone, and a perfect network gives the text back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from torch import Tensor
 
 from diffuseq.sampling.noise import RowNoise
 from diffuseq.sampling.settle import draw_words, settle
-from diffuseq.sampling.step import Estimate
 
 VOCAB, WIDTH, LENGTHS = 12, 8, [5, 3, 7]
 
@@ -22,26 +21,25 @@ def padding_of(lengths: list[int]) -> Tensor:
     return torch.arange(max(lengths)) >= torch.tensor(lengths)[:, None]
 
 
-def run(denoise, lengths: list[int], seeds: list[int], calls: int, **options):
+def run(predict, lengths: list[int], seeds: list[int], calls: int, **options):
     padding = padding_of(lengths)
     noise = RowNoise(seeds, lengths)
     words = table()
     start = noise(torch.empty(*padding.shape, WIDTH))
-    return list(settle(denoise, lambda ids: words[ids], start, padding, calls, noise=noise, **options))
+    return list(settle(predict, lambda ids: words[ids], start, padding, calls, noise=noise, **options))
 
 
 def knows(target: Tensor):
-    """A denoiser that knows the answer, surer of the later positions."""
+    """A network that knows the answer, surer of the later positions."""
 
-    def denoise(x: Tensor, time: Tensor) -> Estimate:
+    def predict(x: Tensor, is_open: Tensor) -> Tensor:
         sure = torch.linspace(3, 12, target.shape[1])[None, :, None]
-        logits = torch.nn.functional.one_hot(target, VOCAB) * sure
-        return Estimate(x, logits)
+        return (torch.nn.functional.one_hot(target, VOCAB) * sure)[is_open]
 
-    return denoise
+    return predict
 
 
-def test_a_perfect_denoiser_gives_the_text_back_for_every_number_of_calls() -> None:
+def test_a_perfect_network_gives_the_text_back_for_every_number_of_calls() -> None:
     target = torch.randint(0, VOCAB, (3, 7), generator=torch.Generator().manual_seed(0))
     for calls in (1, 2, 5, 7, 20):
         last = run(knows(target), LENGTHS, [1, 2, 3], calls, temperature=0.0)[-1]
@@ -64,35 +62,37 @@ def test_the_surest_words_settle_first_and_stay_and_all_are_settled_at_the_end()
     assert first[2].nonzero().flatten().tolist() == [5, 6]  # a quarter of seven, rounded up: the surest two
 
 
-def test_open_positions_are_told_to_be_noise_and_settled_ones_to_be_clean() -> None:
-    heard = []
+def test_the_network_is_asked_for_open_positions_alone_and_the_others_are_clean() -> None:
+    asked, seen = [], []
 
-    def denoise(x: Tensor, time: Tensor) -> Estimate:
-        heard.append(time.clone())
-        return Estimate(x, torch.zeros(*x.shape[:2], VOCAB))
+    def predict(x: Tensor, is_open: Tensor) -> Tensor:
+        asked.append(is_open.clone())
+        seen.append(x.clone())
+        return torch.zeros(int(is_open.sum()), VOCAB)
 
-    steps = run(denoise, [6], [1], 3)
-    assert (heard[0] == 1).all()
-    for time, step in zip(heard[1:], steps, strict=False):
-        assert torch.equal(time == 0, step.settled)
+    steps = run(predict, LENGTHS, [1, 2, 3], 3)
+    assert torch.equal(asked[0], ~padding_of(LENGTHS))
+    for is_open, x, step in zip(asked[1:], seen[1:], steps, strict=False):
+        assert torch.equal(is_open, ~step.settled)
+        torch.testing.assert_close(x[step.settled], table()[step.tokens[step.settled]])
 
 
 def test_pinned_words_stay() -> None:
     pinned = torch.full((3, 7), -1)
     pinned[:, 1] = 4
     steps = run(
-        lambda x, t: Estimate(x, torch.zeros(*x.shape[:2], VOCAB)), [7, 7, 7], [1, 2, 3], 3, pinned=pinned
+        lambda x, is_open: torch.zeros(int(is_open.sum()), VOCAB), [7, 7, 7], [1, 2, 3], 3, pinned=pinned
     )
     assert all((step.tokens[:, 1] == 4).all() for step in steps)
 
 
 def test_a_row_gets_the_same_words_alone_and_in_a_batch() -> None:
-    def denoise(x: Tensor, time: Tensor) -> Estimate:
-        return Estimate(x, x @ table().T)
+    def predict(x: Tensor, is_open: Tensor) -> Tensor:
+        return (x @ table().T)[is_open]
 
-    together = run(denoise, LENGTHS, [5, 6, 7], 3)[-1].tokens
+    together = run(predict, LENGTHS, [5, 6, 7], 3)[-1].tokens
     for i, length in enumerate(LENGTHS):
-        alone = run(denoise, [length], [5 + i], 3)[-1].tokens
+        alone = run(predict, [length], [5 + i], 3)[-1].tokens
         assert torch.equal(together[i, :length], alone[0])
 
 

@@ -45,20 +45,6 @@ class Encoded:
         )
 
 
-@dataclass(frozen=True)
-class Words:
-    """A distribution over words at every target position, kept in parts so that [b l v] appears once.
-
-    logits [b l v] of the vocabulary; log_copy [b l] and log_generate [b l], log-probabilities of taking a
-    word from the source or from the vocabulary; pointer [b l s] over the source's positions.
-    """
-
-    logits: Tensor
-    log_copy: Tensor | None
-    log_generate: Tensor | None
-    pointer: Tensor | None
-
-
 SMALLEST = 1e-20
 """Probabilities below are taken for this, so that every word has a finite log-probability."""
 INITIAL_RADIUS = 0.1
@@ -166,7 +152,7 @@ class Denoiser(nn.Module):
     def decode(
         self, x: Tensor, log_snr: Tensor, padding: Tensor, encoded: Encoded, estimate: Tensor | None = None
     ) -> Tensor:
-        """Noisy target x [b l d] at log_snr [b l] or [b 1] → states [b l w] for `words`.
+        """Noisy target x [b l d] at log_snr [b l] or [b 1] → states [b l w] for `distribution`.
 
         estimate: the last x_0 estimate [b l d], where there is one.
         """
@@ -182,10 +168,6 @@ class Denoiser(nn.Module):
             hidden = block(hidden, modulation, mask, turn, memory)
         return self.decoder_norm(hidden)
 
-    def words(self, hidden: Tensor, encoded: Encoded) -> Words:
-        """The distribution over words at every position of `decode`'s states [b l w]."""
-        return Words(self.logits(hidden), *self.pointing(hidden, encoded))
-
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the vocabulary [… v] for states [… w]."""
         return self.word_head(hidden) @ self.word_embedding.table().T.to(hidden.dtype) + self.word_bias
@@ -193,7 +175,8 @@ class Denoiser(nn.Module):
     def pointing(
         self, hidden: Tensor, encoded: Encoded
     ) -> tuple[Tensor, Tensor, Tensor] | tuple[None, None, None]:
-        """log_copy [b l], log_generate [b l] and pointer [b l s] (see `Words`)."""
+        """log_copy and log_generate [b l], log-probabilities of taking a word from the source or from the
+        vocabulary, and the pointer [b l s] over the source's positions."""
         if not self.copy:
             return None, None, None
         query = self.pointer_query_head(hidden)
@@ -216,24 +199,12 @@ class Denoiser(nn.Module):
         pointed = (pointer * same).sum(-1)[where].clamp_min(1e-9).log()
         return -torch.logaddexp(log_generate[where] - plain, log_copy[where] + pointed)
 
-
-def distribution(words: Words, encoded: Encoded) -> Tensor:
-    """p of every word [b l v]: the vocabulary's softmax and the pointer together, to round or draw from."""
-    probability = words.logits.float().softmax(-1)
-    if words.pointer is not None:
-        assert words.log_copy is not None and words.log_generate is not None
-        probability *= words.log_generate.exp()[..., None]
-        index = encoded.ids[:, None, :].expand_as(words.pointer)
-        probability.scatter_add_(-1, index, words.pointer * words.log_copy.exp()[..., None])
-    return probability.clamp_min_(SMALLEST)
-
-
-def expected_embedding(words: Words, encoded: Encoded, embedding: WordEmbedding) -> Tensor:
-    """The x_0 estimate [b l d]: the mean of the word embeddings under the predicted distribution."""
-    table = embedding.table()
-    plain = words.logits.float().softmax(-1) @ table
-    if words.pointer is None:
-        return plain
-    assert words.log_copy is not None and words.log_generate is not None
-    pointed = words.pointer @ table[encoded.ids]
-    return words.log_generate.exp()[..., None] * plain + words.log_copy.exp()[..., None] * pointed
+    def distribution(self, hidden: Tensor, encoded: Encoded, where: Tensor) -> Tensor:
+        """p of every word [m v] at the positions `where` [b l] of the states: softmax and pointer together."""
+        probability = self.logits(hidden[where]).float().softmax(-1)
+        log_copy, log_generate, pointer = self.pointing(hidden, encoded)
+        if log_copy is not None and log_generate is not None and pointer is not None:
+            probability *= log_generate[where].exp()[:, None]
+            index = encoded.ids[:, None, :].expand_as(pointer)[where]
+            probability.scatter_add_(-1, index, pointer[where] * log_copy[where].exp()[:, None])
+        return probability.clamp_min_(SMALLEST)

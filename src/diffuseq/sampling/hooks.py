@@ -16,6 +16,7 @@ from torch import Tensor
 from diffuseq.decoding.rounding import nearest
 from diffuseq.errors import InputError
 from diffuseq.sampling.grid import Grid
+from diffuseq.sampling.settle import Predict
 from diffuseq.sampling.step import Denoise, Estimate, Noise, Project
 
 
@@ -113,5 +114,14 @@ def guide(conditional: Denoise, unconditional: Denoise, weight: float) -> Denois
         if towards.logits is None or away.logits is None:
             return Estimate(x0)
         return Estimate(x0, torch.lerp(away.logits, towards.logits, weight))
+
+    return guided
+
+
+def guide_words(conditional: Predict, unconditional: Predict, weight: float) -> Predict:
+    """`guide` for settle, whose networks give logits alone."""
+
+    def guided(x: Tensor, is_open: Tensor) -> Tensor:
+        return torch.lerp(unconditional(x, is_open), conditional(x, is_open), weight)
 
     return guided

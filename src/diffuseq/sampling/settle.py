@@ -30,8 +30,12 @@ class SettleStep(Step):
     settled: Tensor
 
 
+Predict = Callable[[Tensor, Tensor], Tensor]
+"""(x [n l d], is_open [n l]) → logits [m v] of the m open positions, row by row; the others are clean."""
+
+
 def settle(
-    denoise: Callable[[Tensor, Tensor], Estimate],
+    predict: Predict,
     embed: Callable[[Tensor], Tensor],
     x: Tensor,
     padding: Tensor,
@@ -43,9 +47,10 @@ def settle(
 ) -> Iterator[SettleStep]:
     """Yield a `SettleStep` after each of `calls` calls.
 
-    denoise(x [n l d], time [n l] in 0…1) must give logits; embed(ids) gives clean words [n l d]; x is pure
-    noise; padding [n l] is True past the end of a row; pinned [n l] holds ids of words that are given, −1
-    elsewhere. temperature 0 takes the likeliest word everywhere; 1 draws from the network's distribution.
+    predict is asked for open positions alone: the vocabulary's softmax is the dearest part of a call, and a
+    settled word stays whatever the network says. embed(ids) gives clean words [n l d]; x is pure noise;
+    padding [n l] is True past the end of a row; pinned [n l] holds ids of words that are given, −1 elsewhere.
+    temperature 0 takes the likeliest word everywhere; 1 draws from the network's distribution.
     """
     tokens = torch.zeros_like(padding, dtype=torch.long) if pinned is None else pinned.clamp_min(0)
     settled = padding.clone() if pinned is None else padding | (pinned >= 0)
@@ -54,11 +59,9 @@ def settle(
     num_open = padding.shape[1] - num_closed
     log_p = torch.zeros_like(tokens, dtype=torch.float32)
     for index in range(calls):
-        estimate = denoise(x, (~settled).to(x.dtype))
-        assert estimate.logits is not None, "settle draws words, so its denoiser must give logits"
-        draw = noise(x[..., :2])
         is_open = ~settled
-        chosen, chosen_log_p = draw_words(estimate.logits[is_open], draw[..., 0][is_open], temperature)
+        draw = noise(x[..., :2])[..., 0]
+        chosen, chosen_log_p = draw_words(predict(x, is_open), draw[is_open], temperature)
         tokens = tokens.masked_scatter(is_open, chosen)
         log_p = log_p.masked_scatter(is_open, chosen_log_p)
         # how many are to be settled by now, the same share of every row's own open positions
@@ -69,9 +72,7 @@ def settle(
         settled = settled | (order < num_closed + goal)
         clean = embed(tokens)
         x = torch.where(settled[..., None], clean, noise(x))
-        yield SettleStep(
-            index, calls, 1.0 - index / calls, x, Estimate(clean, estimate.logits), tokens, log_p, settled
-        )
+        yield SettleStep(index, calls, 1.0 - index / calls, x, Estimate(clean), tokens, log_p, settled)
 
 
 def draw_words(logits: Tensor, normal: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

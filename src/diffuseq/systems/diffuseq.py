@@ -12,13 +12,10 @@ from torch import Tensor
 
 from diffuseq.config import DiffuSeqConfig
 from diffuseq.data.batch import Batch
+from diffuseq.diffusion.forward import partial_noise
 from diffuseq.diffusion.levels import mixed_levels
 from diffuseq.diffusion.schedule import LogLinearSchedule
-from diffuseq.model.denoiser import (
-    Denoiser,
-    Encoded,
-    expected_embedding,
-)
+from diffuseq.model.denoiser import Denoiser, Encoded
 from diffuseq.model.length import LengthHead
 from diffuseq.system import Draft, Loss, Request, SpecialTokens, System
 from diffuseq.systems.generation import generate
@@ -94,8 +91,7 @@ class DiffuSeq(System):
         log_snr = self.schedule.log_snr(time).to(x0.dtype)
         alpha, sigma = self.schedule.alpha(time).to(x0.dtype), self.schedule.sigma(time).to(x0.dtype)
         noise = torch.randn(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
-        noisy = alpha[..., None] * x0 + sigma[..., None] * noise
-        return torch.where(noised[..., None], noisy, x0), log_snr
+        return partial_noise(x0, noised, alpha, sigma, noise), log_snr
 
     def _first_estimate(
         self, x: Tensor, log_snr: Tensor, padding: Tensor, encoded: Encoded, generator: torch.Generator | None
@@ -118,8 +114,8 @@ class DiffuSeq(System):
             hidden = self.denoiser.decode(
                 x[rows], log_snr[rows], padding[rows], part, torch.zeros_like(x[rows])
             )
-            words = self.denoiser.words(hidden, part)
-            estimate[rows] = expected_embedding(words, part, self.denoiser.word_embedding)
+            probability = self.denoiser.distribution(hidden, part, torch.ones_like(padding[rows]))
+            estimate[rows] = (probability @ self.denoiser.word_embedding.table()).view(-1, *x.shape[1:])
         return estimate
 
     def generate(self, request: Request) -> Iterator[Draft]:

@@ -16,14 +16,14 @@ from torch import Tensor
 from diffuseq.config import DiffusionGeneration
 from diffuseq.decoding.rounding import likeliest
 from diffuseq.errors import InputError
-from diffuseq.model.denoiser import Encoded, distribution
+from diffuseq.model.denoiser import Encoded
 from diffuseq.sampling.ancestral import ancestral
 from diffuseq.sampling.ddim import ddim
 from diffuseq.sampling.dpm_solver import dpm_solver
 from diffuseq.sampling.grid import Grid, make_grid
-from diffuseq.sampling.hooks import clamp, guide, pin, truncate
+from diffuseq.sampling.hooks import clamp, guide, guide_words, pin, truncate
 from diffuseq.sampling.noise import RowNoise
-from diffuseq.sampling.settle import SettleStep, settle
+from diffuseq.sampling.settle import Predict, SettleStep, settle
 from diffuseq.sampling.step import Denoise, Estimate, Noise, Project, Step, keep
 from diffuseq.system import Draft, Request
 
@@ -53,41 +53,44 @@ def generate(system: DiffuSeq, request: Request) -> Iterator[Draft]:
         noise = truncate(noise, settings.truncate)
     start = noise(torch.empty(*padding.shape, system.config.embedding_width, device=padding.device))
     table = system.denoiser.word_embedding.table()
-    denoise: Denoise = Network(
+    network = Network(
         system, encoded.repeat(request.candidates), padding, table, settings.temperature, pinned
     )
+    unconditional = None
     if settings.guidance != 1:
         free = _without_source(system, request).repeat(len(padding))
-        away = Network(system, free, padding, table, settings.temperature, pinned)
-        denoise = guide(denoise, away, settings.guidance)
-    calls_a_step = 1 if settings.guidance == 1 else 2
-    for step in _steps(system, settings, denoise, start, padding, table, noise, pinned):
+        unconditional = Network(system, free, padding, table, settings.temperature, pinned)
+    calls_a_step = 1 if unconditional is None else 2
+    for step in _steps(settings, network, unconditional, start, noise, pinned):
         tokens, confidence = _words(step, pinned)
         yield Draft(tokens, padding, confidence, step.index, step.total, (step.index + 1) * calls_a_step)
 
 
 def _steps(
-    system: DiffuSeq,
     settings: DiffusionGeneration,
-    denoise: Denoise,
+    network: Network,
+    unconditional: Network | None,
     start: Tensor,
-    padding: Tensor,
-    table: Tensor,
     noise: Noise,
     pinned: Tensor | None,
 ) -> Iterator[Step]:
-    """The chosen sampler at work."""
+    """The chosen sampler at work, guided where there is an unconditional network."""
+    system, table, weight = network.system, network.table, settings.guidance
     if settings.sampler == "settle":
+        predict: Predict = network.words
+        if unconditional is not None:
+            predict = guide_words(predict, unconditional.words, weight)
         return settle(
-            denoise,  # type: ignore[arg-type]  # Network takes a time for every position as well
+            predict,
             system.denoiser.word_embedding,
             start,
-            padding,
+            network.padding,
             settings.steps,
             noise=noise,
             temperature=settings.temperature,
             pinned=pinned,
         )
+    denoise: Denoise = network if unconditional is None else guide(network, unconditional, weight)
     grid = make_grid(settings.grid, system.schedule, settings.steps)
     if settings.clamp_from is not None:
         denoise = clamp(denoise, table, grid, settings.clamp_from)
@@ -150,11 +153,12 @@ def _without_source(system: DiffuSeq, request: Request) -> Encoded:
 
 
 class Network:
-    """The denoiser as samplers call it: words and x_0 estimates, its last estimate fed back.
+    """The denoiser as samplers call it, its last estimate fed back where it has learned to use one.
 
-    temperature sharpens the distribution whose mean the estimate is; at 0 it is the likeliest word. Pinned
-    words (ids [n l], −1 where free) are told to be clean whatever the level of the others, as in training
-    with token-wise noise, and are their own estimate.
+    Called with one level for all positions it gives words and x_0 estimates (`Denoise`); `words` serves
+    settle (`Predict`). temperature sharpens the distribution whose mean the estimate is; at 0 it is the
+    likeliest word. Pinned words (ids [n l], −1 where free) are told to be clean whatever the level of the
+    others, as in training with token-wise noise, and are their own estimate.
     """
 
     def __init__(
@@ -174,35 +178,50 @@ class Network:
         special = system.special
         self.silent = sorted({special.pad, special.start, special.end, special.mask} - {special.unknown})
 
-    def __call__(self, x: Tensor, time: Tensor | float) -> Estimate:
-        """x [n l d]; time in 0…1, one for all or [n l]."""
-        system = self.system
-        level = torch.as_tensor(time, device=x.device, dtype=torch.float32)
-        level = level.expand(x.shape[0], 1) if level.ndim == 0 else level
+    def __call__(self, x: Tensor, time: float) -> Estimate:
+        """x [n l d] at one time in 0…1."""
+        level = torch.full(x.shape[:1], time, device=x.device)[:, None]
         if self.is_pinned is not None:
             level = level.masked_fill(self.is_pinned, 0.0)
-        remembers = bool(system.config.self_condition)
-        if remembers and self.last is None:
+        everywhere = torch.ones_like(self.padding)
+        probability = self._distribution(x, level, everywhere).view(*x.shape[:2], -1)
+        x0 = self._mean(probability)
+        if self.is_pinned is not None and self.known is not None:
+            x0 = torch.where(self.is_pinned[..., None], self.known, x0)
+        self._remember(x0)
+        return Estimate(x0, probability.log_())
+
+    def words(self, x: Tensor, is_open: Tensor) -> Tensor:
+        """Log-probabilities [m v] at the open positions [n l], which are pure noise; the others are clean."""
+        probability = self._distribution(x, is_open.float(), is_open)
+        if self.system.config.self_condition:
+            x0 = x.clone()
+            x0[is_open] = self._mean(probability).to(x0.dtype)
+            self._remember(x0)
+        return probability.log_()
+
+    def _distribution(self, x: Tensor, level: Tensor, where: Tensor) -> Tensor:
+        """p of every word that has text [m v] at the positions `where`, for x at level [n 1] or [n l]."""
+        system = self.system
+        if system.config.self_condition and self.last is None:
             self.last = torch.zeros_like(x)
         log_snr = system.schedule.log_snr(level).float()
         hidden = system.denoiser.decode(x, log_snr, self.padding, self.encoded, self.last)
-        probability = distribution(system.denoiser.words(hidden, self.encoded), self.encoded)
-        probability[..., self.silent] = _NEVER
-        x0, log_p = self._mean(probability)
-        if self.is_pinned is not None and self.known is not None:
-            x0 = torch.where(self.is_pinned[..., None], self.known, x0)
-        if remembers:
-            self.last = x0
-        return Estimate(x0, log_p)
+        probability = system.denoiser.distribution(hidden, self.encoded, where)
+        probability[:, self.silent] = _NEVER
+        return probability
 
-    def _mean(self, probability: Tensor) -> tuple[Tensor, Tensor]:
-        """The x_0 estimate [n l d], the mean of the words' embeddings, and log p, in p's memory."""
+    def _mean(self, probability: Tensor) -> Tensor:
+        """The x_0 estimate [… d] of p [… v]: the mean of the words' embeddings."""
         if self.temperature == 0:
-            return self.table[probability.argmax(-1)], probability.log_()
+            return self.table[probability.argmax(-1)]
         if self.temperature == 1:
-            return probability @ self.table, probability.log_()
-        log_p = probability.log_()
-        return (log_p / self.temperature).softmax(-1) @ self.table, log_p
+            return probability @ self.table
+        return (probability.log() / self.temperature).softmax(-1) @ self.table
+
+    def _remember(self, x0: Tensor) -> None:
+        if self.system.config.self_condition:
+            self.last = x0
 
 
 def _check(system: DiffuSeq, request: Request) -> None:
