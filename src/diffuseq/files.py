@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PARTIAL = ".partial-"
+_OLD = "-old"
 
 
 @contextmanager
@@ -39,31 +41,30 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder of files, which takes the place of a folder that stood at `path`."""
+    """The same for a folder of files, which takes the place of a folder that stood at `path`.
+
+    What killed processes of this machine left of `path` is removed.
+    """
     temporary = _temporary(path)
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove_abandoned(path)
+        _remove(temporary)
         temporary.mkdir()
         try:
             yield temporary
             for made in (*temporary.rglob("*"), temporary):
                 _flush(made)
-            if path.exists():
-                shutil.rmtree(path)
-            os.replace(temporary, path)
+            _replace_folder(temporary, path)
             _flush(path.parent)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            _remove(temporary)
 
 
 def sweep(folder: Path) -> None:
     """Remove what killed processes left behind; only for who alone writes into `folder`."""
     for left in folder.glob(f"{PARTIAL}*"):
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
+        _remove(left)
 
 
 def hash_file(path: str | Path) -> str:
@@ -108,7 +109,50 @@ def _flush(path: Path) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
+    return path.with_name(f"{PARTIAL}{socket.gethostname()}-{os.getpid()}-{path.name}")
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    """Rename `new` to `path`; what stood there is moved aside first, and comes back if that fails."""
+    old = new.with_name(f"{new.name}{_OLD}")
+    if not path.exists():
+        new.rename(path)
+        return
+    path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    _remove(old)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what processes of this machine that live no more began to write in place of `path`."""
+    prefix = f"{PARTIAL}{socket.gethostname()}-"
+    for left in path.parent.iterdir():
+        if left.name.startswith(prefix):
+            process, _, name = left.name.removeprefix(prefix).partition("-")
+            if name.removesuffix(_OLD) == path.name and process.isdigit() and not _is_alive(int(process)):
+                _remove(left)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder or a file, as far as the disk lets us: what stays is swept later."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diffuseq.data.files import atomic_folder
 from diffuseq.data.layout import NUM_SEPARATORS, fit_lengths
 from diffuseq.data.pairs import Pair
 from diffuseq.errors import InputError
+from diffuseq.files import atomic_folder
 
 FORMAT_VERSION = 1
 UNKNOWN_SHARE_TO_WARN = 0.01
@@ -102,7 +102,7 @@ def build_store(
     dtype = np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
     path = Path(path)
     _check_replaceable(path)
-    with atomic_folder(path, "token store") as folder:
+    with atomic_folder(path) as folder:
         with open(folder / TOKENS, "wb") as tokens, open(folder / OFFSETS, "wb") as offsets:
             offsets.write(np.zeros(1, np.int64).tobytes())
             for chunk in _chunks(pairs):

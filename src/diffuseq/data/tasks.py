@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from diffuseq.data.files import hash_file
 from diffuseq.data.pairs import SPLITS, Pair
 from diffuseq.data.reading import Account, Reader, ReadOptions, Rows
 from diffuseq.data.releases import (
@@ -22,7 +21,7 @@ from diffuseq.data.releases import (
 )
 from diffuseq.data.tables import read_columns
 from diffuseq.errors import InputError, unknown_name
-from diffuseq.files import atomic_file, write_text
+from diffuseq.files import atomic_file, hash_file, write_text
 
 TASKS: dict[str, Reader] = {
     "qqp": read_qqp,

@@ -1,0 +1,101 @@
+"""Files and folders are whole or absent, and what stood there stays until the new one is whole."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diffuseq.errors import InputError
+from diffuseq.files import PARTIAL, atomic_file, atomic_folder, hash_file, sweep, write_text
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with atomic_folder(tmp_path / "store") as made:
+        (made / "a.txt").write_text("old")
+    return tmp_path / "store"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def ended_process() -> int:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
+
+
+def test_a_new_folder_takes_the_place_of_the_old_one_as_a_whole(folder: Path) -> None:
+    with atomic_folder(folder) as made:
+        (made / "b.txt").write_text("new")
+        assert names(folder) == ["a.txt"]
+    assert names(folder) == ["b.txt"]
+    assert names(folder.parent) == ["store"]
+
+
+def test_a_block_that_fails_changes_nothing(folder: Path) -> None:
+    with pytest.raises(ZeroDivisionError), atomic_folder(folder) as made:
+        (made / "a.txt").write_text("new")
+        1 / 0  # noqa: B018
+    with pytest.raises(ZeroDivisionError), atomic_file(folder / "a.txt") as file:
+        file.write_text("new")
+        1 / 0  # noqa: B018
+    assert (folder / "a.txt").read_text() == "old"
+    assert names(folder.parent) == ["store"]
+
+
+def test_the_old_folder_comes_back_when_the_new_one_cannot_be_renamed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def refuse_the_new(path: Path, target: Path) -> Path:
+        if target == folder and not path.name.endswith("-old"):
+            raise PermissionError(13, "Permission denied")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_the_new)
+    with (
+        pytest.raises(InputError, match="store: Permission denied; choose"),
+        atomic_folder(folder) as made,
+    ):
+        (made / "a.txt").write_text("new")
+    assert (folder / "a.txt").read_text() == "old"
+    assert names(folder.parent) == ["store"]
+
+
+def test_folders_that_a_killed_process_left_are_removed_and_those_of_others_stay(
+    folder: Path, ended_process: int
+) -> None:
+    host = socket.gethostname()
+    left = [f"{PARTIAL}{host}-{ended_process}-store", f"{PARTIAL}{host}-{ended_process}-store-old"]
+    others = [
+        f"{PARTIAL}{host}-{os.getppid()}-store",
+        f"{PARTIAL}{host}-{ended_process}-another",
+        f"{PARTIAL}elsewhere-{ended_process}-store",
+    ]
+    for name in left + others:
+        (folder.parent / name).mkdir()
+    with atomic_folder(folder) as made:
+        (made / "b.txt").write_text("new")
+    assert names(folder.parent) == sorted([*others, "store"])
+    sweep(folder.parent)
+    assert names(folder.parent) == ["store"]
+
+
+def test_what_the_disk_refuses_is_one_sentence(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "text")
+    with pytest.raises(InputError, match=r"Cannot write .*inside: .*; choose a folder"):
+        write_text(tmp_path / "file" / "inside", "text")
+
+
+def test_a_hash_is_of_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert hash_file(tmp_path / "abc").startswith("ba7816bf8f01cfea")
