@@ -78,6 +78,9 @@ class TrainingConfig:
     """bf16 autocast where the machine has it in hardware and it is faster (auto), always, or never."""
     compile: bool = False
     """torch.compile the system; worth it on a GPU."""
+    fsdp: bool = False
+    """Several processes: spread weights, gradients and optimiser state over them (FSDP, full shard) instead of
+    keeping a copy on each (DDP)."""
     both_directions: bool = False
     """Train on target → source as well: fair where the task is symmetric (paraphrase)."""
     seed: int = 0
@@ -131,7 +134,7 @@ class DiffusionGeneration:
     length: int | None = None
     """Length of the answer in tokens; None predicts it."""
     length_beam: int = 5
-    """Candidates are spread over so many likely lengths."""
+    """Candidates have so many likely lengths, each as often as is its probability."""
     seed: int = 0
     """One seed gives one answer, whatever the batch size or the order of the input."""
     batch_size: int = 16

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -79,9 +80,19 @@ def test_no_answer_has_tokens_without_text(tiny_pipe: DiffuSeqPipeline) -> None:
     assert not torch.isin(tokens, torch.tensor([special.pad, special.start, special.end, special.mask])).any()
 
 
-def test_candidates_are_dealt_over_the_likeliest_lengths(tiny_pipe: DiffuSeqPipeline) -> None:
-    lengths = (~last_draft(tiny_pipe, SOURCES[0], candidates=4, length_beam=2).padding).sum(1).tolist()
-    assert lengths[0] == lengths[2] != lengths[1] == lengths[3]
+def test_candidates_have_the_likeliest_lengths_in_proportion_to_their_probability(
+    tiny_pipe: DiffuSeqPipeline,
+) -> None:
+    pipe = copy.deepcopy(tiny_pipe)
+    head = pipe.system.length_head  # type: ignore[attr-defined]
+    with torch.no_grad():
+        head.offset.weight.zero_()
+        head.offset.bias.fill_(-100.0)
+        head.offset.bias[head.max_length - 1 : head.max_length + 2] = torch.tensor([3.0, 1.0, 2.0]).log()
+    lengths = (~last_draft(pipe, SOURCES[0], candidates=6, length_beam=3).padding).sum(1)
+    one = (~last_draft(pipe, SOURCES[0], candidates=6, length_beam=1).padding).sum(1)
+    assert lengths.bincount().sort().values[-3:].tolist() == [1, 2, 3]
+    assert (one == lengths.mode().values).all()
 
 
 def test_guidance_of_one_is_the_conditional_network_and_others_call_it_twice(

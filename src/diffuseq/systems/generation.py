@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from diffuseq.config import DiffusionGeneration
+from diffuseq.decoding.lengths import apportion
 from diffuseq.decoding.rounding import likeliest
 from diffuseq.errors import InputError
 from diffuseq.model.denoiser import Encoded
@@ -133,8 +134,8 @@ def _words(step: Step, pinned: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def answer_lengths(system: DiffuSeq, request: Request, encoded: Encoded) -> Tensor:
-    """Lengths of the answers [n]: the template's, the one asked for, or the likeliest ones, dealt over the
-    candidates one after the other."""
+    """Lengths of the answers [n]: the template's, the one asked for, or the `length_beam` likeliest ones in
+    proportion to their probability."""
     settings, k = request.settings, request.candidates
     rows = request.source.shape[0] * k
     given = settings.length if request.template is None else request.template.shape[1]
@@ -142,8 +143,8 @@ def answer_lengths(system: DiffuSeq, request: Request, encoded: Encoded) -> Tens
         return torch.full((rows,), given, device=request.source.device)
     beam = max(1, min(settings.length_beam, k, system.config.max_length))
     source_lengths = (~request.source_padding).sum(1)
-    lengths, _ = system.length_head.top(encoded.states, request.source_padding, source_lengths, beam)
-    return lengths[:, torch.arange(k, device=lengths.device) % beam].flatten()
+    lengths, log_p = system.length_head.top(encoded.states, request.source_padding, source_lengths, beam)
+    return lengths.gather(1, apportion(log_p, k)).flatten()
 
 
 def _without_source(system: DiffuSeq, request: Request) -> Encoded:
