@@ -13,7 +13,7 @@ import dataclasses
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, overload
@@ -118,30 +118,40 @@ OnStep = Callable[["DiffuSeqPipeline", int, TextDraft], bool | None]
 class DiffuSeqPipeline:
     """A system with its tokenizer and its settings."""
 
-    def __init__(self, system: System, tokenizer: Tokenizer, config: Config) -> None:
-        self.system, self.tokenizer, self.config = system, tokenizer, config
+    def __init__(
+        self, system: System, tokenizer: Tokenizer, config: Config, folder: Path | None = None
+    ) -> None:
+        """folder: where the model was opened from; its model card is kept when the model is saved."""
+        self.system, self.tokenizer, self.config, self.folder = system, tokenizer, config, folder
 
     @classmethod
     def from_pretrained(
         cls, name_or_path: str | Path, device: str | torch.device | None = None
     ) -> DiffuSeqPipeline:
         """Open a model folder or a hub name. Raises `InputError` when it is neither, or is damaged."""
-        from diffuseq.checkpoint import load_model
+        from diffuseq.checkpoint import find_model, load_model
 
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(*load_model(name_or_path, device))
+        folder = find_model(name_or_path)
+        return cls(*load_model(folder, device), folder)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model folder: config, weights, generation settings, tokenizer, model card."""
         from diffuseq.checkpoint import save_model
 
-        save_model(folder, self.system, self.config, self.tokenizer)
+        save_model(folder, self.system, self.config, self.tokenizer, self._card())
 
     def push_to_hub(self, name: str, **options: Any) -> str:
         """Upload the folder to the hub as `name`; options go to `huggingface_hub`. Gives the address."""
         from diffuseq.checkpoint import push_model
 
-        return push_model(name, self.system, self.config, self.tokenizer, **options)
+        return push_model(name, self.system, self.config, self.tokenizer, self._card(), **options)
+
+    def _card(self) -> str | None:
+        """The card of the model that was opened, with a scores.json beside it; None for a new model."""
+        from diffuseq.model_card import current_card
+
+        return None if self.folder is None else current_card(self.folder)
 
     def settings(self, **changes: Any) -> Any:
         """The model's generation settings with some changed. Raises `InputError` for an unknown name."""
@@ -194,20 +204,39 @@ class DiffuSeqPipeline:
         template: str | None = None,
     ) -> list[Answer]:
         """Answers in the order of the sources; `progress` is told how many more are done."""
-        prompts = self.prepare(sources, settings, template)
         answers: dict[int, Answer] = {}
+        for batch in self.answer_batches(sources, settings, template):
+            answers |= batch
+            if progress is not None:
+                progress(len(batch))
+        return [answers[row] for row in range(len(sources))]
+
+    def answer_batches(
+        self,
+        sources: Sequence[str],
+        settings: Any,
+        template: str | None = None,
+        done: Container[int] = (),
+    ) -> Iterator[dict[int, Answer]]:
+        """The answers batch by batch, as {row: answer}, sources of about one length together.
+
+        done: rows that are answered already. A batch of which some row is not is answered as a whole, so
+        that going on after a stop gives the very answers of a call that was not stopped.
+        """
+        prompts = self.prepare(sources, settings, template)
         for rows in _batches(prompts, settings.batch_size):
+            if all(row in done for row in rows):
+                continue
             batch = [prompts[row] for row in rows]
             began = time.perf_counter()
             draft = _last(self.run(batch, settings))
             groups = self.texts(draft, len(batch))
             chosen = choose(groups)
             seconds = (time.perf_counter() - began) / len(rows)
-            for row, group, best in zip(rows, groups, chosen, strict=True):
-                answers[row] = Answer(sources[row], group[best], group, seconds, draft.forwards)
-            if progress is not None:
-                progress(len(rows))
-        return [answers[row] for row in range(len(sources))]
+            yield {
+                row: Answer(sources[row], group[best], group, seconds, draft.forwards)
+                for row, group, best in zip(rows, groups, chosen, strict=True)
+            }
 
     def stream(
         self, source: str, *, template: str | None = None, prefix: str = "", suffix: str = "", **changes: Any

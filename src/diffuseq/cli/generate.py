@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ import tyro
 from diffuseq.data.pairs import BadRows, Question, read_questions
 from diffuseq.errors import InputError
 from diffuseq.evaluation.predictions import Prediction, write_predictions
+from diffuseq.files import hash_file, write_text
 from diffuseq.models import SHIPPED, shipped_model
 
 if TYPE_CHECKING:
@@ -68,15 +70,17 @@ def main(argv: Sequence[str]) -> int:
     questions = _questions(files)
     pipe = DiffuSeqPipeline.from_pretrained(folder, files.device)
     settings = pipe.settings(**dataclasses.asdict(settings))
-    if files.watch or files.trace is not None:
-        answers = _watch(pipe, questions, settings, files)
-    else:
-        answers = _answer(pipe, questions, settings, _template(files))
+    shown = files.watch or files.trace is not None
+    if files.output is not None and not shown:
+        _answer_into(files.output, pipe, questions, settings, _template(files), folder)
+        return 0
+    answer = _watch if shown else _answer
+    answers = answer(pipe, questions, settings, files)
     if files.output is not None:
-        _write(files.output, questions, answers, settings)
+        _write(files.output, map(_prediction, questions, answers), settings)
     elif not files.watch:
-        for answer in answers:
-            print(answer.text)
+        for each in answers:
+            print(each.text)
     return 0
 
 
@@ -123,13 +127,46 @@ def _template(files: Files) -> str | None:
 
 
 def _answer(
-    pipe: DiffuSeqPipeline, questions: Sequence[Question], settings: Any, template: str | None
+    pipe: DiffuSeqPipeline, questions: Sequence[Question], settings: Any, files: Files
 ) -> list[Answer]:
     """All answers, in batches."""
     from diffuseq.cli.progress import counting
 
     with counting("generating", len(questions)) as advance:
-        return pipe.answer_all([question.source for question in questions], settings, advance, template)
+        sources = [question.source for question in questions]
+        return pipe.answer_all(sources, settings, advance, _template(files))
+
+
+def _answer_into(
+    output: Path,
+    pipe: DiffuSeqPipeline,
+    questions: Sequence[Question],
+    settings: Any,
+    template: str | None,
+    model: Path,
+) -> None:
+    """All answers, kept batch by batch: after a kill the same command goes on where it was."""
+    from diffuseq.cli.progress import counting
+    from diffuseq.evaluation.unfinished import unfinished
+
+    sources = [question.source for question in questions]
+    identity = _identity(model, settings, template, questions)
+    with unfinished(output, identity) as kept, counting("generating", len(questions)) as advance:
+        if kept.done:
+            print(f"Going on after {len(kept.done)} of {len(questions)} answers.", file=sys.stderr)
+            advance(len(kept.done))
+        for batch in pipe.answer_batches(sources, settings, template, kept.done):
+            advance(len(batch.keys() - kept.done.keys()))
+            kept.add({row: _prediction(questions[row], answer) for row, answer in batch.items()})
+        _write(output, (kept.done[row] for row in range(len(questions))), settings)
+
+
+def _identity(model: Path, settings: Any, template: str | None, questions: Sequence[Question]) -> str:
+    """A hash of all that the answers depend on."""
+    files = sorted({*model.glob("*.safetensors"), model / "config.json", *model.glob("tokenizer*.json")})
+    asked = [dataclasses.astuple(question) for question in questions]
+    values = [[hash_file(path) for path in files], dataclasses.asdict(settings), template, asked]
+    return sha256(json.dumps(values).encode()).hexdigest()
 
 
 def _watch(
@@ -137,7 +174,6 @@ def _watch(
 ) -> list[Answer]:
     """All answers, one source after the other, with every step shown or traced or both."""
     from diffuseq.cli.watch import record, watch
-    from diffuseq.files import write_text
 
     trace, template = files.trace, _template(files)
     if trace is not None:
@@ -147,12 +183,14 @@ def _watch(
     return [record(pipe, question.source, settings, trace, template) for question in questions]
 
 
-def _write(path: Path, questions: Sequence[Question], answers: Sequence[Answer], settings: Any) -> None:
-    rows = (
-        Prediction(q.source, q.references, tuple(a.candidates), a.text, a.seconds, a.forwards)
-        for q, a in zip(questions, answers, strict=True)
+def _prediction(question: Question, answer: Answer) -> Prediction:
+    candidates = tuple(answer.candidates)
+    return Prediction(
+        question.source, question.references, candidates, answer.text, answer.seconds, answer.forwards
     )
+
+
+def _write(path: Path, rows: Iterable[Prediction], settings: Any) -> None:
     count = write_predictions(path, rows)
-    settings_file = path.with_suffix(".settings.json")
-    settings_file.write_text(json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
+    write_text(path.with_suffix(".settings.json"), json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
     print(f"{count} predictions are in {path}; `diffuseq evaluate {path}` scores them.", file=sys.stderr)
