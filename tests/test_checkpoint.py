@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from diffuseq.baselines.configs import AutoregressiveGeneration, TransformerConfig
-from diffuseq.checkpoint import load_model, model_card, push_model, save_model
+from diffuseq.checkpoint import load_model, push_model, save_model
 from diffuseq.config import Config, PublishedConfig
 from diffuseq.data.batch import Batch, pad
 from diffuseq.errors import InputError
@@ -96,12 +96,6 @@ def test_transformers_opens_the_tokenizer(folder: Path, tokenizer: Tokenizer) ->
     text = "how do i draw"
     assert opened(text, add_special_tokens=False)["input_ids"] == tokenizer.encode([text])[0]
     assert opened.pad_token_id == tokenizer.special.pad
-
-
-def test_the_model_card_has_front_matter_and_the_scores() -> None:
-    card = model_card(CONFIG, 1234, {"valid_bleu": 0.25, "note": "no number"}, "qqp")
-    assert card.startswith("---\nlibrary_name: diffuseq\n")
-    assert "1,234 parameters" in card and "| valid_bleu | 0.25 |" in card and "data: qqp" in card
 
 
 def edit_config(**changes: Any) -> Callable[[Path], None]:

@@ -4,7 +4,7 @@
     generation_config.json   how it generates, kept apart so that it can be edited alone
     model.safetensors        the (averaged) weights, or shards with model.safetensors.index.json
     tokenizer files          that `AutoTokenizer` opens
-    README.md                the model card
+    README.md                the model card (`diffuseq.model_card`)
 
 Nothing in here is executed on loading, and nothing large is allocated before the sizes that the config asks
 for have been held against the sizes of the weights.
@@ -31,6 +31,7 @@ import diffuseq
 from diffuseq.config import Config, to_dict
 from diffuseq.errors import InputError
 from diffuseq.files import atomic_file, write_tensors, write_text
+from diffuseq.model_card import CARD, model_card
 from diffuseq.registry import build, config_from_dict
 from diffuseq.system import SpecialTokens, System
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from diffuseq.text.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
-CONFIG, GENERATION, CARD = "config.json", "generation_config.json", "README.md"
+CONFIG, GENERATION = "config.json", "generation_config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 LARGEST_JSON = 16 * 2**20
 ALWAYS_FINE = 1_000_000
@@ -96,13 +97,23 @@ def load_model(
 
 
 def push_model(
-    name: str, system: System, config: Config, tokenizer: Tokenizer, *, private: bool = False, **options: Any
+    name: str,
+    system: System,
+    config: Config,
+    tokenizer: Tokenizer,
+    card: str | None = None,
+    *,
+    private: bool = False,
+    **options: Any,
 ) -> str:
-    """Upload the model folder to the hub as `name` (owner/name). Returns its address."""
+    """Upload the model folder to the hub as `name` (owner/name). Returns its address.
+
+    card: text of the model card, made from the config when None.
+    """
     from huggingface_hub import HfApi
 
     with tempfile.TemporaryDirectory() as folder:
-        save_model(folder, system, config, tokenizer)
+        save_model(folder, system, config, tokenizer, card)
         try:
             hub = HfApi()
             address = str(hub.create_repo(name, private=private, exist_ok=True))
@@ -369,46 +380,6 @@ def _numel(shape: tuple[int, ...]) -> int:
 
 
 # Texts
-
-
-def model_card(
-    config: Config, parameters: int, metrics: Mapping[str, Any] | None = None, data: str = ""
-) -> str:
-    """The README.md of a model: what it is, how to use it, how it was trained, what it reached."""
-    system, training = config.system, config.training
-    how_long = f"{training.minutes:g} minutes" if training.minutes else f"{training.steps:,} steps"
-    lines = [
-        "---",
-        "library_name: diffuseq",
-        "pipeline_tag: text-generation",
-        "tags: [diffuseq, sequence-to-sequence, text-generation]",
-        "---",
-        "",
-        f"# A `{system.kind}` system trained with diffuseq",
-        "",
-        f"It rewrites a source text into a target text and has {parameters:,} parameters.",
-        "",
-        "```python",
-        "from diffuseq import DiffuSeqPipeline",
-        "",
-        'pipe = DiffuSeqPipeline.from_pretrained("path/to/this/folder")',
-        'print(pipe("What is the best way to learn to cook?").text)',
-        "```",
-        "",
-        "## Training",
-        "",
-        f"- data: {data or 'not recorded'}",
-        f"- {how_long} with {training.batch_size} pairs a step, {training.optimizer}, seed {training.seed}",
-        f"- texts of up to {config.text.max_source} (source) and {config.text.max_target} (target) tokens",
-        "",
-        "Every setting is in `config.json`; how it generates is in `generation_config.json`.",
-    ]
-    if metrics:
-        lines += ["", "## On the validation set", "", "| metric | value |", "|---|---|"]
-        lines += [
-            f"| {name} | {value:.4g} |" for name, value in metrics.items() if isinstance(value, int | float)
-        ]
-    return "\n".join(lines) + "\n"
 
 
 def _save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:

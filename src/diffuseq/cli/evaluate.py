@@ -12,14 +12,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from diffuseq.errors import InputError
 from diffuseq.evaluation.catalogue import METRICS
 from diffuseq.evaluation.predictions import FILE_NAME, Predictions, is_published, read_predictions
 from diffuseq.evaluation.score import CANDIDATES, Scores, Value, score
 from diffuseq.evaluation.tables import CLOSER
 from diffuseq.files import write_text
+from diffuseq.model_card import add_scores
 
 EXAMPLES = """examples:
-  diffuseq evaluate runs/qqp/predictions.jsonl --task qqp --json runs/qqp/scores.json
+  diffuseq evaluate runs/qqp/predictions.jsonl --task qqp --json runs/qqp/scores.json --card runs/qqp
   diffuseq evaluate outputs/seed1.jsonl outputs/seed2.jsonl outputs/seed3.jsonl
   diffuseq evaluate runs/qqp/predictions.jsonl --nll runs/qqp
   diffuseq evaluate runs/simple --task simplification --bertscore-model microsoft/deberta-xlarge-mnli"""
@@ -57,6 +59,8 @@ class Evaluate:
     """Where the networks of BERTScore, perplexity, MAUVE and the bound run."""
     json: Path | None = None
     """Write the scores to this file (a list, if there are several systems)."""
+    card: Path | None = None
+    """Model folder of the system: write the scores into its model card (README.md)."""
 
 
 def main(argv: list[str]) -> int:
@@ -71,7 +75,10 @@ def run(arguments: Evaluate) -> int:
     """Score every system that was named, print a table each, and write the json file at the end."""
     console = Console(highlight=False)
     results = []
-    for group in _systems(arguments.predictions):
+    systems = _systems(arguments.predictions)
+    if arguments.card is not None and len(systems) > 1:
+        raise InputError(f"--card is for one system, and {len(systems)} are given; evaluate each by itself.")
+    for group in systems:
         predictions = read_predictions(*group)
         scores = score(
             predictions,
@@ -94,6 +101,8 @@ def run(arguments: Evaluate) -> int:
         text = json.dumps(results[0] if len(results) == 1 else results, ensure_ascii=False, indent=1)
         write_text(arguments.json, text + "\n")
         console.print(f"Written: {arguments.json}", soft_wrap=True)
+    if arguments.card is not None:
+        console.print(f"Written: {add_scores(arguments.card, results[0])}", soft_wrap=True)
     return 0
 
 

@@ -18,10 +18,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from diffuseq.checkpoint import CARD, CONFIG, GENERATION, model_card, save_model
+from diffuseq.checkpoint import CONFIG, GENERATION, save_model
 from diffuseq.config import Config, to_dict
 from diffuseq.errors import InputError
 from diffuseq.files import write_text
+from diffuseq.model_card import CARD, model_card
 from diffuseq.registry import build
 from diffuseq.training.corpus import Corpus, prepare_corpus
 from diffuseq.training.evaluate import look_at_answers, pipeline_answers, validation_loss

@@ -1,0 +1,225 @@
+"""The model card: the README.md of a model folder, generated from its config and its scores.
+
+A training writes it from the config and the validation set. To put the scores of a test set into it:
+
+    diffuseq evaluate predictions.jsonl --task qqp --json MODEL/scores.json --card MODEL
+
+or, where a scores.json is there already, `add_scores("MODEL", "MODEL/scores.json")`. Only the section
+"Evaluation" is written anew, so that what a person wrote into the card stays.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import diffuseq
+from diffuseq.config import Config, to_dict
+from diffuseq.errors import InputError
+from diffuseq.files import write_text
+
+CARD, SCORES = "README.md", "scores.json"
+EVALUATION = "## Evaluation"
+
+_FRONT = """\
+---
+library_name: diffuseq
+pipeline_tag: text-generation
+tags: [diffuseq, sequence-to-sequence, text-generation]
+---
+"""
+_USE = """\
+```python
+from diffuseq import DiffuSeqPipeline
+
+pipe = DiffuSeqPipeline.from_pretrained("path/to/this/folder")
+print(pipe("What is the best way to learn to cook?").text)
+```"""
+_CITATION = """\
+```bibtex
+@inproceedings{gong2023diffuseq,
+  title     = {{DiffuSeq}: Sequence to Sequence Text Generation with Diffusion Models},
+  author    = {Gong, Shansan and Li, Mukai and Feng, Jiangtao and Wu, Zhiyong and Kong, Lingpeng},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2023}
+}
+```"""
+_ARROWS = {"higher": " ↑", "lower": " ↓"}
+
+
+def model_card(
+    config: Config,
+    parameters: int,
+    validation: Mapping[str, Any] | None = None,
+    data: str = "",
+    scores: Mapping[str, Any] | None = None,
+) -> str:
+    """The text of a card: what the model is, how to use it, how it was trained, what it reached, its limits.
+
+    validation: numbers of the last look at the validation set. data: name of the training data. scores: the
+    contents of a scores.json; raises `InputError` when it is none.
+    """
+    kind = config.system.kind
+    what = (
+        f"A `{kind}` system with {parameters:,} parameters, which rewrites a source text into a target text."
+    )
+    sections = [
+        f"{_FRONT}\n# A `{kind}` system trained with diffuseq\n\n{what} {_described(config)}",
+        _USE,
+        "## Training\n\n" + "\n".join(_training(config, data)),
+    ]
+    numbers = {name: value for name, value in (validation or {}).items() if isinstance(value, int | float)}
+    if numbers:
+        rows = [f"| {name} | {value:.4g} |" for name, value in numbers.items()]
+        sections.append("\n".join(["## On the validation set\n", "| metric | value |", "|---|---|", *rows]))
+    if scores is not None:
+        sections.append(evaluation_section(scores))
+    sections.append("## Limits\n\n" + "\n".join(_limits(config)))
+    made_with = f"Made with diffuseq {diffuseq.__version__}, a library of the method of:"
+    sections.append(f"## Citation\n\n{made_with}\n\n{_CITATION}")
+    return "\n\n".join(sections) + "\n"
+
+
+def add_scores(folder: str | Path, scores: str | Path | Mapping[str, Any]) -> Path:
+    """Write the section "Evaluation" of a model folder's card anew. Returns the card's path.
+
+    scores: a scores.json, or its contents. Raises `InputError` when the folder has no card, or the scores
+    are not those of one system.
+    """
+    path = Path(folder) / CARD
+    content = scores if isinstance(scores, Mapping) else _read_scores(Path(scores))
+    write_text(path, _with_evaluation(_read_card(path), evaluation_section(content)))
+    return path
+
+
+def current_card(folder: Path) -> str | None:
+    """The card of a model folder as it is shared, or None where there is none.
+
+    A scores.json in the folder is in it, unless it is older than the card, which a training writes last.
+    """
+    card, scores = folder / CARD, folder / SCORES
+    if not card.is_file():
+        return None
+    text = _read_card(card)
+    if not scores.is_file() or scores.stat().st_mtime < card.stat().st_mtime:
+        return text
+    return _with_evaluation(text, evaluation_section(_read_scores(scores)))
+
+
+def evaluation_section(scores: Mapping[str, Any]) -> str:
+    """The numbers of a scores.json as a table, with what each was measured by. Raises `InputError`."""
+    try:
+        return _evaluation(scores)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"The scores are not those of one system as `diffuseq evaluate --json` writes them ({error!r}); "
+            "evaluate one system and give its file."
+        ) from error
+
+
+def _evaluation(scores: Mapping[str, Any]) -> str:
+    metrics, rows = scores["metrics"], scores["rows"]
+    titles = [row["title"] for row in rows.values()]
+    table = [f"| metric | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
+    explained = []
+    for name, metric in metrics.items():
+        cells = [_cell(row["scores"].get(name)) for row in rows.values()]
+        title = metric["title"] + _ARROWS.get(metric["better"], "")
+        table.append(f"| {title} | {' | '.join(cells)} |")
+        explained.append(
+            f"- {metric['title']}: {metric['definition']} ({metric['settings']}); `{metric['signature']}`"
+        )
+    task = f"Task {scores['task']}, " if scores["task"] else ""
+    counted = f"{scores['sources']:,} sources with {scores['candidates']} candidates each"
+    head = f"{task}{counted}; intervals: {scores['intervals']}."
+    means = "How each is measured; numbers compare only where the signature is the same:"
+    return "\n\n".join([EVALUATION, head, "\n".join(table), means, "\n".join(explained)])
+
+
+def _cell(score: Mapping[str, Any] | None) -> str:
+    if score is None:
+        return "–"
+    if score["low"] is None or score["high"] is None:
+        return f"{score['value']:.4g}"
+    return f"{score['value']:.4g} ({score['low']:.4g} to {score['high']:.4g})"
+
+
+def _described(config: Config) -> str:
+    """The first sentence of the system's config, which names its paper where it has one."""
+    text = " ".join((type(config.system).__doc__ or "").split())
+    return re.split(r"(?<=[\w)`])\. ", text)[0].rstrip(".") + "."
+
+
+def _training(config: Config, data: str) -> list[str]:
+    training, text = config.training, config.text
+    how_long = f"{training.minutes:g} minutes" if training.minutes else f"{training.steps:,} steps"
+    return [
+        f"- recipe: {_recipe(config)}",
+        f"- data: {data or 'not recorded'}",
+        f"- {how_long} with {training.batch_size} pairs a step, {training.optimizer}, seed {training.seed}",
+        f"- texts of up to {text.max_source} (source) and {text.max_target} (target) tokens",
+        "",
+        "Every setting is in `config.json`; how it generates is in `generation_config.json`.",
+    ]
+
+
+def _recipe(config: Config) -> str:
+    """The recipe of the same system and text, with the training settings that were changed."""
+    from diffuseq.recipes import RECIPES
+
+    training = to_dict(config)["training"]
+    best: tuple[int, str] | None = None
+    for name, make in RECIPES.items():
+        recipe = make()
+        if (recipe.system, recipe.text) == (config.system, config.text):
+            usual = to_dict(recipe)["training"]
+            changed = [
+                f"`training.{key} = {value}`" for key, value in training.items() if value != usual[key]
+            ]
+            told = f"`{name}`" + (f" with {', '.join(changed)}" if changed else "")
+            best = min(best or (len(changed), told), (len(changed), told))
+    return "none by name" if best is None else best[1]
+
+
+def _limits(config: Config) -> list[str]:
+    text = config.text
+    overlong = "cut" if text.overlong == "cut" else "refused"
+    return [
+        f"- Sources of over {text.max_source} tokens are {overlong}; answers end at {text.max_target}.",
+        *(["- It reads and writes lower case only."] if text.lowercase else []),
+        "- It knows the language, the topics and the prejudices of its training data, and nothing else.",
+        "- Nothing checks its answers: they can be wrong, change the meaning, or offend.",
+    ]
+
+
+def _with_evaluation(card: str, section: str) -> str:
+    """The card with this section in the place of the old one; a new one comes before the limits."""
+    old = re.search(rf"^{EVALUATION}$.*?(?=^## |\Z)", card, re.MULTILINE | re.DOTALL)
+    limits = re.search(r"^## (Limits|Citation)$", card, re.MULTILINE)
+    start = old.start() if old else limits.start() if limits else len(card)
+    end = old.end() if old else start
+    return (
+        "\n\n".join(part for part in (card[:start].rstrip("\n"), section, card[end:].strip("\n")) if part)
+        + "\n"
+    )
+
+
+def _read_card(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise InputError(
+            f"There is no model card {path}; give a model folder (the --out of a training)."
+        ) from None
+
+
+def _read_scores(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        raise InputError(
+            f"{path} is no scores.json that can be read; write it with `diffuseq evaluate --json`."
+        ) from None
