@@ -29,6 +29,8 @@ GRAMMAR = "grammar"
 """As the name of the data: the corpus that the project makes itself."""
 HOLD_OUT_EVERY = 20
 """Of a single file without splits, every so many rows are kept for validation."""
+VALIDATION_BATCH = 64
+"""Pairs in a validation batch at most: it is not cut, and must fit where a share of a training batch fits."""
 
 Pairs = Callable[[BadRows], Iterator[Pair]]
 """Reads a split from its beginning. It is read more than once, and each pass has a report of its own, so that
@@ -49,7 +51,8 @@ class Corpus:
         return self._batches(self.train, settings.batch_size, settings.seed, settings.both_directions)
 
     def validation_data(self, settings: TrainingConfig) -> StoredPairs:
-        return self._batches(self.valid, min(settings.batch_size, len(self.valid)), 0, False)
+        size = min(settings.batch_size, VALIDATION_BATCH, len(self.valid))
+        return self._batches(self.valid, size, 0, False)
 
     def _batches(self, store: TokenStore, size: int, seed: int, both: bool) -> StoredPairs:
         plan = BatchPlan(store.source_lengths, store.target_lengths, size, seed, both)

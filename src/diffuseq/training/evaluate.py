@@ -10,6 +10,7 @@ import torch
 
 from diffuseq.data.pairs import Pair
 from diffuseq.system import System
+from diffuseq.training.engine import reshard
 from diffuseq.training.loop import Data, Training, mix
 
 SAMPLES_SHOWN = 5
@@ -19,22 +20,23 @@ TOO_MANY_EQUAL = 0.5
 def validation_loss(training: Training, data: Data, batches: int) -> dict[str, float]:
     """The mean loss over `batches` batches of `data`, by the weights that the system carries now.
 
-    The noise of a batch depends only on the seed and its number, so that two looks can be compared. Every
-    process takes its share of every batch.
+    The noise of a batch depends only on the seed and its number, so that two looks can be compared, on any
+    number of processes, which take the batches in turn.
     """
     accelerator, settings = training.accelerator, training.settings
     sums = torch.zeros(2, device=accelerator.device)
     training.model.eval()
-    for number in range(batches):
-        rows = data.rows(number)
-        share = rows[accelerator.process_index :: accelerator.num_processes]
-        batch = data.collate(share if len(share) else rows).to(accelerator.device)
-        seed = mix(settings.seed, -1, number, accelerator.process_index)
-        generator = torch.Generator(accelerator.device).manual_seed(seed)
+    for first in range(0, batches, accelerator.num_processes):
+        turn = first + accelerator.process_index
+        number = min(turn, batches - 1)  # all call the model equally often, as FSDP needs
+        batch = data.collate(data.rows(number)).to(accelerator.device)
+        generator = torch.Generator(accelerator.device).manual_seed(mix(settings.seed, -1, number))
         with torch.no_grad(), training.autocast():
             loss = training.model(batch, generator)
         weight = torch.as_tensor(len(batch) if loss.weight is None else loss.weight).float().to(sums.device)
-        sums += torch.stack([weight, weight * loss.value.float()])
+        if turn < batches:
+            sums += torch.stack([weight, weight * loss.value.float()])
+    reshard(training.model)
     weights, weighted = accelerator.reduce(sums, "sum").tolist()
     return {"valid_loss": weighted / weights}
 

@@ -24,7 +24,7 @@ from hashlib import blake2b
 from typing import Protocol
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -33,6 +33,7 @@ from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
 from diffuseq.system import System
 from diffuseq.training.ema import AveragedWeights
+from diffuseq.training.engine import distribute, make_accelerator
 from diffuseq.training.optim import learning_rate_factor, make_optimizers, set_learning_rate
 from diffuseq.training.precision import use_bf16
 from diffuseq.training.sharding import whole
@@ -129,7 +130,7 @@ def prepare(
 ) -> Training:
     """Put a system on its device and wrap it for its processes; `bf16` None decides by `precision`."""
     check(settings)
-    accelerator = accelerator or make_accelerator()
+    accelerator = accelerator or make_accelerator(settings.fsdp)
     optimizers = make_optimizers(system, settings)
     width = max((min(p.shape) for p in system.parameters() if p.ndim == 2), default=0)
     if bf16 is None:
@@ -137,16 +138,9 @@ def prepare(
         bf16 = accelerator.reduce(mine.to(accelerator.device), "mean").item() == 1  # all processes agree
     if settings.compile:
         system.compile()
-    model, *wrapped = accelerator.prepare(system, *optimizers)
-    unwrapped: System = accelerator.unwrap_model(model, keep_torch_compile=True)
+    model, unwrapped, optimizers = distribute(accelerator, system, optimizers)
     average = AveragedWeights(list(unwrapped.parameters()), settings.ema)
-    return Training(settings, accelerator, model, unwrapped, [o.optimizer for o in wrapped], average, bf16)
-
-
-def make_accelerator() -> Accelerator:
-    """The engine for this process, or for all that torchrun or `accelerate launch` started (gloo on CPUs)."""
-    some_unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # say, those of a dropped source
-    return Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[some_unused])
+    return Training(settings, accelerator, model, unwrapped, optimizers, average, bf16)
 
 
 def check(settings: TrainingConfig) -> None:

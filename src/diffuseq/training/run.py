@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from diffuseq.files import write_text
 from diffuseq.model_card import CARD, model_card
 from diffuseq.registry import build
 from diffuseq.training.corpus import Corpus, prepare_corpus
+from diffuseq.training.engine import ShareFailedError, in_shares, make_accelerator, on_main
 from diffuseq.training.evaluate import look_at_answers, pipeline_answers, validation_loss
-from diffuseq.training.loop import check, make_accelerator, prepare, train_steps
+from diffuseq.training.loop import check, prepare, train_steps
 from diffuseq.training.signals import TrainingStopped
-from diffuseq.training.snapshot import averaged_state, restore, take_snapshot
+from diffuseq.training.snapshot import averaged_state, complete_copy, restore, take_snapshot
 from diffuseq.training.state import Tensors, forget_newer, load_newest, locked, save_checkpoint
 from diffuseq.training.tracking import Event, Metrics, OnEvent, duration, ignore
 
@@ -58,16 +60,21 @@ def train(
     `TrainingStopped` after SIGINT or SIGTERM, when everything is saved.
     """
     check(config.training)
-    out, accelerator = Path(out), make_accelerator()
+    out, accelerator = Path(out), make_accelerator(config.training.fsdp)
     report = on_event if on_event is not None and accelerator.is_main_process else ignore
-    with locked(out / "resume") if accelerator.is_main_process else nullcontext():
-        if accelerator.is_main_process:
+
+    def make_corpus() -> Corpus:
+        settings = config.training
+        return prepare_corpus(data, out / "cache", config.text, settings.evaluate_rows, report, skip_bad_rows)
+
+    with ExitStack() as held:
+
+        def begin() -> Corpus:
+            held.enter_context(locked(out / "resume"))
             _check_folder(out, resume, overwrite)
-        accelerator.wait_for_everyone()
-        with accelerator.main_process_first():
-            corpus = prepare_corpus(
-                data, out / "cache", config.text, config.training.evaluate_rows, report, skip_bad_rows
-            )
+            return make_corpus()
+
+        corpus = on_main(accelerator, begin) or _others_corpus(out, accelerator, make_corpus)
         run = Run(config, corpus, out, accelerator, report, f"{data}")
         run.start(load_newest(out / "resume") if resume else None)
         if accelerator.is_main_process:
@@ -75,6 +82,16 @@ def train(
         with run.training.stop.caught():
             run.go_on()
     return out
+
+
+def _others_corpus(out: Path, accelerator: Accelerator, make_corpus: Callable[[], Corpus]) -> Corpus:
+    """What the first process has cached, for the others, which may run on another machine."""
+    if not (out / "cache").is_dir():
+        raise InputError(
+            f"Process {accelerator.process_index} does not see the folder {out} of the first process; give "
+            "an --out (and --data) that all machines share."
+        )
+    return make_corpus()
 
 
 class Run:
@@ -103,13 +120,7 @@ class Run:
             restore(self.training, tensors, values)
             for problem in broken:
                 self.report(Event("warning", f"{problem}; the run goes on from an older checkpoint."))
-            if values["chunks"] != self.training.chunks:
-                self.report(
-                    Event(
-                        "warning",
-                        "processes × accumulate changed: the run goes on, with other random numbers.",
-                    )
-                )
+            self._warn_of_other_chunks(values["chunks"])
         step = self.training.progress.step
         self.metrics = Metrics(self.out, step, settings.tensorboard) if self.is_main else None
         size = {"parameters": system.num_parameters(), "pairs": len(self.corpus.train), "resumed_at": step}
@@ -127,8 +138,10 @@ class Run:
             if training.stopping is None and (ended or step % settings.evaluate_every == 0):
                 try:
                     self.evaluate()
-                except Exception:
-                    self.save()  # whatever went wrong in a look at the answers, the training is not lost
+                except Exception as error:
+                    # whatever went wrong in a look at the answers, the training is not lost
+                    if self.accelerator.num_processes == 1 or isinstance(error, ShareFailedError):
+                        self.save()
                     raise
             if ended or training.stopping is not None or step % settings.save_every == 0:
                 self.save()
@@ -146,10 +159,12 @@ class Run:
         warnings: list[str] = []
         with training.stop.at_once() if alone else nullcontext(), training.average.in_place():
             self.validation = validation_loss(training, data, batches)
-            if settings.evaluate_rows and (self.is_main or self.accelerator.is_fsdp2):
-                answer = pipeline_answers(training.system, self.corpus.tokenizer, self.config)
+            if settings.evaluate_rows:
+                sharded = self.accelerator.is_fsdp2
+                system = complete_copy(training) if sharded else training.system
+                answer = pipeline_answers(system, self.corpus.tokenizer, self.config)
                 answers, warnings = look_at_answers(
-                    answer, self.corpus.valid_pairs, self.config.text.lowercase
+                    in_shares(self.accelerator, answer), self.corpus.valid_pairs, self.config.text.lowercase
                 )
         self.accelerator.wait_for_everyone()
         if alone and training.stop.number is not None:
@@ -215,6 +230,15 @@ class Run:
             whole = duration(a_step * training.settings.steps)
             text = f"a step takes {a_step:.2g} s here: about {whole} for all {training.settings.steps:,}"
             self.report(Event("message", text))
+
+    def _warn_of_other_chunks(self, before: int) -> None:
+        """Random numbers go by micro-batch: tell which setting keeps them, where there is one."""
+        if before == self.training.chunks:
+            return
+        text = "processes × accumulate changed: the run goes on, with other random numbers"
+        each, left = divmod(before, self.accelerator.num_processes)
+        hint = "." if left else f" (--training.accumulate {each} would keep them)."
+        self.report(Event("warning", text + hint))
 
     def _check_resumable(self, values: dict[str, Any]) -> None:
         now, before = to_dict(self.config), values["config"]

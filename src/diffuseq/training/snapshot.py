@@ -12,26 +12,31 @@ import torch
 from torch import Tensor
 
 from diffuseq.errors import InputError
+from diffuseq.registry import build
 from diffuseq.system import System
 from diffuseq.training.loop import Progress, Training
-from diffuseq.training.sharding import sharded_like, whole
+from diffuseq.training.sharding import collect, sharded_like
 from diffuseq.training.state import Tensors, pack, unpack
 
 
 def take_snapshot(training: Training) -> tuple[dict[str, Tensors], dict[str, Any]]:
-    """Groups of tensors, and plain values. Every process must call it. Save them before the next step, for
-    some tensors are the training's own."""
+    """Groups of tensors (in the first process), and plain values. Every process must call it. Save them
+    before the next step, for some tensors are the training's own."""
+    keep = training.accelerator.is_main_process
     names = [name for name, _ in training.system.named_parameters()]
     extra: Tensors = {}
     system_state = pack(training.system.state(), extra)
     tensors = {
-        "weights": full_state(training.system),
-        "average": {name: whole(v) for name, v in zip(names, training.average.values, strict=False)},
-        "optimizer": {
-            f"{name}|{key}": whole(value)
-            for name, state in _optimizer_states(training).items()
-            for key, value in state.items()
-        },
+        "weights": full_state(training.system, keep),
+        "average": collect(zip(names, training.average.values, strict=False), keep),
+        "optimizer": collect(
+            (
+                (f"{name}|{key}", value)
+                for name, state in _optimizer_states(training).items()
+                for key, value in state.items()
+            ),
+            keep,
+        ),
         "system": extra,
     }
     return tensors, {
@@ -68,20 +73,25 @@ def restore(training: Training, tensors: dict[str, Tensors], values: dict[str, A
 
 
 def averaged_state(training: Training) -> Tensors:
-    """The state dict of the model that is kept, on every process."""
+    """The state dict of the model that is kept, in the first process; every process must call it."""
     with training.average.in_place():
-        return full_state(training.system)
+        return full_state(training.system, training.accelerator.is_main_process)
 
 
-def full_state(system: System) -> Tensors:
-    """A copy of the state dict, whole, with tied weights under their first name alone."""
+def full_state(system: System, keep: bool = True) -> Tensors:
+    """A copy of the state dict, whole, with tied weights under their first name; empty without `keep`."""
     first = {name for name, _ in system.named_parameters()}
     every = {name for name, _ in system.named_parameters(remove_duplicate=False)}
-    return {
-        name: whole(value).detach().clone()
-        for name, value in system.state_dict().items()
-        if name in first or name not in every
-    }
+    named = ((n, v) for n, v in system.state_dict().items() if n in first or n not in every)
+    return {name: value.clone() for name, value in collect(named, keep).items()}
+
+
+def complete_copy(training: Training) -> System:
+    """A system of its own with the weights that a sharded one carries now, for generating: FSDP gathers
+    weights for the training's forward pass alone. Every process must call it."""
+    copy = build(training.system.config, training.system.special)
+    copy.load_state_dict(full_state(training.system), strict=False)  # tied weights come under one name
+    return copy.to(training.accelerator.device)
 
 
 def _optimizer_states(training: Training) -> dict[str, dict[str, Tensor]]:
