@@ -24,6 +24,9 @@ from diffuseq.errors import InputError
 MAX_LINE_BYTES = 10_000_000
 """Longer lines are refused before they are parsed, so that a broken file cannot fill the memory."""
 
+LONGEST_SKIP_BYTES = 1_000_000_000
+"""A line that goes on for so long is no text (a device, a bomb in a .gz file), and reading stops."""
+
 SPLITS = ("train", "valid", "test")
 _SPLIT_ALIASES = {"valid": ("valid", "validation", "dev"), "train": ("train",), "test": ("test",)}
 _SPELLINGS = (("src", "trg"), ("source", "target"))
@@ -268,11 +271,21 @@ def numbered_lines(path: str | Path) -> Iterator[tuple[str, bytes]]:
         while line := stream.readline(MAX_LINE_BYTES + 1):
             number += 1
             if len(line) > MAX_LINE_BYTES:
-                while (rest := stream.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
-                    pass
+                _skip_line(stream, f"{name}:{number}")
             else:
                 line = line.rstrip(b"\r\n")
             yield f"{name}:{number}", line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
+
+
+def _skip_line(stream: BinaryIO, place: str) -> None:
+    """Read on to the line's end. Raises `InputError` if it is nowhere near."""
+    for _ in range(LONGEST_SKIP_BYTES // MAX_LINE_BYTES):
+        rest = stream.readline(MAX_LINE_BYTES)
+        if not rest or rest.endswith(b"\n"):
+            return
+    raise InputError(
+        f"{place}: the line is longer than {LONGEST_SKIP_BYTES:,} bytes; that is no text file, give another."
+    )
 
 
 def decode(line: bytes) -> str:
