@@ -109,7 +109,9 @@ def around(prefix: str, suffix: str) -> str:
 
 def _given(text: str, tokenizer: Tokenizer, is_glued: bool) -> list[int]:
     """Ids of given words; glued text goes on from the slot before it without a space."""
-    ids = _glued(text, tokenizer) if is_glued else tokenizer.encode([text])[0]
+    ids = tokenizer.encode([text])[0]
+    if is_glued:
+        ids = _glued(text, tokenizer) or ids
     if tokenizer.special.unknown in ids or not ids:
         raise InputError(
             f"The template has {text.strip()!r}, which this model cannot spell; give other words."
@@ -117,14 +119,14 @@ def _given(text: str, tokenizer: Tokenizer, is_glued: bool) -> list[int]:
     return ids
 
 
-def _glued(text: str, tokenizer: Tokenizer) -> list[int]:
-    """Ids of text as it stands right behind another piece."""
+def _glued(text: str, tokenizer: Tokenizer) -> list[int] | None:
+    """Ids of text as it stands right behind another piece; None if it never starts a piece there."""
     for before in ("a", ","):
         encoding = tokenizer.backend.encode(before + text, add_special_tokens=False)
         starts = [start for start, _ in encoding.offsets]
         if 1 in starts:
             return list(encoding.ids[starts.index(1) :])
-    return tokenizer.encode([text])[0]
+    return None
 
 
 def _shares(total: int, parts: int, seed: int) -> list[int]:

@@ -52,6 +52,7 @@ _CONFIG_KEYS = {  # transformers' names of the roles, in a tokenizer_config.json
 _SPACE = "▁"
 _LONGEST_WORD = 1000
 _TOO_MANY_UNKNOWN = 0.05
+_MOST_IDS_PER_WORD = 10  # where ids are left out, tables of all ids must still be of a reasonable size
 _CHUNK = 1000
 
 
@@ -77,6 +78,12 @@ class Tokenizer:
         backend.encode_special_tokens = True  # a "[SEP]" that a user types is text
         self.backend = backend
         self.names = _find_roles(backend, names or {})
+        words = backend.get_vocab_size(with_added_tokens=True)
+        if self.vocab_size > _MOST_IDS_PER_WORD * words + _CHUNK:
+            raise InputError(
+                f"The vocabulary has {words:,} words, but ids up to {self.vocab_size - 1:,}; its files are "
+                "damaged, copy them again."
+            )
 
     # -- making one
 
@@ -192,11 +199,14 @@ class Tokenizer:
     # -- text to ids
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, without special tokens: none of pad, start, end and mask is ever among them."""
+        """Ids of each text, without special tokens: none of pad, start, end and mask is ever among them.
+
+        Raises `InputError` for a text that is not valid Unicode.
+        """
         unknown = self._role_ids["unknown"]
         reserved = self._silent
         rows = []
-        for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False):
+        for encoding in self.backend.encode_batch_fast(_unicode(texts), add_special_tokens=False):
             ids: list[int] = encoding.ids
             rows.append(ids if reserved.isdisjoint(ids) else [unknown if i in reserved else i for i in ids])
         return rows
@@ -286,6 +296,17 @@ class Tokenizer:
     def _silent(self) -> frozenset[int]:
         """Ids that carry no text: all roles but the unknown token's."""
         return frozenset(self._role_ids.values()) - {self._role_ids["unknown"]}
+
+
+def _unicode(texts: Sequence[str]) -> list[str]:
+    """The texts as a list. Raises `InputError` for half of a surrogate pair, which is no character."""
+    for text in texts:
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise InputError(f"The text {text[:100]!r} is not valid Unicode; correct it.") from None
+    return list(texts)
 
 
 def _normalizer(lowercase: bool) -> normalizers.Normalizer:
@@ -383,12 +404,16 @@ def _read_json(path: Path, text: str) -> tokenizers.Tokenizer:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not JSON (line {error.lineno}); give a tokenizer.json.") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, or as many brackets
+        raise InputError(f"{path} is not JSON that can be read; give a tokenizer.json.") from None
     if isinstance(content, dict) and "model" in content:
         try:
             return tokenizers.Tokenizer.from_str(text)
         except Exception as error:  # the library raises plain Exception
             raise InputError(f"{path} is no tokenizer.json that can be opened: {error}.") from None
     if isinstance(content, dict) and content and all(type(i) is int for i in content.values()):
+        if sorted(content.values()) != list(range(len(content))):
+            raise InputError(f"{path} does not number its words 0, 1, 2, …; copy the vocabulary again.")
         return _word_list(content)
     raise InputError(
         f"{path} is no tokenizer; give a tokenizer.json, or a vocab.json that maps each word to its id."
@@ -423,8 +448,10 @@ def _read_names(config: Path) -> dict[str, str]:
         return {}
     try:
         content: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"{config} is not JSON; remove it or repair it.") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{config} is no object with keys; remove it or repair it.")
     names = {}
     for role, keys in _CONFIG_KEYS.items():
         for key in reversed(keys):
