@@ -14,10 +14,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, get_args
 
 from diffuseq.config import to_dict
 from diffuseq.errors import InputError
@@ -25,8 +25,11 @@ from diffuseq.errors import InputError
 if TYPE_CHECKING:
     from diffuseq.pipeline import DiffuSeqPipeline, TextDraft
 
+T = TypeVar("T")
 State = Literal["noise", "new", "changed", "settled", "pinned"]
 
+LARGEST = 1e12
+"""Numbers of a trace (seconds, calls, BLEU) stay far below."""
 UNSURE = 0.2
 """A word that the network gives less than this probability, and has not yet been surer of, is still noise."""
 
@@ -196,12 +199,12 @@ def read_traces(path: Path) -> list[Trace]:
             f"The trace {path} cannot be read ({error}); give a file that --trace wrote."
         ) from None
     traces: list[Trace] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             _add_line(traces, json.loads(line))
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        except (ValueError, TypeError, KeyError, IndexError, RecursionError):
             raise InputError(
                 f"{path}, line {number}, is no line of a trace; give a file that --trace wrote."
             ) from None
@@ -211,12 +214,53 @@ def read_traces(path: Path) -> list[Trace]:
 
 
 def _add_line(traces: list[Trace], values: dict[str, Any]) -> None:
+    """Raises one of the errors that `read_traces` explains if the line is none that `append_trace` writes."""
     if "source" in values:
-        traces.append(Trace(str(values["source"]), dict(values["settings"])))
+        traces.append(Trace(_is(str, values["source"]), dict(values["settings"])))
         return
     last = traces[-1]
     if "rows" in values:
-        rows = [[Piece(str(text), float(sure), state) for text, sure, state in row] for row in values["rows"]]
-        last.frames.append(Frame(**{**values, "rows": rows}))
+        last.frames.append(_frame(**values))
         return
-    traces[-1] = Trace(last.source, last.settings, last.frames, Choice(**values))
+    traces[-1] = Trace(last.source, last.settings, last.frames, _choice(**values))
+
+
+def _frame(*, index: Any, total: Any, forwards: Any, seconds: Any, rows: Any) -> Frame:
+    if not rows:
+        raise ValueError("a frame has at least one candidate")
+    pieces = [
+        [Piece(_is(str, text), _number(sure), _one_of(get_args(State), state)) for text, sure, state in row]
+        for row in rows
+    ]
+    return Frame(_is(int, index), _is(int, total), _is(int, forwards), _number(seconds), pieces)
+
+
+def _choice(
+    *, text: Any, candidates: Any, chosen: Any, agreement: Any, seconds: Any, forwards: Any
+) -> Choice:
+    texts = [_is(str, candidate) for candidate in _is(list, candidates)]
+    numbers = [[_number(value) for value in row] for row in agreement]
+    if [len(row) for row in numbers] != [len(texts)] * len(texts):
+        raise ValueError("the agreement is one number for each two candidates")
+    chosen = _one_of(range(len(texts)), chosen)
+    return Choice(_is(str, text), texts, chosen, numbers, _number(seconds), _is(int, forwards))
+
+
+def _is(kind: type[T], value: Any) -> T:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is no {kind.__name__}")
+    if isinstance(value, str):
+        value.encode()  # raises ValueError for half of a surrogate pair
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
+        raise TypeError(f"{value!r} is no number")
+    return float(value)
+
+
+def _one_of(allowed: Sequence[T], value: Any) -> T:
+    if isinstance(value, bool) or value not in allowed:
+        raise ValueError(f"{value!r} is none of {allowed}")
+    return allowed[allowed.index(value)]
