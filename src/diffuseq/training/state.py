@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -40,7 +41,7 @@ def save_checkpoint(
     with atomic_folder(final) as temporary:
         for name, group in tensors.items():
             write_tensors(temporary / f"{name}.safetensors", group)
-        marker = {"step": step, "files": _checksums(temporary), "values": values}
+        marker = {"step": step, "files": _checksums(temporary), "values": values, "checksum": _sum(values)}
         (temporary / MARKER).write_text(json.dumps(marker), encoding="utf-8")
     for old in _steps(folder)[max(1, keep) :]:
         shutil.rmtree(folder / f"step-{old}", ignore_errors=True)
@@ -57,11 +58,11 @@ def load_newest(folder: Path) -> tuple[int, dict[str, Tensors], dict[str, Any], 
         path = folder / f"step-{step}"
         try:
             marker = json.loads((path / MARKER).read_text(encoding="utf-8"))
-            if marker["files"] != _checksums(path):
+            if marker["files"] != _checksums(path) or marker["checksum"] != _sum(marker["values"]):
                 raise ValueError("its files are not the ones that were written")
             tensors = {Path(name).stem: load_file(path / name) for name in marker["files"]}
             return step, tensors, marker["values"], broken
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
             broken.append(f"{path} cannot be used: {error}")
     if broken:
         raise InputError(
@@ -81,6 +82,11 @@ def _steps(folder: Path) -> list[int]:
     """The steps of the finished checkpoints, newest first."""
     names = (re.fullmatch(r"step-(\d+)", path.name) for path in folder.glob("step-*"))
     return sorted((int(name[1]) for name in names if name), reverse=True)
+
+
+def _sum(values: dict[str, Any]) -> int:
+    """A checksum of plain values, the same before and after they were JSON."""
+    return zlib.crc32(json.dumps(values).encode())
 
 
 def _checksums(folder: Path) -> dict[str, list[int]]:
