@@ -143,4 +143,9 @@ def _gather(store: TokenStore, texts: NDArray[Any], pad_id: int, multiple: int) 
     padding = position >= lengths[:, None]
     ids = np.full(padding.shape, pad_id, dtype=np.int64)
     ids[~padding] = store.tokens[(starts[:, None] + position)[~padding]]
+    if ids.max(initial=0) >= store.vocab_size:
+        raise InputError(
+            f"The token store {store.path} is damaged: it has the id {ids.max()}, of a vocabulary of "
+            f"{store.vocab_size}; delete it, so that it is built again."
+        )
     return torch.from_numpy(ids), torch.from_numpy(padding)

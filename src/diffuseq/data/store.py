@@ -309,6 +309,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
     well_formed = (
         meta.get("dtype") in ("uint16", "uint32")
         and isinstance(meta.get("vocab_size"), int)
+        and 0 < meta["vocab_size"] <= 1 << 32
         and isinstance(meta.get("identity"), dict)
         and isinstance(meta.get("report"), dict)
         and set(meta["report"]) == {f.name for f in fields(StoreReport)}
