@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diffuseq.cli.train import Reporter
+from diffuseq.errors import InputError
 from diffuseq.recipes import recipe
 
 
@@ -40,6 +41,9 @@ class Demo:
 
 def main(argv: Sequence[str]) -> int:
     options = tyro.cli(Demo, args=list(argv), prog="diffuseq demo")
+    for name, least in (("questions", 1), ("watched", 0)):
+        if getattr(options, name) < least:
+            raise InputError(f"--{name} is {getattr(options, name)}; give a number of at least {least}.")
     console = Console()
     from diffuseq.data.grammar import Grammar, build_corpus
     from diffuseq.pipeline import DiffuSeqPipeline
@@ -66,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     console.print(_table(scored, settings))
     console.print(
         f"The model is in {options.out}. Ask it something: "
-        f'[bold]echo "{rows[3]["src"]}" | .venv/bin/diffuseq generate {options.out} --watch[/bold]',
+        f'[bold]echo "{rows[-1]["src"]}" | .venv/bin/diffuseq generate {options.out} --watch[/bold]',
         soft_wrap=True,
     )
     return 0
