@@ -12,8 +12,9 @@ from typing import Any
 
 TEXTS = (
     "", " ", "\t", "\0", "\n", "\r\n", "a", "é", "字", "💥", "\ufeff", "\u202e", "\u2028", "\x1b[2J",
-    "\ud800",     "None", "null", "true", "-", "--", "-1", "0x10", "1e400", "NaN", "%s%n", "{}", "[]", "[/]", "[bold]",
-    "[red", "[MASK]", "[MASK]*0", "[MASK]*999999", "[...]", "[PAD]", "[UNK]", "[CLS]", "##a", "▁", "<s>", ";",
+    "\ud800", "None", "null", "true", "-", "--", "-1", "0x10", "1e400", "NaN", "%s%n", "{}", "[]", "[/]",
+    "[bold]", "[red", "[MASK]", "[MASK]*0", "[MASK]*999999", "[...]", "[PAD]", "[UNK]", "[CLS]", "##a", "▁",
+    "<s>", ";",
     "$(id)", "'", '"', ",", "=", "=a", "a=", ":", "a:b=c", "/", ".", "..", "../../x", "/etc/passwd", "~",
     "/proc/self/mem", "owner/name", "owner/name:config", "file://x", "a.jsonl", "a.csv.gz", "cpu", "cuda:99",
     "meta", "x" * 300, "y " * 3000,
