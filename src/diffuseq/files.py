@@ -73,6 +73,18 @@ def hash_file(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def read_text(path: Path, largest: int = 16 * 2**20) -> str:
+    """A small UTF-8 file, whole, in memory that is bounded whatever `path` is (a device, say).
+
+    Raises `ValueError` when it is larger than `largest` bytes or no UTF-8, and `OSError`.
+    """
+    with open(path, "rb") as stream:
+        content = stream.read(largest + 1)
+    if len(content) > largest:
+        raise ValueError(f"it is larger than {largest // 2**20} MiB")
+    return content.decode("utf-8")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a small text file in one piece."""
     with atomic_file(path) as temporary:

@@ -19,7 +19,7 @@ from typing import Any
 import diffuseq
 from diffuseq.config import Config, to_dict
 from diffuseq.errors import InputError
-from diffuseq.files import write_text
+from diffuseq.files import read_text, write_text
 
 CARD, SCORES = "README.md", "scores.json"
 EVALUATION = "## Evaluation"
@@ -209,8 +209,8 @@ def _with_evaluation(card: str, section: str) -> str:
 
 def _read_card(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        return read_text(path)
+    except (OSError, ValueError):
         raise InputError(
             f"There is no model card {path}; give a model folder (the --out of a training)."
         ) from None
@@ -218,7 +218,7 @@ def _read_card(path: Path) -> str:
 
 def _read_scores(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except (OSError, ValueError, RecursionError):
         raise InputError(
             f"{path} is no scores.json that can be read; write it with `diffuseq evaluate --json`."

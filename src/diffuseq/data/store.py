@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from diffuseq.data.layout import NUM_SEPARATORS, fit_lengths
 from diffuseq.data.pairs import Pair
 from diffuseq.errors import InputError
-from diffuseq.files import atomic_folder
+from diffuseq.files import atomic_folder, read_text
 
 FORMAT_VERSION = 1
 UNKNOWN_SHARE_TO_WARN = 0.01
@@ -299,7 +299,7 @@ def _append(
 def _read_meta(path: Path) -> dict[str, Any]:
     """store.json with its keys and types checked."""
     try:
-        meta = json.loads((path / DESCRIPTION).read_text("utf-8"))
+        meta = json.loads(read_text(path / DESCRIPTION))
     except OSError as error:
         raise InputError(f"There is no token store at {path} ({error.strerror}); it is built anew.") from None
     except (ValueError, RecursionError):

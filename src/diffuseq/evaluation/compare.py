@@ -17,6 +17,7 @@ from diffuseq.evaluation import catalogue
 from diffuseq.evaluation.measure import CHOSEN, COPY
 from diffuseq.evaluation.predictions import Predictions, read_predictions
 from diffuseq.evaluation.score import CANDIDATES, Case, Scores, Value, score
+from diffuseq.files import read_text
 from diffuseq.metrics.significance import holm, p_value
 
 SIGNIFICANT = 0.05
@@ -142,8 +143,8 @@ def read_training(path: Path) -> dict[str, Any]:
         file = place / "training.json"
         if file.is_file():
             try:
-                found = json.loads(file.read_text(encoding="utf-8"))
-            except ValueError:
+                found = json.loads(read_text(file))
+            except (OSError, ValueError, RecursionError):
                 raise InputError(f"{file} is not JSON; train again or remove it.") from None
             return found if isinstance(found, dict) else {}
     return {}

@@ -27,6 +27,7 @@ from diffuseq.config import (
     from_dict,
 )
 from diffuseq.errors import InputError
+from diffuseq.files import read_text
 from diffuseq.model.bert_denoiser import BertDenoiser
 from diffuseq.systems.published import PublishedDiffuSeq, network_shape
 from diffuseq.text.tokenizer import Tokenizer
@@ -236,10 +237,10 @@ def _required(arguments: Mapping[str, Any], name: str, path: Path) -> Any:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except FileNotFoundError:
         raise InputError(f"{path} is missing; copy it from the published checkpoint's folder.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error}); copy it again.") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a JSON object; copy it again.")

@@ -25,6 +25,7 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from diffuseq.errors import InputError, unknown_name
+from diffuseq.files import read_text
 from diffuseq.text import cleanup
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ _SPACE = "▁"
 _LONGEST_WORD = 1000
 _TOO_MANY_UNKNOWN = 0.05
 _MOST_IDS_PER_WORD = 10  # where ids are left out, tables of all ids must still be of a reasonable size
+_LARGEST_FILE = 512 * 2**20
 _CHUNK = 1000
 
 
@@ -380,10 +382,14 @@ def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
 def _read_file(path: Path) -> tokenizers.Tokenizer:
     """A tokenizer from a tokenizer.json, a published vocab.json, a BERT vocab.txt or a word list."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, _LARGEST_FILE)
     except UnicodeDecodeError:
         raise InputError(
             f"{path} is not UTF-8 text; give a tokenizer.json, a vocab.txt or a word list."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); give a tokenizer.json, a vocab.txt or a word list."
         ) from None
     if path.suffix == ".json":
         return _read_json(path, text)
@@ -414,6 +420,7 @@ def _read_json(path: Path, text: str) -> tokenizers.Tokenizer:
     if isinstance(content, dict) and content and all(type(i) is int for i in content.values()):
         if sorted(content.values()) != list(range(len(content))):
             raise InputError(f"{path} does not number its words 0, 1, 2, …; copy the vocabulary again.")
+        _unicode(list(content))
         return _word_list(content)
     raise InputError(
         f"{path} is no tokenizer; give a tokenizer.json, or a vocab.json that maps each word to its id."
@@ -447,8 +454,8 @@ def _read_names(config: Path) -> dict[str, str]:
     if not config.is_file():
         return {}
     try:
-        content: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
+        content: dict[str, Any] = json.loads(read_text(config))
+    except (OSError, ValueError, RecursionError):
         raise InputError(f"{config} is not JSON; remove it or repair it.") from None
     if not isinstance(content, dict):
         raise InputError(f"{config} is no object with keys; remove it or repair it.")

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from diffuseq.errors import InputError
-from diffuseq.files import atomic_folder, sweep, write_tensors
+from diffuseq.files import atomic_folder, read_text, sweep, write_tensors
 
 Tensors = dict[str, Tensor]
 MARKER = "state.json"
@@ -57,7 +57,7 @@ def load_newest(folder: Path) -> tuple[int, dict[str, Tensors], dict[str, Any], 
     for step in _steps(folder):
         path = folder / f"step-{step}"
         try:
-            marker = json.loads((path / MARKER).read_text(encoding="utf-8"))
+            marker = json.loads(read_text(path / MARKER))
             if marker["files"] != _checksums(path) or marker["checksum"] != _sum(marker["values"]):
                 raise ValueError("its files are not the ones that were written")
             tensors = {Path(name).stem: load_file(path / name) for name in marker["files"]}
@@ -90,10 +90,16 @@ def _sum(values: dict[str, Any]) -> int:
 
 
 def _checksums(folder: Path) -> dict[str, list[int]]:
-    return {
-        path.name: [path.stat().st_size, zlib.crc32(path.read_bytes())]
-        for path in sorted(folder.glob("*.safetensors"))
-    }
+    return {path.name: [path.stat().st_size, _crc32(path)] for path in sorted(folder.glob("*.safetensors"))}
+
+
+def _crc32(path: Path) -> int:
+    """Of as many bytes as the file system says that there are: a device has none."""
+    checksum, left = 0, path.stat().st_size
+    with open(path, "rb") as stream:
+        while left > 0 and (piece := stream.read(min(left, 1 << 24))):
+            checksum, left = zlib.crc32(piece, checksum), left - len(piece)
+    return checksum
 
 
 def pack(state: Any, tensors: Tensors, path: str = "") -> Any:
