@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, get_args
 
 from diffuseq.config import to_dict
+from diffuseq.data.pairs import BadRowError, decode, numbered_lines, parse_json
 from diffuseq.errors import InputError
 
 if TYPE_CHECKING:
@@ -192,22 +193,14 @@ def append_trace(path: Path, trace: Trace) -> None:
 
 def read_traces(path: Path) -> list[Trace]:
     """All traces of a file. Raises `InputError` with file and line where it is none."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"The trace {path} cannot be read ({error}); give a file that --trace wrote."
-        ) from None
     traces: list[Trace] = []
-    for number, line in enumerate(text.split("\n"), start=1):
+    for place, line in numbered_lines(path):
         if not line.strip():
             continue
         try:
-            _add_line(traces, json.loads(line))
-        except (ValueError, TypeError, KeyError, IndexError, RecursionError):
-            raise InputError(
-                f"{path}, line {number}, is no line of a trace; give a file that --trace wrote."
-            ) from None
+            _add_line(traces, parse_json(decode(line)))
+        except (BadRowError, ValueError, TypeError, KeyError, IndexError):
+            raise InputError(f"{place} is no line of a trace; give a file that --trace wrote.") from None
     if not traces or not any(trace.frames for trace in traces):
         raise InputError(f"{path} holds no trace; give a file that --trace wrote.")
     return traces

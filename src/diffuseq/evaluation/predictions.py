@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from diffuseq.data.pairs import open_input
+from diffuseq.data.pairs import BadRowError, decode, numbered_lines, parse_json
 from diffuseq.errors import InputError
 from diffuseq.files import atomic_file
 
@@ -128,8 +128,7 @@ def _files(path: Path) -> list[Path]:
 
 def is_published(path: Path) -> bool:
     """Whether the first row of a file is one of the published format."""
-    with open_input(path) as stream:
-        return b'"recover"' in next((line for line in stream if line.strip()), b"")
+    return b'"recover"' in next((line for _, line in numbered_lines(path) if line.strip()), b"")
 
 
 def _own_rows(path: Path) -> tuple[list[Prediction], list[str]]:
@@ -194,20 +193,16 @@ def _strip_specials(text: str) -> str:
 
 
 def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with open_input(path) as stream:
-        for number, line in enumerate(stream, start=1):
-            place = f"{path}:{number}"
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.decode("utf-8-sig"))
-            except (ValueError, RecursionError):
-                raise InputError(
-                    f"{place}: the line is not JSON; correct it or write the file again."
-                ) from None
-            if not isinstance(row, dict):
-                raise InputError(f"{place}: the row is {type(row).__name__}; it must be a JSON object.")
-            yield place, row
+    for place, line in numbered_lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = parse_json(decode(line))
+        except BadRowError as reason:
+            raise InputError(f"{place}: {reason}; correct it or write the file again.") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{place}: the row is {type(row).__name__}; it must be a JSON object.")
+        yield place, row
 
 
 def _text(row: dict[str, Any], key: str, place: str) -> str:
