@@ -237,9 +237,10 @@ _NUMBERS = {
 
 def check_generation(settings: Any) -> None:
     """Raise `InputError` for generation settings, of whatever system, that make no sense."""
+    hints = get_type_hints(type(settings))
     for name, (least, most) in {**_WHOLE_NUMBERS, **_NUMBERS}.items():
         value = getattr(settings, name, None)
-        if value is None:
+        if name not in hints or (value is None and type(None) in get_args(hints[name])):
             continue
         kind = int if name in _WHOLE_NUMBERS else float
         if isinstance(value, bool) or not isinstance(value, int | kind) or not least <= value <= most:
@@ -247,6 +248,7 @@ def check_generation(settings: Any) -> None:
             raise InputError(f"{name} is {value!r}; give a {what} from {least:g} to {most:g}.")
     if isinstance(settings.seed, bool) or not isinstance(settings.seed, int):
         raise InputError(f"seed is {settings.seed!r}; give a whole number.")
+    from_dict(type(settings), to_dict(settings))  # the rest by their types
     if isinstance(settings, DiffusionGeneration):
         _check_sampler(settings)
 
