@@ -542,6 +542,37 @@ def predictions(draw: random.Random, folder: Path) -> None:
     lower_cased(read)
 
 
+@target(4)
+def unfinished_answers(draw: random.Random, folder: Path) -> None:
+    """What a killed `generate` left of its answers."""
+    from diffuseq.evaluation.predictions import Prediction
+    from diffuseq.evaluation.unfinished import unfinished
+
+    rows: list[Any] = [{"identity": "a"}]
+    rows += [
+        {
+            "row": row,
+            "source": s,
+            "references": [s],
+            "candidates": [s],
+            "chosen": s,
+            "seconds": 0.1,
+            "forwards": 2,
+        }
+        for row, s in enumerate(SENTENCES)
+    ]
+    output = folder / "predictions.jsonl"
+    left = output.with_name(f"{output.name}.unfinished")
+    damaged = hostile.damaged_lines(draw, rows[1:])
+    left.write_bytes(hostile.to_json(rows[0]).encode() + b"\n" + damaged)
+    if draw.random() < 0.1:
+        damage_folder(draw, folder)
+    with unfinished(output, "a") as kept:
+        for answer in kept.done.values():
+            hostile.to_json(vars(answer))
+        kept.add({99: Prediction("a", (), ("b",), "b")})
+
+
 @target(6)
 def traces(draw: random.Random, folder: Path) -> None:
     """A trace file, and how it is shown in a pipe and in a terminal."""
