@@ -115,7 +115,7 @@ def _work(connection: Connection, name: str, seed: int, first: int, cases: int) 
 
     case = {**TARGETS, **COMMANDS}[name].case
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
-        os.environ["HF_HOME"] = f"{folder}/hub"
+        os.environ.update(HF_HOME=f"{folder}/hub", MPLCONFIGDIR=f"{folder}/matplotlib")
         warm_up(case, Path(folder))
         limit_memory(MEMORY)
         for number in range(first, cases):

@@ -29,6 +29,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 import diffuseq
 from diffuseq.config import Config, to_dict
+from diffuseq.devices import usable_device
 from diffuseq.errors import InputError
 from diffuseq.files import atomic_file, write_tensors, write_text
 from diffuseq.model_card import CARD, model_card
@@ -87,7 +88,7 @@ def load_model(
     """
     from diffuseq.text.tokenizer import Tokenizer
 
-    folder = find_model(name_or_folder)
+    device, folder = usable_device(device), find_model(name_or_folder)
     config = load_config(folder)
     stored = _stored_tensors(folder)
     tokenizer = Tokenizer.load(folder)

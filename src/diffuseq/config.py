@@ -235,6 +235,31 @@ _NUMBERS = {
 """Generation settings of any system that measure something: from, to."""
 
 
+_SHARES = {
+    *("dropout", "label_smoothing", "source_dropout", "word_dropout"),
+    *("token_wise", "self_condition", "absorb_rate"),
+}
+"""Settings of any system that are a share: from 0 to 1."""
+_MOST_LAYERS, _LARGEST_SIZE, _LARGEST_NUMBER = 1000, 1_000_000, 1e6
+
+
+def check_system(config: Any, where: str = "system") -> None:
+    """Raise `InputError` for sizes of a system, of whatever kind, that no network can have."""
+    for entry in dataclasses.fields(config):
+        name, value = f"{where}.{entry.name}", getattr(config, entry.name)
+        if dataclasses.is_dataclass(value):
+            check_system(value, name)
+        elif isinstance(value, int) and not isinstance(value, bool):
+            least = 0 if entry.default == 0 else 1
+            most = _MOST_LAYERS if "layers" in entry.name else _LARGEST_SIZE
+            if not least <= value <= most:
+                raise InputError(f"{name} is {value}; give a whole number from {least} to {most:,}.")
+        elif isinstance(value, float):
+            low, high = (0.0, 1.0) if entry.name in _SHARES else (-_LARGEST_NUMBER, _LARGEST_NUMBER)
+            if not low <= value <= high:
+                raise InputError(f"{name} is {value}; give a number from {low:g} to {high:g}.")
+
+
 def check_generation(settings: Any) -> None:
     """Raise `InputError` for generation settings, of whatever system, that make no sense."""
     hints = get_type_hints(type(settings))

@@ -18,6 +18,7 @@ from diffuseq.config import (
     PublishedConfig,
     TextConfig,
     TrainingConfig,
+    check_system,
     from_dict,
 )
 from diffuseq.errors import InputError, unknown_name
@@ -63,7 +64,8 @@ def entry(kind: str) -> Entry:
 
 
 def build(config: Any, special: SpecialTokens) -> System:
-    """The system of a system config, with fresh weights."""
+    """The system of a system config, with fresh weights. Raises `InputError` for sizes that make no sense."""
+    check_system(config)
     module, name = entry(config.kind).code.split(":")
     system: System = getattr(import_module(module), name)(config, special)
     return system

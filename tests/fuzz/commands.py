@@ -113,7 +113,7 @@ VERBS = {
     ),
     "evaluate": Verb(
         ["predictions.jsonl"],
-        {"--bootstrap": ["10"], "--metrics": ["bleu", "dist_1"]},
+        {"--bootstrap": ["10"], "--metrics": ["bleu", "exact_match"]},
         _names_of("diffuseq.cli.evaluate", "Evaluate"),
         2,
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 from diffuseq.errors import InputError, unknown_name
 from diffuseq.memory import keep_freed_memory
@@ -46,15 +47,40 @@ def main(argv: list[str] | None = None) -> None:
         keep_freed_memory()
         status = import_module(VERBS[argv[0]][0]).main(argv[1:])
     except InputError as error:
-        print(f"diffuseq: {error}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(str(error))
     except KeyboardInterrupt:
         print("diffuseq: interrupted.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _refuse(f"{error.filename} cannot be used ({error.strerror}); give another file or folder.")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        _refuse("There is not enough memory for this; give smaller sizes, lengths or batches.")
     sys.exit(status)
+
+
+def _refuse(message: str) -> NoReturn:
+    """Say in one line what is wrong, whatever characters a file name in it has, and leave with 2."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    print(f"diffuseq: {line}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """torch has an error of its own for GPUs, and a plain one with a message for the CPU."""
+    words = (
+        "not enough memory",
+        "can't allocate memory",
+        "out of memory",
+        "Storage size calculation overflowed",
+    )
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 def _overview() -> str:

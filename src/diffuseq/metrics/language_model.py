@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffuseq.devices import usable_device
 from diffuseq.errors import InputError
 
 DEFAULT_BERTSCORE_MODEL = "microsoft/deberta-xlarge-mnli"
@@ -182,4 +183,4 @@ def _load(name: str, kind: str, device: str | torch.device) -> tuple[Any, Any]:
         ) from None
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer, model.to(device).eval()
+    return tokenizer, model.to(usable_device(device)).eval()
