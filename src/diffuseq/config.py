@@ -260,6 +260,14 @@ def check_system(config: Any, where: str = "system") -> None:
                 raise InputError(f"{name} is {value}; give a number from {low:g} to {high:g}.")
 
 
+def check_text(text: TextConfig) -> None:
+    """Raise `InputError` for sizes of texts and vocabularies that make no sense."""
+    for name in ("vocab_size", "max_source", "max_target"):
+        value = getattr(text, name)
+        if not 1 <= value <= _LARGEST_SIZE:
+            raise InputError(f"text.{name} is {value}; give a whole number from 1 to {_LARGEST_SIZE:,}.")
+
+
 def check_generation(settings: Any) -> None:
     """Raise `InputError` for generation settings, of whatever system, that make no sense."""
     hints = get_type_hints(type(settings))
