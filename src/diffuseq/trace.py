@@ -242,6 +242,8 @@ def _choice(
 def _is(kind: type[T], value: Any) -> T:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(f"{value!r} is no {kind.__name__}")
+    if isinstance(value, int) and not 0 <= value <= LARGEST:
+        raise ValueError(f"{value!r} counts nothing")
     if isinstance(value, str):
         value.encode()  # raises ValueError for half of a surrogate pair
     return value

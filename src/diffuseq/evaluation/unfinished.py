@@ -86,6 +86,8 @@ def unfinished(output: Path, identity: str) -> Iterator[Unfinished]:
     except OSError as error:
         raise InputError(f"Cannot write {path}: {error.strerror}; choose another --output.") from error
     with file:
+        if not path.is_file():
+            raise InputError(f"{path} is no plain file; delete it, or choose another --output.")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
