@@ -113,14 +113,14 @@ def _work(connection: Connection, name: str, seed: int, first: int, cases: int) 
     from guarded import limit_memory, run_case
     from targets import TARGETS
 
-    case = {**TARGETS, **COMMANDS}[name].case
+    target = {**TARGETS, **COMMANDS}[name]
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
         os.environ.update(HF_HOME=f"{folder}/hub", MPLCONFIGDIR=f"{folder}/matplotlib")
-        warm_up(case, Path(folder))
+        warm_up(target.case, Path(folder))
         limit_memory(MEMORY)
         for number in range(first, cases):
             draw = random.Random(f"{name} {seed} {number}")
-            result = run_case(case, draw, Path(folder) / "case", CASE_SECONDS)
+            result = run_case(target.case, draw, Path(folder) / "case", CASE_SECONDS, target.names_outputs)
             connection.send((result.outcome, result.signature, result.detail))
 
 
@@ -138,9 +138,10 @@ def replay(name: str, seed: int, number: int) -> int:
     from guarded import run_case
     from targets import TARGETS
 
-    case = {**TARGETS, **COMMANDS}[name].case
+    target = {**TARGETS, **COMMANDS}[name]
     with tempfile.TemporaryDirectory() as folder:
-        result = run_case(case, random.Random(f"{name} {seed} {number}"), Path(folder) / "case", 600)
+        draw = random.Random(f"{name} {seed} {number}")
+        result = run_case(target.case, draw, Path(folder) / "case", 600, target.names_outputs)
     print(result.outcome, result.signature, result.detail, sep="\n")
     return result.outcome == "finding"
 
@@ -160,7 +161,9 @@ def fuzz_by_coverage(options: argparse.Namespace) -> int:
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
 
     def one(data: bytes) -> None:
-        result = run_case(targets[name].case, BytesRandom(data), folder / "case", CASE_SECONDS)
+        target = targets[name]
+        draw = BytesRandom(data)
+        result = run_case(target.case, draw, folder / "case", CASE_SECONDS, target.names_outputs)
         tally.add(sum(tally.outcomes.values()), result.outcome, result.signature, result.detail)
         if sum(tally.outcomes.values()) == options.cases:  # atheris ends the process itself
             tally.seconds = time.monotonic() - began

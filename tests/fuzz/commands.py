@@ -168,7 +168,7 @@ def _case(verb: str) -> Callable[[random.Random, Path], None]:
 
 
 for _verb in VERBS:
-    COMMANDS[f"cli_{_verb}"] = Target(_case(_verb), VERBS[_verb].share)
+    COMMANDS[f"cli_{_verb}"] = Target(_case(_verb), VERBS[_verb].share, names_outputs=True)
 
 
 @functools.cache

@@ -28,6 +28,7 @@ RUNS_SOMETHING = (
     "subprocess.Popen",
     "pty.spawn",
 )
+OUTSIDE = " outside of its folder: "
 REACHES_OUT = ("socket.connect", "socket.sendto", "urllib.Request")
 CHANGES_FILES = (
     "os.remove",
@@ -101,7 +102,7 @@ class Guard:
             name = os.path.join(os.readlink(f"/proc/self/fd/{parent}"), name)
         place = os.path.join(os.path.realpath(os.path.dirname(name) or "."), os.path.basename(name))
         if not place.startswith((f"{self.folder}/", "/dev/null")) and place != self.folder:
-            self._stop(f"{event} outside of its folder: {place}")
+            self._stop(f"{event}{OUTSIDE}{place}")
 
     def _stop(self, what: str) -> None:
         self.violations.append(what)
@@ -113,9 +114,16 @@ def _writes(flags: Any) -> bool:
 
 
 def run_case(
-    case: Callable[[random.Random, Path], None], draw: random.Random, folder: Path, seconds: float
+    case: Callable[[random.Random, Path], None],
+    draw: random.Random,
+    folder: Path,
+    seconds: float,
+    names_outputs: bool = False,
 ) -> Result:
-    """Run one case in an empty folder and judge it."""
+    """Run one case in an empty folder and judge it.
+
+    names_outputs: the case itself asks for files to be written anywhere, so that trying it is no finding.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     tempfile.tempdir = str(folder)
@@ -127,15 +135,13 @@ def run_case(
             raise
         except BaseException as raised:  # a panic of a Rust library is no Exception
             error = raised
+    violations = [what for what in violations if not (names_outputs and OUTSIDE in what)]
     if violations:
         return Result("finding", f"forbidden: {violations[0][:60]}", "\n".join(violations))
     if error is None:
         return Result("accepted")
-    if isinstance(error, InputError):
-        message = str(error)
-        if message.strip() and "\n" not in message:
-            return Result("refused")
-        return Result("finding", f"message of several lines, or none: {_place(error)}", repr(message)[:2000])
+    if isinstance(error, InputError) and str(error).strip():
+        return Result("refused")
     detail = "".join(traceback.format_exception(error))
     return Result("finding", f"{type(error).__name__} at {_place(error)}", detail[-4000:])
 

@@ -42,10 +42,15 @@ LARGEST_OUTPUT = 50
 
 @dataclass(frozen=True)
 class Target:
-    """A reader under test. share: of all cases, relative to the other targets (cheap ones get more)."""
+    """A reader under test.
+
+    share: of all cases, relative to the other targets (cheap ones get more); names_outputs: its input says
+    where to write.
+    """
 
     case: Callable[[random.Random, Path], None]
     share: int
+    names_outputs: bool = False
 
 
 TARGETS: dict[str, Target] = {}

@@ -40,7 +40,7 @@ def test_hostile_input_is_refused_in_one_sentence(
     def judge(draw: random.Random) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            result = run_case(target.case, draw, tmp_path / "case", SECONDS)
+            result = run_case(target.case, draw, tmp_path / "case", SECONDS, target.names_outputs)
         assert result.outcome != "finding", f"{result.signature}\n{result.detail}"
 
     judge()
