@@ -258,6 +258,9 @@ def check_system(config: Any, where: str = "system") -> None:
             low, high = (0.0, 1.0) if entry.name in _SHARES else (-_LARGEST_NUMBER, _LARGEST_NUMBER)
             if not low <= value <= high:
                 raise InputError(f"{name} is {value}; give a number from {low:g} to {high:g}.")
+    width, heads = getattr(config, "width", None), getattr(config, "heads", None)
+    if width and heads and width % heads:
+        raise InputError(f"{where}.width is {width}, which {heads} heads cannot share; give a multiple.")
 
 
 def check_text(text: TextConfig) -> None:

@@ -25,6 +25,7 @@ from diffuseq.files import write_text
 from diffuseq.metrics import significance
 from diffuseq.metrics.significance import Statistics
 
+MOST_CORPORA = 100_000
 CANDIDATES = "candidates"
 _AMONG_CANDIDATES = ("self_bleu", "self_bleu_all", "div4", "div4_all")
 """How much candidates differ: nothing that a single one could have."""
@@ -127,8 +128,13 @@ def score(
     for a metric that was asked for and cannot be had. Every signature says so where all texts were put in
     lower case.
     """
-    if bootstrap < 0:
-        raise InputError(f"bootstrap is {bootstrap}; it must be 0 (no intervals) or a number of corpora.")
+    if not 0 <= bootstrap <= MOST_CORPORA:
+        raise InputError(
+            f"bootstrap is {bootstrap}; it must be 0 (no intervals) or a number of corpora up to "
+            f"{MOST_CORPORA:,}."
+        )
+    if metrics is not None and not metrics:
+        raise InputError("No metric is named; name one or more, or leave the choice out.")
     chosen_task = catalogue.find_task(task)
     lowercase = chosen_task.lowercase if case == "task" else case == "lower"
     predictions = lower_cased(predictions) if lowercase else predictions

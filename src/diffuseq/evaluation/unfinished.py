@@ -52,7 +52,7 @@ class Unfinished:
         for line in whole.splitlines()[1:]:
             try:
                 row, answer = _parse(line)
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 raise InputError(f"{self.path} is damaged; delete it, and generate again.") from None
             self.done[row] = answer
         self._file.truncate(len(whole))

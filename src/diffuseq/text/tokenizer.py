@@ -208,10 +208,20 @@ class Tokenizer:
         unknown = self._role_ids["unknown"]
         reserved = self._silent
         rows = []
-        for encoding in self.backend.encode_batch_fast(_unicode(texts), add_special_tokens=False):
+        for encoding in self._encodings(texts):
             ids: list[int] = encoding.ids
             rows.append(ids if reserved.isdisjoint(ids) else [unknown if i in reserved else i for i in ids])
         return rows
+
+    def _encodings(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
+        given = _unicode(texts)
+        try:
+            encodings: list[tokenizers.Encoding] = self.backend.encode_batch_fast(
+                given, add_special_tokens=False
+            )
+        except Exception as error:  # the library raises plain Exception for a model that contradicts itself
+            raise InputError(f"The tokenizer's files are damaged ({error}); copy them again.") from None
+        return encodings
 
     def normalize(self, text: str) -> str:
         """The text as the vocabulary sees it (say, in lower case): a trained tokenizer decodes to this."""

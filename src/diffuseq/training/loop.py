@@ -155,6 +155,12 @@ def check(settings: TrainingConfig) -> None:
         value = getattr(settings, name)
         if value is not None and not (value > 0 and math.isfinite(value)):
             raise InputError(f"training.{name} is {value}; give a number above 0.")
+    if not all(0 <= beta < 1 for beta in settings.betas):
+        raise InputError(f"training.betas is {settings.betas}; give two shares from 0 to below 1.")
+    for name in ("weight_decay", "final_learning_rate"):
+        value = getattr(settings, name)
+        if not (value >= 0 and math.isfinite(value)):
+            raise InputError(f"training.{name} is {value}; give a number of at least 0.")
     learning_rate_factor(settings, 1.0, 1.0)
 
 

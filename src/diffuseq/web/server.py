@@ -24,7 +24,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen()  # from here on visitors are let wait, not sent away
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, TypeError, ValueError) as error:
         listener.close()
         raise InputError(
             f"Cannot listen on {host}, port {port} ({error}); choose another --port, or 0 for a free one."
