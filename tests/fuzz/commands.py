@@ -20,6 +20,7 @@ from typing import Any
 from unittest import mock
 
 import hostile
+import matplotlib.font_manager  # noqa: F401  (when it is first imported it runs a command, fc-list)
 from targets import PAIRS, Target, model_files, published_files, put
 
 from diffuseq.cli import main
@@ -145,7 +146,7 @@ VERBS = {
     ),
     "demo": Verb(
         [],
-        {"--out": ["model"], "--reuse": [], "--questions": ["2"], "--watched": ["1"]},
+        {"--out": ["model"], "--reuse": [], "--questions": ["1"], "--watched": ["0"]},
         _names_of("diffuseq.cli.demo", "Demo"),
         1,
         frozenset({"--questions", "--watched", "--reuse", "--out"}),
