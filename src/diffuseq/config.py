@@ -260,7 +260,9 @@ def check_system(config: Any, where: str = "system") -> None:
                 raise InputError(f"{name} is {value}; give a number from {low:g} to {high:g}.")
     width, heads = getattr(config, "width", None), getattr(config, "heads", None)
     if width and heads and width % heads:
-        raise InputError(f"{where}.width is {width}, which {heads} heads cannot share; give a multiple.")
+        raise InputError(
+            f"{where}.width is {width}, which cannot be split into {heads} heads; choose a multiple of heads."
+        )
 
 
 def check_text(text: TextConfig) -> None:
