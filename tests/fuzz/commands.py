@@ -111,6 +111,7 @@ VERBS = {
         },
         _names_of_train,
         4,
+        frozenset({"--training.minutes"}),
     ),
     "evaluate": Verb(
         ["predictions.jsonl"],

@@ -73,6 +73,8 @@ def main(argv: list[str]) -> int:
 
 def run(arguments: Evaluate) -> int:
     """Score every system that was named, print a table each, and write the json file at the end."""
+    if not arguments.predictions:
+        raise InputError("No predictions are given; name a predictions.jsonl, a folder, or published files.")
     console = Console(highlight=False)
     results = []
     systems = _systems(arguments.predictions)

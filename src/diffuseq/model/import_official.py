@@ -123,7 +123,7 @@ def _config(
     return Config(
         system=system,
         text=TextConfig(max_source=length, max_target=length, published_layout=True),
-        training=_training(arguments),
+        training=_training(path, arguments),
         generation=(
             DiffusionGeneration(steps=steps, sampler="ancestral", clamp_from=0.0)
             if version == 1
@@ -132,23 +132,32 @@ def _config(
     )
 
 
-def _training(arguments: Mapping[str, Any]) -> TrainingConfig:
+def _training(path: Path, arguments: Mapping[str, Any]) -> TrainingConfig:
     """How the model was trained, as far as its arguments tell; the batch is that of one process."""
     standard = TrainingConfig()
     clip = arguments.get("gradient_clipping", -1.0)
-    return TrainingConfig(
-        batch_size=arguments.get("batch_size", standard.batch_size),
-        steps=arguments.get("learning_steps", standard.steps),
-        learning_rate=arguments.get("lr", 1e-4),
-        schedule="linear",
-        warmup=0.0,
-        betas=(0.9, 0.999),
-        weight_decay=arguments.get("weight_decay", 0.0),
-        clip=clip if clip > 0 else None,
-        ema=float(str(arguments.get("ema_rate", "0.9999")).split(",")[0]),
-        precision="fp32",
-        seed=arguments.get("seed", 0),
-    )
+    values = {
+        "batch_size": arguments.get("batch_size", standard.batch_size),
+        "steps": arguments.get("learning_steps", standard.steps),
+        "learning_rate": arguments.get("lr", 1e-4),
+        "schedule": "linear",
+        "warmup": 0.0,
+        "betas": [0.9, 0.999],
+        "weight_decay": arguments.get("weight_decay", 0.0),
+        "clip": None if isinstance(clip, int | float) and clip <= 0 else clip,
+        "ema": _first_number(arguments.get("ema_rate", "0.9999"), path),
+        "precision": "fp32",
+        "seed": arguments.get("seed", 0),
+    }
+    return from_dict(TrainingConfig, values, f"the import of {path}")
+
+
+def _first_number(rates: Any, path: Path) -> float:
+    """The first of rates like "0.9999,0.99"."""
+    try:
+        return float(str(rates).split(",")[0])
+    except ValueError:
+        raise InputError(f"{path} has ema_rate = {rates!r}; give a number, like 0.9999.") from None
 
 
 def _find_checkpoint(folder: Path) -> Path:
@@ -171,7 +180,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} holds more than tensors, and opening it could run foreign code, so it is refused; save "
             "the state dict alone with torch.save and try again."
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # damaged bytes let the reader fail in whatever way
         raise InputError(f"{path} cannot be read ({error}); copy the checkpoint again.") from None
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise InputError(

@@ -475,7 +475,7 @@ def _read_names(config: Path) -> dict[str, str]:
             token = content.get(key)
             token = token.get("content") if isinstance(token, dict) else token
             if isinstance(token, str):
-                names[role] = token
+                names[role] = _unicode([token])[0]
     return names
 
 

@@ -40,6 +40,9 @@ from diffuseq.training.sharding import whole
 from diffuseq.training.signals import StopSignal
 from diffuseq.training.window import Window
 
+MOST_ROWS = 1_000_000
+"""Validation rows that are generated for at a look, at most."""
+
 
 class Data(Protocol):
     """What the loop trains on. Both must be pure functions, for resuming and for sharding without overlap."""
@@ -155,6 +158,8 @@ def check(settings: TrainingConfig) -> None:
         value = getattr(settings, name)
         if value is not None and not (value > 0 and math.isfinite(value)):
             raise InputError(f"training.{name} is {value}; give a number above 0.")
+    if not 0 <= settings.evaluate_rows <= MOST_ROWS:
+        raise InputError(f"training.evaluate_rows is {settings.evaluate_rows}; give 0 to {MOST_ROWS:,}.")
     if not all(0 <= beta < 1 for beta in settings.betas):
         raise InputError(f"training.betas is {settings.betas}; give two shares from 0 to below 1.")
     for name in ("weight_decay", "final_learning_rate"):
