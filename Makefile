@@ -1,13 +1,16 @@
 # make demo   sets up .venv and runs the main job: train on the built-in corpus, then watch it answer
 # make test   sets up .venv with everything for development and runs all tests
 # make check  lint, format and types
+# make package  builds wheel and sdist, installs the wheel into an empty environment and uses it
+# make audit  known vulnerabilities in the locked dependencies (needs the advisory service of the package index)
+# make fuzz   100,000 hostile inputs for every reader and command
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name) 2>/dev/null)))
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test check lock clean
+.PHONY: demo test check package audit fuzz lock clean
 
 demo: $(VENV)/.core
 	$(BIN)/diffuseq demo
@@ -19,6 +22,17 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+package: $(VENV)/.dev
+	$(PIP) build
+	$(BIN)/python benchmarks/package.py
+
+audit: $(VENV)/.dev
+	$(PIP) pip-audit
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
+
+fuzz: $(VENV)/.dev
+	$(BIN)/python benchmarks/fuzz.py --cases 100000
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; set PYTHON=/path/to/python"; exit 2; }
