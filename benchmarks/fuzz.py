@@ -15,12 +15,14 @@ import argparse
 import json
 import multiprocessing
 import os
+import pkgutil
 import random
 import sys
 import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -151,6 +153,11 @@ def fuzz_by_coverage(options: argparse.Namespace) -> int:
     import atheris
 
     with atheris.instrument_imports(include=["diffuseq"]):
+        import diffuseq
+
+        for module in pkgutil.walk_packages(diffuseq.__path__, "diffuseq."):
+            if not module.name.endswith("__main__"):  # it would run
+                import_module(module.name)  # now, for cases import late
         from commands import COMMANDS
         from guarded import run_case
         from targets import TARGETS

@@ -121,6 +121,8 @@ def _flush(path: Path) -> None:
 
 
 def _temporary(path: Path) -> Path:
+    if not path.name:
+        raise InputError(f"{str(path)!r} is no name for something new; give the name of a file or folder.")
     return path.with_name(f"{PARTIAL}{socket.gethostname()}-{os.getpid()}-{path.name}")
 
 
