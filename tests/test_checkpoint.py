@@ -220,7 +220,7 @@ def test_a_write_that_fails_leaves_the_old_model_whole(
     def full(*arguments: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("diffuseq.checkpoint.write_tensors", full)
+    monkeypatch.setattr("diffuseq.weights.write_tensors", full)
     with pytest.raises(InputError, match="No space left on device; free some space"):
         save_model(folder, system, dataclasses.replace(CONFIG), tokenizer)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

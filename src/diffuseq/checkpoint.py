@@ -13,36 +13,41 @@ for have been held against the sizes of the weights.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 import diffuseq
 from diffuseq.config import Config, to_dict
 from diffuseq.devices import usable_device
-from diffuseq.errors import InputError
-from diffuseq.files import atomic_file, write_tensors, write_text
+from diffuseq.errors import InputError, first_line
+from diffuseq.files import atomic_file, write_text
 from diffuseq.model_card import CARD, model_card
 from diffuseq.registry import build, config_from_dict
 from diffuseq.system import SpecialTokens, System
+from diffuseq.weights import (
+    WEIGHTS,
+    Stored,
+    check_shapes,
+    fill,
+    json_text,
+    read_json,
+    save_weights,
+    stored_tensors,
+)
 
 if TYPE_CHECKING:
     from diffuseq.text.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
 CONFIG, GENERATION = "config.json", "generation_config.json"
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-LARGEST_JSON = 16 * 2**20
 ALWAYS_FINE = 1_000_000
 """Numbers in a config, and parameters, up to here are never too many."""
 
@@ -69,12 +74,12 @@ def save_model(
     save_weights(folder, system.state_dict() if weights is None else weights, dtype, max_shard_bytes)
     _save_tokenizer(folder, tokenizer)
     write_text(folder / CARD, model_card(config, system.num_parameters()) if card is None else card)
-    write_text(folder / GENERATION, _json(to_dict(config.generation)))
+    write_text(folder / GENERATION, json_text(to_dict(config.generation)))
     versions = {"format_version": FORMAT_VERSION, "diffuseq_version": diffuseq.__version__}
     # The system's own config: one that loaded pretrained weights knows its sizes, and opens without them.
     built = dataclasses.replace(config, system=system.config)
     values = {key: value for key, value in to_dict(built).items() if key != "generation"}
-    write_text(folder / CONFIG, _json(versions | values))
+    write_text(folder / CONFIG, json_text(versions | values))
     return folder
 
 
@@ -90,10 +95,10 @@ def load_model(
 
     device, folder = usable_device(device), find_model(name_or_folder)
     config = load_config(folder)
-    stored = _stored_tensors(folder)
+    stored = stored_tensors(folder)
     tokenizer = Tokenizer.load(folder)
     system = _build_to_size(folder, config, tokenizer.special, stored)
-    _fill(folder, system, stored)
+    fill(folder, system, stored)
     return system.to(device).eval(), tokenizer, config
 
 
@@ -121,7 +126,7 @@ def push_model(
             hub.upload_folder(repo_id=name, folder_path=folder, **options)
         except Exception as error:
             raise InputError(
-                f"Cannot push to {name!r} ({_first_line(error)}); check the name, the network and your token."
+                f"Cannot push to {name!r} ({first_line(error)}); check the name, the network and your token."
             ) from error
     return address
 
@@ -144,14 +149,14 @@ def find_model(name_or_folder: str | Path) -> Path:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.md"]))
     except Exception as error:
         raise InputError(
-            f"{name!r} is no folder, and the hub gives none ({_first_line(error)}); check the name and "
+            f"{name!r} is no folder, and the hub gives none ({first_line(error)}); check the name and "
             "the network, or give a local folder."
         ) from error
 
 
 def load_config(folder: Path) -> Config:
     """The config of a model folder, generation settings included. Strict: unknown keys raise `InputError`."""
-    values = _read_json(folder / CONFIG)
+    values = read_json(folder / CONFIG)
     version = values.pop("format_version", None)
     values.pop("diffuseq_version", None)
     if version != FORMAT_VERSION:
@@ -160,125 +165,13 @@ def load_config(folder: Path) -> Config:
             "use the version that wrote it, or `diffuseq import` a published model."
         )
     if (folder / GENERATION).exists():
-        values["generation"] = _read_json(folder / GENERATION)
+        values["generation"] = read_json(folder / GENERATION)
     return config_from_dict(values)
 
 
-# Weights
-
-
-def save_weights(
-    folder: Path,
-    state: Mapping[str, Tensor],
-    dtype: torch.dtype | None = None,
-    max_shard_bytes: int | None = None,
-) -> None:
-    """Write a state dict; of tensors that share their memory (tied weights) the first name is kept."""
-    tensors = {
-        name: tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
-        for name, tensor in _without_aliases(state).items()
-    }
-    shards = _shards(tensors, max_shard_bytes)
-    if len(shards) == 1:
-        with atomic_file(folder / WEIGHTS) as temporary:
-            write_tensors(temporary, tensors)
-        _remove_other_weights(folder, {WEIGHTS})
-        return
-    names = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
-    for name, shard in zip(names, shards, strict=True):
-        with atomic_file(folder / name) as temporary:
-            write_tensors(temporary, shard)
-    where = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
-    size = sum(_bytes(tensor) for tensor in tensors.values())
-    write_text(folder / INDEX, _json({"metadata": {"total_size": size}, "weight_map": where}))
-    _remove_other_weights(folder, {*names, INDEX})
-
-
-def _without_aliases(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    seen: set[tuple[Any, ...]] = set()
-    kept = {}
-    for name, tensor in state.items():
-        place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
-        if tensor.numel() == 0 or place not in seen:
-            kept[name] = tensor
-        seen.add(place)
-    return kept
-
-
-def _shards(tensors: dict[str, Tensor], max_bytes: int | None) -> list[dict[str, Tensor]]:
-    shards: list[dict[str, Tensor]] = [{}]
-    size = 0
-    for name, tensor in tensors.items():
-        if max_bytes is not None and shards[-1] and size + _bytes(tensor) > max_bytes:
-            shards.append({})
-            size = 0
-        shards[-1][name] = tensor
-        size += _bytes(tensor)
-    return shards
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
-
-
-def _remove_other_weights(folder: Path, current: set[str]) -> None:
-    for path in folder.glob("model*.safetensors*"):
-        if path.name not in current:
-            path.unlink()
-
-
-@dataclass(frozen=True)
-class _Stored:
-    file: Path
-    shape: tuple[int, ...]
-
-
-def _stored_tensors(folder: Path) -> dict[str, _Stored]:
-    """Where every tensor of the folder is, and its shape; only headers are read."""
-    stored: dict[str, _Stored] = {}
-    for file in _weight_files(folder):
-        if not file.is_file():
-            raise InputError(f"{folder} lacks {file.name}; copy the whole folder again.")
-        with _readable(file), safe_open(file, "pt") as opened:
-            for name in opened.keys():  # noqa: SIM118
-                stored[name] = _Stored(file, tuple(opened.get_slice(name).get_shape()))
-    return stored
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    if not (folder / INDEX).exists() or (folder / WEIGHTS).exists():
-        if not (folder / WEIGHTS).exists() and list(folder.glob("ema_*.pt")):
-            raise InputError(
-                f"{folder} is a published checkpoint; turn it into a model folder with `diffuseq import`."
-            )
-        return [folder / WEIGHTS]
-    where = _read_json(folder / INDEX).get("weight_map")
-    if not isinstance(where, dict) or not where:
-        raise InputError(f"{folder / INDEX} has no weight_map; copy the whole folder again.")
-    names = sorted({str(name) for name in where.values()})
-    for name in names:
-        if Path(name).name != name or not name.endswith(".safetensors"):
-            raise InputError(
-                f"{folder / INDEX} names the file {name!r}; only .safetensors files beside it are read."
-            )
-    return [folder / name for name in names]
-
-
-@contextmanager
-def _readable(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{file} cannot be read as safetensors ({_first_line(error)}); it is damaged: copy it again."
-        ) from error
-
-
-def _build_to_size(
-    folder: Path, config: Config, special: SpecialTokens, stored: dict[str, _Stored]
-) -> System:
+def _build_to_size(folder: Path, config: Config, special: SpecialTokens, stored: dict[str, Stored]) -> System:
     """The system of the config, refused before it takes memory if it does not fit the stored weights."""
-    room = max(ALWAYS_FINE, sum(_numel(entry.shape) for entry in stored.values()) * 2)
+    room = max(ALWAYS_FINE, sum(entry.numel for entry in stored.values()) * 2)
     _check_numbers(folder, config.system, room, layers=max(64, len(stored)))
     with torch.random.fork_rng(devices=[]):
         try:
@@ -289,7 +182,7 @@ def _build_to_size(
         except Exception as error:
             raise _not_buildable(folder, error) from error
         else:
-            _check_shapes(folder, {name: tuple(t.shape) for name, t in shapes.items()}, stored)
+            check_shapes(folder, {name: tuple(t.shape) for name, t in shapes.items()}, stored)
         try:
             with _at_most(room):
                 system = build(config.system, special)
@@ -301,7 +194,7 @@ def _build_to_size(
 def _not_buildable(folder: Path, error: Exception) -> InputError:
     if isinstance(error, InputError):
         return error
-    return InputError(f"{folder / CONFIG} describes a system that cannot be built: {_first_line(error)}.")
+    return InputError(f"{folder / CONFIG} describes a system that cannot be built: {first_line(error)}.")
 
 
 def _check_numbers(folder: Path, values: Any, room: int, layers: int, where: str = "system") -> None:
@@ -341,86 +234,9 @@ def _at_most(room: int) -> Iterator[None]:
         hook.remove()
 
 
-def _check_shapes(folder: Path, expected: dict[str, tuple[int, ...]], stored: dict[str, _Stored]) -> None:
-    wrong = [
-        f"{name} is {list(stored[name].shape)} instead of {list(shape)}"
-        for name, shape in expected.items()
-        if name in stored and stored[name].shape != shape
-    ]
-    if wrong:
-        raise InputError(f"The weights in {folder} are not those of its config: {_first_few(wrong)}.")
-    unknown = sorted(set(stored) - set(expected))
-    if unknown:
-        raise InputError(
-            f"The weights in {folder} have tensors that its config knows nothing of: {_first_few(unknown)}."
-        )
-
-
-@torch.no_grad()
-def _fill(folder: Path, system: System, stored: dict[str, _Stored]) -> None:
-    """Copy the stored tensors into the system, file by file; tied weights come with their first name."""
-    own = system.state_dict()
-    _check_shapes(folder, {name: tuple(t.shape) for name, t in own.items()}, stored)
-    present = {own[name].data_ptr() for name in stored}
-    missing = [
-        name for name, t in own.items() if name not in stored and t.data_ptr() not in present and t.numel()
-    ]
-    if missing:
-        raise InputError(f"The weights in {folder} lack {_first_few(missing)}; copy the whole folder again.")
-    for file in sorted({entry.file for entry in stored.values()}):
-        with _readable(file), safe_open(file, "pt") as opened:
-            for name in opened.keys():  # noqa: SIM118
-                own[name].copy_(opened.get_tensor(name))
-
-
-def _numel(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
-
-
-# Texts
-
-
 def _save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
     with tempfile.TemporaryDirectory() as made:
         tokenizer.save(Path(made))
         for path in sorted(Path(made).iterdir()):
             with atomic_file(folder / path.name) as temporary:
                 temporary.write_bytes(path.read_bytes())
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise InputError(
-                f"{path} is larger than {LARGEST_JSON // 2**20} MiB; that is no file of a model folder."
-            )
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"{path.parent} lacks {path.name}; give a model folder (the --out of a training)."
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{path} is not readable JSON ({_first_line(error)}); copy the folder again."
-        ) from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path} must hold an object with keys; copy the folder again.")
-    return values
-
-
-def _json(values: Any) -> str:
-    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:300]
-
-
-def _first_few(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -20,3 +20,9 @@ def unknown_name(what: str, given: str, allowed: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(given, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return InputError(f"Unknown {what} {given!r}; choose one of: {', '.join(names)}.{hint}")
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, short enough to stand inside a sentence."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:300]

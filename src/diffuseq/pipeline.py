@@ -10,6 +10,7 @@ pipe("How do I learn to play the guitar?", template="What is [MASK] [MASK] way t
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 import warnings
 from collections import defaultdict
@@ -217,14 +218,16 @@ class DiffuSeqPipeline:
         settings: Any,
         template: str | None = None,
         done: Container[int] = (),
+        turn: tuple[int, int] = (0, 1),
     ) -> Iterator[dict[int, Answer]]:
         """The answers batch by batch, as {row: answer}, sources of about one length together.
 
         done: rows that are answered already. A batch of which some row is not is answered as a whole, so
-        that going on after a stop gives the very answers of a call that was not stopped.
+        that going on after a stop gives the very answers of a call that was not stopped. turn: (i, n) answers
+        batch i of every n, as one of n processes.
         """
         prompts = self.prepare(sources, settings, template)
-        for rows in _batches(prompts, settings.batch_size):
+        for rows in itertools.islice(_batches(prompts, settings.batch_size), turn[0], None, turn[1]):
             if all(row in done for row in rows):
                 continue
             batch = [prompts[row] for row in rows]

@@ -13,8 +13,8 @@ VOCAB = 30
 def make_denoiser(copy: bool = True) -> Denoiser:
     torch.manual_seed(0)
     network = Denoiser(
-        VOCAB, 0, width=32, heads=2, feed_forward=48, encoder_layers=2, decoder_layers=2, embedding_width=16,
-        dropout=0.0, copy=copy,
+        VOCAB, width=32, heads=2, feed_forward=48, encoder_layers=2, decoder_layers=2, embedding_width=16,
+        dropout=0.0, copy=copy, self_conditioned=True,
     )  # fmt: skip
     for parameter in network.parameters():  # nothing stays at zero, so that every part matters
         parameter.data.add_(0.05 * torch.randn_like(parameter))

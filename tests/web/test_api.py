@@ -60,7 +60,7 @@ def test_a_stream_has_a_frame_for_each_step_and_ends_with_the_answer(client: Tes
         (1, 3, 2),
         (2, 3, 3),
     ]
-    last = ["".join(text for text, _, _ in row).strip() for row in frames[-1]["rows"]]
+    last = [" ".join("".join(text for text, _, _ in row).split()) for row in frames[-1]["rows"]]
     assert last == events[-1][1]["candidates"]
 
 

@@ -32,21 +32,24 @@ class CMLM(NonAutoregressive):
         self.length_head = LengthHead(config.width, config.max_length)
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Loss:
-        """Cross entropy of the masked words (a mean over them), plus the weighted length loss."""
+        """Cross entropy of the masked words and of the lengths, a mean over the words."""
         self.check_lengths(batch)
         encoded = self.encode(batch.source, batch.source_padding)
         masked = mask_uniformly(batch.target_padding, generator)
         tokens = batch.target.masked_fill(masked, self.special.mask)
         hidden = self.read(tokens, batch.target_padding, encoded)
-        words = self.word_loss(hidden[masked], batch.target[masked])
+        words = self.word_losses(hidden[masked], batch.target[masked])
+        count = max(1, len(words))
         length = self.length_head.loss(
             encoded.states,
             ~encoded.visible[:, 0, 0],
             (~batch.source_padding).sum(1),
             (~batch.target_padding).sum(1),
         )
-        logs = {"words": words.detach(), "length": length.detach()}
-        return Loss(words + self.config.length_loss * length, logs, weight=masked.sum())
+        # A length counts as `length_loss` words, so that the whole is a mean over words.
+        lengths = self.config.length_loss * length * len(batch)
+        logs = {"words": words.detach().sum() / count, "length": lengths.detach() / count}
+        return Loss((words.sum() + lengths) / count, logs, weight=count)
 
     def refine(self, request: Request, settings: IterativeGeneration) -> Iterator[Draft]:
         """Mask-predict from a text of masks, whose length is pinned, given or predicted."""

@@ -159,8 +159,8 @@ class CMLMConfig:
     norm: Literal["post", "pre"] = "post"
     """Layer normalisation after each residual (as published) or before each block."""
     label_smoothing: float = 0.1
-    length_loss: float = 0.1
-    """Weight of the length prediction beside the words."""
+    length_loss: float = 1.0
+    """Weight of the length's cross entropy: how many words a length counts as."""
     max_length: int = 256
     """Longest source or target, in tokens."""
 

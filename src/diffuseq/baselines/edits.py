@@ -2,7 +2,7 @@
 
 With deletions and insertions only (no substitution) the shortest script keeps a longest common subsequence:
 everything else of the old text is deleted, everything else of the new one is inserted (Gu et al., 2019,
-section 4.2: the expert of Levenshtein distance). Whole batches at a time, on any device.
+section 3.2: the expert of Levenshtein distance). Whole batches at a time, on any device.
 
 Texts carry their boundaries (start and end token), which always match each other; a slot is the gap
 between two neighbours. Legend: b rows, n tokens of the current text, m tokens of the goal.

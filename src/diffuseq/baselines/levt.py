@@ -46,28 +46,34 @@ class LevT(NonAutoregressive):
         self.placeholders = nn.Linear(2 * config.width, config.max_insertions + 1)
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Loss:
-        """The sum of the three policies' losses, each a mean over its decisions.
+        """What the decisions of the expert cost in nats (section 3.2 of the paper), a mean over target tokens.
 
         Dual-policy learning: insertion is learned on targets with random deletions, deletion on what this
-        very network writes into the expert's placeholders. Each meets the states its adversary leaves.
+        very network writes into the expert's placeholders. Each meets the states its adversary leaves. Of a
+        target's tokens half are missing there on average, so that the two policies of insertion have half as
+        many decisions as deletion; they count double, which gives the three equal weight.
         """
         self.check_lengths(batch)
         encoded = self.encode(batch.source, batch.source_padding)
         goal, goal_padding = self._bounded(batch.target, batch.target_padding)
         tokens, padding = self._shorten(goal, goal_padding, generator)
         counts = insertions(align(tokens, padding, goal, goal_padding), padding)
-        placeholder_loss = self._placeholder_loss(tokens, padding, counts, encoded)
+        placeholders = self._placeholder_loss(tokens, padding, counts, encoded)
         # The expert's placeholders leave a text as long as the goal, position for position.
         template, _ = insert(tokens, padding, counts, self.special.mask, self.special.pad)
         gaps = template == self.special.mask
         hidden = self.read(template, goal_padding, encoded)[gaps]
-        word_loss = self.word_loss(hidden, goal[gaps])
+        words = self.word_losses(hidden, goal[gaps]).sum()
         written = template.masked_scatter(gaps, self._imagine(hidden, generator))
-        deletion_loss = self._deletion_loss(written, goal, goal_padding, encoded)
-        logs = {"placeholders": placeholder_loss, "words": word_loss, "deletion": deletion_loss}
-        return Loss(
-            sum(logs.values(), torch.zeros((), device=self.device)), {k: v.detach() for k, v in logs.items()}
-        )
+        deletion = self._deletion_loss(written, goal, goal_padding, encoded)
+        count = (~batch.target_padding).sum() + len(batch)  # the end token is one of them
+        terms = {
+            "placeholders": 2 * placeholders / count,
+            "words": 2 * words / count,
+            "deletion": deletion / count,
+        }
+        total = terms["placeholders"] + terms["words"] + terms["deletion"]
+        return Loss(total, {name: term.detach() for name, term in terms.items()}, weight=count)
 
     def _bounded(self, tokens: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
         """Start token, text, end token."""
@@ -90,9 +96,10 @@ class LevT(NonAutoregressive):
         return ~padding & (tokens != self.special.start) & (tokens != self.special.end)
 
     def _placeholder_loss(self, tokens: Tensor, padding: Tensor, counts: Tensor, encoded: Encoded) -> Tensor:
+        """Summed over slots, in nats."""
         logits = self._placeholder_logits(self.read(tokens, padding, encoded))
-        slots = ~padding[:, 1:]
-        return F.cross_entropy(logits[slots], counts[slots].clamp(max=self.config.max_insertions))
+        slots, most = ~padding[:, 1:], self.config.max_insertions
+        return F.cross_entropy(logits[slots], counts[slots].clamp(max=most), reduction="sum")
 
     def _placeholder_logits(self, hidden: Tensor) -> Tensor:
         """Scores [n l−1 max_insertions+1] of how many tokens each slot takes."""
@@ -112,13 +119,13 @@ class LevT(NonAutoregressive):
         return torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(1)
 
     def _deletion_loss(self, written: Tensor, goal: Tensor, padding: Tensor, encoded: Encoded) -> Tensor:
+        """Summed over the words between the boundaries, in nats."""
         unwanted = align(written, padding, goal, padding) < 0
         decided = ~padding
         decided[:, 0] = False
         decided &= goal != self.special.end
         logits = self.deletion(self.read(written, padding, encoded)).float()
-        total = F.cross_entropy(logits[decided], unwanted[decided].long(), reduction="sum")
-        return total / decided.sum().clamp(min=1)
+        return F.cross_entropy(logits[decided], unwanted[decided].long(), reduction="sum")
 
     def refine(self, request: Request, settings: IterativeGeneration) -> Iterator[Draft]:
         """Edit from the empty text until a round changes nothing, at most `steps` rounds.

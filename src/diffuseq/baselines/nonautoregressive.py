@@ -103,15 +103,11 @@ class NonAutoregressive(System):
         logits[..., [special.pad, special.start, special.end, special.mask]] = -torch.inf
         return logits
 
-    def word_loss(self, hidden: Tensor, words: Tensor) -> Tensor:
-        """Mean label-smoothed cross entropy of words [m] after states [m d]; 0 where m = 0."""
-        total = F.cross_entropy(
-            self.network.project(hidden).float(),
-            words,
-            label_smoothing=self.config.label_smoothing,
-            reduction="sum",
-        )
-        return total / max(1, len(words))
+    def word_losses(self, hidden: Tensor, words: Tensor) -> Tensor:
+        """Label-smoothed cross entropy, in nats, of each of the words [m] after states [m d]."""
+        logits = self.network.project(hidden).float()
+        smoothing = self.config.label_smoothing
+        return F.cross_entropy(logits, words, label_smoothing=smoothing, reduction="none")
 
     @torch.no_grad()
     def generate(self, request: Request) -> Iterator[Draft]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from diffuseq.cli.shards import Team
 from diffuseq.data.pairs import BadRows, Question, read_questions
 from diffuseq.errors import InputError
 from diffuseq.evaluation.predictions import Prediction, write_predictions
@@ -67,18 +68,22 @@ def main(argv: Sequence[str]) -> int:
     files, settings = _parse(argv, load_config(folder).generation)
     from diffuseq.pipeline import DiffuSeqPipeline
 
-    questions = _questions(files)
-    pipe = DiffuSeqPipeline.from_pretrained(folder, files.device)
-    settings = pipe.settings(**dataclasses.asdict(settings))
     shown = files.watch or files.trace is not None
+    team = Team(files.device)
+    team.check(files.input, shown)
+    questions = _questions(files, team)
+    pipe = DiffuSeqPipeline.from_pretrained(folder, team.device)
+    settings = pipe.settings(**dataclasses.asdict(settings))
     if files.output is not None and not shown:
-        _answer_into(files.output, pipe, questions, settings, _template(files), folder)
+        _answer_into(files.output, pipe, questions, settings, _template(files), folder, team)
         return 0
-    answer = _watch if shown else _answer
-    answers = answer(pipe, questions, settings, files)
+    if shown:
+        answers = _watch(pipe, questions, settings, files)
+    else:
+        answers = _answer(pipe, questions, settings, _template(files), team)
     if files.output is not None:
         _write(files.output, map(_prediction, questions, answers), settings)
-    elif not files.watch:
+    elif not files.watch and team.is_main:
         for each in answers:
             print(each.text)
     return 0
@@ -104,7 +109,7 @@ def _parse(argv: Sequence[str], generation: Any) -> tuple[Files, Any]:
     return parsed.files, parsed.settings
 
 
-def _questions(files: Files) -> list[Question]:
+def _questions(files: Files, team: Team) -> list[Question]:
     report = BadRows()
     if files.input == "-" and sys.stdin.isatty():
         print("Type a source a line; Ctrl-D ends.", file=sys.stderr)
@@ -113,7 +118,7 @@ def _questions(files: Files) -> list[Question]:
         questions.append(question)
         if files.limit is not None and len(questions) >= files.limit:
             break
-    for line in report.lines():
+    for line in report.lines() if team.is_main else ():
         print(f"diffuseq: {line}", file=sys.stderr)
     if not questions:
         raise InputError(f"{files.input} holds no source; give one a line.")
@@ -127,14 +132,19 @@ def _template(files: Files) -> str | None:
 
 
 def _answer(
-    pipe: DiffuSeqPipeline, questions: Sequence[Question], settings: Any, files: Files
+    pipe: DiffuSeqPipeline, questions: Sequence[Question], settings: Any, template: str | None, team: Team
 ) -> list[Answer]:
     """All answers, in batches."""
     from diffuseq.cli.progress import counting
 
+    sources = [question.source for question in questions]
+    answers: dict[int, Answer] = {}
     with counting("generating", len(questions)) as advance:
-        sources = [question.source for question in questions]
-        return pipe.answer_all(sources, settings, advance, _template(files))
+        for batch in pipe.answer_batches(sources, settings, template, turn=(team.rank, team.count)):
+            advance(len(batch) * team.count)
+            answers |= batch
+    answers = team.joined(answers)
+    return [answers[row] for row in range(len(questions))]
 
 
 def _answer_into(
@@ -144,21 +154,24 @@ def _answer_into(
     settings: Any,
     template: str | None,
     model: Path,
+    team: Team,
 ) -> None:
     """All answers, kept batch by batch: after a kill the same command goes on where it was."""
     from diffuseq.cli.progress import counting
-    from diffuseq.evaluation.unfinished import unfinished
 
     sources = [question.source for question in questions]
     identity = _identity(model, settings, template, questions)
-    with unfinished(output, identity) as kept, counting("generating", len(questions)) as advance:
-        if kept.done:
-            print(f"Going on after {len(kept.done)} of {len(questions)} answers.", file=sys.stderr)
-            advance(len(kept.done))
-        for batch in pipe.answer_batches(sources, settings, template, kept.done):
-            advance(len(batch.keys() - kept.done.keys()))
+    with team.unfinished(output, identity) as kept, counting("generating", len(questions)) as advance:
+        done = team.told(set(kept.done))
+        if done and team.is_main:
+            print(f"Going on after {len(done)} of {len(questions)} answers.", file=sys.stderr)
+            advance(len(done))
+        for batch in pipe.answer_batches(sources, settings, template, done, (team.rank, team.count)):
+            advance(len(batch.keys() - done) * team.count)
             kept.add({row: _prediction(questions[row], answer) for row, answer in batch.items()})
-        _write(output, (kept.done[row] for row in range(len(questions))), settings)
+        everything = team.joined(kept.done)
+        if team.is_main:
+            _write(output, (everything[row] for row in range(len(questions))), settings)
 
 
 def _identity(model: Path, settings: Any, template: str | None, questions: Sequence[Question]) -> str:

@@ -86,7 +86,6 @@ class Denoiser(nn.Module):
     def __init__(
         self,
         vocab_size: int,
-        pad: int,
         *,
         width: int,
         heads: int,
@@ -96,10 +95,11 @@ class Denoiser(nn.Module):
         embedding_width: int,
         dropout: float,
         copy: bool,
-        max_length: int = 512,
+        self_conditioned: bool,
     ) -> None:
+        """self_conditioned: whether `decode` will be given its last estimate."""
         super().__init__()
-        self.pad, self.width, self.head_size, self.max_length = pad, width, width // heads, max_length
+        self.width, self.head_size = width, width // heads
         self.word_embedding = WordEmbedding(vocab_size, embedding_width)
         self.source_up = nn.Linear(embedding_width, width)
         self.encoder = nn.ModuleList(
@@ -107,7 +107,8 @@ class Denoiser(nn.Module):
         )
         self.encoder_norm = nn.RMSNorm(width, eps=1e-6)
         self.target_up = nn.Linear(embedding_width, width)
-        self.estimate_up = nn.Linear(embedding_width, width, bias=False)
+        if self_conditioned:
+            self.estimate_up = nn.Linear(embedding_width, width, bias=False)
         self.level_embedding = LevelEmbedding(width)
         self.modulation_head = nn.Linear(width, 4 * width)
         self.decoder = nn.ModuleList(
@@ -154,7 +155,7 @@ class Denoiser(nn.Module):
     ) -> Tensor:
         """Noisy target x [b l d] at log_snr [b l] or [b 1] → states [b l w] for `distribution`.
 
-        estimate: the last x_0 estimate [b l d], where there is one.
+        estimate: the last x_0 estimate [b l d], for a self-conditioned network.
         """
         hidden = self.target_up(x)
         if estimate is not None:

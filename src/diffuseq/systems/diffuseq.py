@@ -30,7 +30,6 @@ class DiffuSeq(System):
         self.schedule = LogLinearSchedule(config.log_snr_max, config.log_snr_min)
         self.denoiser = Denoiser(
             special.vocab_size,
-            special.pad,
             width=config.width,
             heads=config.heads,
             feed_forward=config.feed_forward,
@@ -39,6 +38,7 @@ class DiffuSeq(System):
             embedding_width=config.embedding_width,
             dropout=config.dropout,
             copy=config.copy,
+            self_conditioned=config.self_condition > 0,
         )
         self.length_head = LengthHead(config.width, config.max_length)
 

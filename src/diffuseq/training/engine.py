@@ -132,7 +132,7 @@ def _start_equal(accelerator: Accelerator, system: nn.Module) -> None:
         tensor.copy_(there)
 
 
-def on_main(accelerator: Accelerator, action: Callable[[], T]) -> T | None:
+def on_main(accelerator: Accelerator | PartialState, action: Callable[[], T]) -> T | None:
     """What `action` gives in the first process, None in the others, which wait for it.
 
     Its `InputError` ends all processes, and the first alone says it.

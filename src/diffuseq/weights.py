@@ -1,0 +1,199 @@
+"""The weights of a model folder: safetensors files, of which only the headers are read until they are needed.
+
+model.safetensors        the weights, or shards with model.safetensors.index.json
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from diffuseq.errors import InputError, first_line
+from diffuseq.files import atomic_file, read_text, write_tensors, write_text
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+LARGEST_JSON = 16 * 2**20
+
+
+def save_weights(
+    folder: Path,
+    state: Mapping[str, Tensor],
+    dtype: torch.dtype | None = None,
+    max_shard_bytes: int | None = None,
+) -> None:
+    """Write a state dict; of tensors that share their memory (tied weights) the first name is kept."""
+    tensors = {
+        name: tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+        for name, tensor in _without_aliases(state).items()
+    }
+    shards = _shards(tensors, max_shard_bytes)
+    if len(shards) == 1:
+        with atomic_file(folder / WEIGHTS) as temporary:
+            write_tensors(temporary, tensors)
+        _remove_other_weights(folder, {WEIGHTS})
+        return
+    names = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
+    for name, shard in zip(names, shards, strict=True):
+        with atomic_file(folder / name) as temporary:
+            write_tensors(temporary, shard)
+    where = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
+    size = sum(_bytes(tensor) for tensor in tensors.values())
+    write_text(folder / INDEX, json_text({"metadata": {"total_size": size}, "weight_map": where}))
+    _remove_other_weights(folder, {*names, INDEX})
+
+
+def _without_aliases(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    seen: set[tuple[Any, ...]] = set()
+    kept = {}
+    for name, tensor in state.items():
+        place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
+        if tensor.numel() == 0 or place not in seen:
+            kept[name] = tensor
+        seen.add(place)
+    return kept
+
+
+def _shards(tensors: dict[str, Tensor], max_bytes: int | None) -> list[dict[str, Tensor]]:
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        if max_bytes is not None and shards[-1] and size + _bytes(tensor) > max_bytes:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += _bytes(tensor)
+    return shards
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _remove_other_weights(folder: Path, current: set[str]) -> None:
+    for path in folder.glob("model*.safetensors*"):
+        if path.name not in current:
+            path.unlink()
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where a tensor is stored, and its shape."""
+
+    file: Path
+    shape: tuple[int, ...]
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+
+def stored_tensors(folder: Path) -> dict[str, Stored]:
+    """Where every tensor of the folder is, and its shape; only headers are read."""
+    stored: dict[str, Stored] = {}
+    for file in _weight_files(folder):
+        if not file.is_file():
+            raise InputError(f"{folder} lacks {file.name}; copy the whole folder again.")
+        with _readable(file), safe_open(file, "pt") as opened:
+            for name in opened.keys():  # noqa: SIM118
+                stored[name] = Stored(file, tuple(opened.get_slice(name).get_shape()))
+    return stored
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if not (folder / INDEX).exists() or (folder / WEIGHTS).exists():
+        if not (folder / WEIGHTS).exists() and list(folder.glob("ema_*.pt")):
+            raise InputError(
+                f"{folder} is a published checkpoint; turn it into a model folder with `diffuseq import`."
+            )
+        return [folder / WEIGHTS]
+    where = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(where, dict) or not where:
+        raise InputError(f"{folder / INDEX} has no weight_map; copy the whole folder again.")
+    names = sorted({str(name) for name in where.values()})
+    for name in names:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise InputError(
+                f"{folder / INDEX} names the file {name!r}; only .safetensors files beside it are read."
+            )
+    return [folder / name for name in names]
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{file} cannot be read as safetensors ({first_line(error)}); it is damaged: copy it again."
+        ) from error
+
+
+def check_shapes(folder: Path, expected: dict[str, tuple[int, ...]], stored: dict[str, Stored]) -> None:
+    """Raise `InputError` for a stored tensor of another shape than expected, or of an unknown name."""
+    wrong = [
+        f"{name} is {list(stored[name].shape)} instead of {list(shape)}"
+        for name, shape in expected.items()
+        if name in stored and stored[name].shape != shape
+    ]
+    if wrong:
+        raise InputError(f"The weights in {folder} are not those of its config: {_first_few(wrong)}.")
+    unknown = sorted(set(stored) - set(expected))
+    if unknown:
+        raise InputError(
+            f"The weights in {folder} have tensors that its config knows nothing of: {_first_few(unknown)}."
+        )
+
+
+@torch.no_grad()
+def fill(folder: Path, system: nn.Module, stored: dict[str, Stored]) -> None:
+    """Copy the stored tensors into the system, file by file; tied weights come with their first name.
+
+    Raises `InputError` when they are not those of the system.
+    """
+    own = system.state_dict()
+    check_shapes(folder, {name: tuple(t.shape) for name, t in own.items()}, stored)
+    present = {own[name].data_ptr() for name in stored}
+    missing = [
+        name for name, t in own.items() if name not in stored and t.data_ptr() not in present and t.numel()
+    ]
+    if missing:
+        raise InputError(f"The weights in {folder} lack {_first_few(missing)}; copy the whole folder again.")
+    for file in sorted({entry.file for entry in stored.values()}):
+        with _readable(file), safe_open(file, "pt") as opened:
+            for name in opened.keys():  # noqa: SIM118
+                own[name].copy_(opened.get_tensor(name))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a model folder. Raises `InputError` when it is none."""
+    try:
+        values = json.loads(read_text(path, LARGEST_JSON))
+    except FileNotFoundError:
+        raise InputError(
+            f"{path.parent} lacks {path.name}; give a model folder (the --out of a training)."
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path} is not readable JSON ({first_line(error)}); copy the folder again."
+        ) from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} must hold an object with keys; copy the folder again.")
+    return values
+
+
+def json_text(values: Any) -> str:
+    """What `read_json` reads."""
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def _first_few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
