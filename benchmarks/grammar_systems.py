@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from cpu_budget import train_for
 
 from diffuseq.baselines.configs import (
     AutoregressiveGeneration,
@@ -42,9 +43,7 @@ from diffuseq.memory import keep_freed_memory
 from diffuseq.metrics.bleu import sentence_bleu
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.recipes import recipe
-from diffuseq.registry import build
-from diffuseq.training.corpus import GRAMMAR, Corpus, prepare_corpus
-from diffuseq.training.loop import prepare, train_steps
+from diffuseq.training.corpus import GRAMMAR, prepare_corpus
 from diffuseq.training.tracking import ignore
 
 CANDIDATES = 4
@@ -97,7 +96,7 @@ def systems() -> dict[str, Entry]:
             GpvaeT5Config(weights="random", layers=2, head_width=32, feed_forward=384, **_SIZES),
             autoregressive,
             own_latents,
-            4e-3,
+            2e-3,
         ),
         "levt": _entry(
             LevTConfig(**decoder, max_insertions=31, label_smoothing=0.0),
@@ -138,23 +137,6 @@ def _entry(system: Any, generation: Any, ways: dict[str, dict[str, Any]], learni
     config = recipe("tiny")
     training = replace(config.training, batch_size=32, learning_rate=learning_rate)
     return Entry(replace(config, system=system, generation=generation, training=training), ways)
-
-
-def train_for(config: Config, corpus: Corpus, cpu_seconds: float) -> tuple[DiffuSeqPipeline, Result]:
-    """Train for so much processor time: warm-up and decay of the learning rate go by it as well."""
-    torch.manual_seed(config.training.seed)
-    system = build(config.system, corpus.tokenizer.special)
-    settings = replace(config.training, minutes=cpu_seconds / 60)
-    training = prepare(system, settings, bf16=False)
-    began = time.process_time()
-    for _ in train_steps(training, corpus.training_data(settings)):
-        training.progress.seconds = time.process_time() - began
-    with torch.no_grad():
-        for parameter, value in zip(training.average.parameters, training.average.values, strict=False):
-            parameter.copy_(value)
-    progress = training.progress
-    spent = Result("", "", system.num_parameters(), progress.seconds, progress.step, progress.pairs, 0.0, 0.0)
-    return DiffuSeqPipeline(system, corpus.tokenizer, config), spent
 
 
 def measure(
@@ -229,13 +211,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         corpus = prepare_corpus(GRAMMAR, Path(cache), recipe("tiny").text, 0, ignore)
         for name, entry in entries.items():
             config = replace(entry.config, training=replace(entry.config.training, seed=options.seed))
-            pipe, spent = train_for(config, corpus, seconds)
+            pipe, progress = train_for(config, corpus, seconds)
+            spent = Result(
+                name,
+                "",
+                pipe.system.num_parameters(),
+                progress.seconds,
+                progress.step,
+                progress.pairs,
+                0.0,
+                0.0,
+            )
             if options.out is not None:
                 pipe.save_pretrained(options.out / name)
             for way, changes in entry.ways.items():
                 if options.dry_run and "steps" in vars(config.generation):
                     changes = {**changes, "steps": 2}
-                results.append(replace(spent, system=name, way=way, **measure(pipe, rows, changes)))
+                results.append(replace(spent, way=way, **measure(pipe, rows, changes)))
                 print(table(results[-1:]).splitlines()[-1], flush=True)
     if options.out is not None:
         write_text(options.out / "results.json", json.dumps([asdict(r) for r in results], indent=2) + "\n")

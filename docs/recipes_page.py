@@ -6,11 +6,12 @@ python docs/recipes_page.py
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from diffuseq.config import Config, DiffusionGeneration
+from diffuseq.config import BertSizes, Config, DiffusionGeneration
 from diffuseq.model.bert_denoiser import BertDenoiser
 from diffuseq.recipes import DIFFUSION
 from diffuseq.registry import build
@@ -29,11 +30,13 @@ DATA = {
     "qqp": _QQP,
     "qqp-base": _QQP,
     "qqp-small": _QQP,
+    "qqp-pretrained": _QQP,
     "wiki-auto": _WIKI,
     "quasar-t": _QUASAR,
     "dialogue": _DIALOGUE,
     "translation": "any parallel text, `prepare columns`",
     "qqp-paper": _QQP,
+    "qqp-paper-small": _QQP,
     "quasar-t-paper": _QUASAR,
     "wiki-auto-paper": _WIKI,
     "dialogue-paper": _DIALOGUE,
@@ -76,7 +79,10 @@ def num_parameters(config: Config) -> int:
         if config.system.kind == "published":
             network = BertDenoiser(network_shape(config.system, words))
             return sum(parameter.numel() for parameter in network.parameters())
-        return build(config.system, SpecialTokens(words, 0, 1, 2, 3, 4)).num_parameters()
+        system = config.system
+        if getattr(system, "pretrained", None):
+            system = replace(system, bert=BertSizes())  # BERT-base's
+        return build(system, SpecialTokens(words, 0, 1, 2, 3, 4)).num_parameters()
 
 
 def _row(name: str, config: Config) -> str:
@@ -100,6 +106,7 @@ def _section(name: str, config: Config, purpose: str) -> str:
     system = config.system
     layers = (
         f"{system.layers} layers" if system.kind == "published" else
+        f"BERT-base + {system.decoder_layers} layers" if getattr(system, "pretrained", None) else
         f"{system.encoder_layers} + {system.decoder_layers} layers"
     )  # fmt: skip
     vocabulary = f"the vocabulary of {text.tokenizer}" if text.tokenizer else (

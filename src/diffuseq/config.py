@@ -142,12 +142,32 @@ class DiffusionGeneration:
 
 
 @dataclass(frozen=True)
+class BertSizes:
+    """The sizes of a BERT."""
+
+    layers: int = 12
+    heads: int = 12
+    width: int = 768
+    feed_forward: int = 3072
+    positions: int = 512
+    token_types: int = 2
+
+
+@dataclass(frozen=True)
 class DiffuSeqConfig:
     """Our DiffuSeq: source encoded once, target-only steps, cross-entropy on x_0, token-wise noise."""
 
     kind: Literal["diffuseq"] = "diffuseq"
     encoder_layers: int = 4
     decoder_layers: int = 6
+    pretrained: str | None = None
+    """Hub name or folder of a BERT that reads the source instead of the `encoder_layers` of our own, and whose
+    word table ours begins as; text.tokenizer must be the same. None: everything from random weights."""
+    pretrained_rate: float = 0.1
+    """The BERT's learning rate, as a share of that of the rest."""
+    bert: BertSizes | None = None
+    """Sizes of the BERT within. The program itself writes them into a saved model, which so opens without
+    `pretrained`."""
     heads: int = 8
     width: int = 512
     feed_forward: int = 1024
@@ -237,7 +257,7 @@ _NUMBERS = {
 
 _SHARES = {
     *("dropout", "label_smoothing", "source_dropout", "word_dropout"),
-    *("token_wise", "self_condition", "absorb_rate"),
+    *("token_wise", "self_condition", "absorb_rate", "pretrained_rate"),
 }
 """Settings of any system that are a share: from 0 to 1."""
 _MOST_LAYERS, _LARGEST_SIZE, _LARGEST_NUMBER = 1000, 1_000_000, 1e6

@@ -104,6 +104,16 @@ def qqp_small() -> Config:
     )
 
 
+def qqp_pretrained() -> Config:
+    """As `qqp`, with BERT-base to read the source: a row of its own in every table, since it has seen more text."""
+    config, name = qqp(), "google-bert/bert-base-uncased"
+    return replace(
+        config,
+        system=replace(config.system, pretrained=name),
+        text=replace(config.text, tokenizer=name),
+    )
+
+
 def wiki_auto() -> Config:
     """Simplification (Wiki-Auto): longer sentences."""
     return replace(_task(), text=TextConfig(vocab_size=16_384, max_source=96, max_target=96))
@@ -158,6 +168,25 @@ def qqp_paper() -> Config:
     return _published(50_000, 4)
 
 
+def qqp_paper_small() -> Config:
+    """The published system at the size and the budget of `qqp-small`, with its text, for comparison."""
+    config, small = _published(50_000, 4), qqp_small()
+    return replace(
+        config,
+        system=PublishedConfig(layers=6, heads=4, width=256, feed_forward=1024),
+        text=replace(small.text, max_source=128, max_target=128, published_layout=True),
+        training=replace(
+            config.training,
+            batch_size=32,
+            accumulate=1,
+            minutes=60,
+            learning_rate=5e-4,
+            ema=0.999,
+            both_directions=True,
+        ),
+    )
+
+
 def quasar_t_paper() -> Config:
     """DiffuSeq as published on Quasar-T: 40,000 steps on 4 GPUs."""
     return _published(40_000, 4)
@@ -178,11 +207,13 @@ DIFFUSION: dict[str, Callable[[], Config]] = {
     "qqp": qqp,
     "qqp-base": qqp_base,
     "qqp-small": qqp_small,
+    "qqp-pretrained": qqp_pretrained,
     "wiki-auto": wiki_auto,
     "quasar-t": quasar_t,
     "dialogue": dialogue,
     "translation": translation,
     "qqp-paper": qqp_paper,
+    "qqp-paper-small": qqp_paper_small,
     "quasar-t-paper": quasar_t_paper,
     "wiki-auto-paper": wiki_auto_paper,
     "dialogue-paper": dialogue_paper,

@@ -101,6 +101,10 @@ class System(nn.Module, ABC):
         """A likely length of the answer to each source [b s], long [b]; the source's own by default."""
         return (~source_padding).sum(1)
 
+    def learning_rate_share(self, name: str) -> float:
+        """The learning rate of the parameter `name`, as a share of the run's; 1 by default."""
+        return 1.0
+
     def after_step(self) -> None:
         """Called after every optimiser step (say, to renormalise embeddings). Nothing by default."""
 

@@ -107,3 +107,19 @@ def test_the_network_hears_the_noise_level_and_the_last_estimate(rows: dict[str,
     for changed in ("log_snr", "estimate"):
         other = run(network, {**rows, changed: rows[changed] + 1.0}, 0, 0, slice(0, 1))
         assert (other - base).abs().max() > 1e-3, changed
+
+
+def test_what_noise_hides_is_not_read(rows: dict[str, torch.Tensor]) -> None:
+    network, padding = make_denoiser(), torch.zeros(3, 5, dtype=torch.bool)
+    encoded = network.encode(rows["source"], torch.zeros(3, 6, dtype=torch.bool))
+
+    def difference(log_snr: float) -> float:
+        """How far two draws of x are apart in the states, at one level for all."""
+        level = torch.full((3, 5), log_snr)
+        states = [network.decode(x, level, padding, encoded) for x in (rows["x"], rows["x"].flip(0))]
+        return ((states[0] - states[1]).norm() / states[0].norm()).item()
+
+    assert difference(-12.0) < 0.02 < 0.2 < difference(3.0)
+    torch.testing.assert_close(
+        network.precondition(rows["x"], torch.tensor([[30.0]])), rows["x"], msg="clean words stay as they are"
+    )

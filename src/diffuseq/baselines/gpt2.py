@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffuseq.baselines import pretrained
+from diffuseq import pretrained
 from diffuseq.baselines.autoregressive import Autoregressive
 from diffuseq.baselines.configs import Gpt2Config
 from diffuseq.errors import InputError

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffuseq.baselines import pretrained
+from diffuseq import pretrained
 from diffuseq.baselines.autoregressive import Autoregressive, closed, opened
 from diffuseq.baselines.configs import GpvaeT5Config
 from diffuseq.baselines.gaussian_process import covariance, kl_divergence

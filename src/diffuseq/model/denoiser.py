@@ -96,14 +96,18 @@ class Denoiser(nn.Module):
         dropout: float,
         copy: bool,
         self_conditioned: bool,
+        reader: nn.Module | None = None,
     ) -> None:
-        """self_conditioned: whether `decode` will be given its last estimate."""
+        """self_conditioned: whether `decode` will be given its last estimate. reader: (ids [b s], padding [b s])
+        → states [b s w], encodes the source in the place of the `encoder_layers` of our own."""
         super().__init__()
         self.width, self.head_size = width, width // heads
         self.word_embedding = WordEmbedding(vocab_size, embedding_width)
-        self.source_up = nn.Linear(embedding_width, width)
+        if reader is None:
+            self.source_up = nn.Linear(embedding_width, width)
         self.encoder = nn.ModuleList(
-            EncoderBlock(width, heads, feed_forward, dropout) for _ in range(encoder_layers)
+            EncoderBlock(width, heads, feed_forward, dropout)
+            for _ in range(encoder_layers if reader is None else 0)
         )
         self.encoder_norm = nn.RMSNorm(width, eps=1e-6)
         self.target_up = nn.Linear(embedding_width, width)
@@ -124,6 +128,7 @@ class Denoiser(nn.Module):
             self.copy_head = nn.Linear(width, 1)
         self.dropout = nn.Dropout(dropout)
         self._initialise()
+        self.reader = reader
 
     def _initialise(self) -> None:
         depth = len(self.encoder) + len(self.decoder)
@@ -142,13 +147,18 @@ class Denoiser(nn.Module):
     def encode(self, ids: Tensor, padding: Tensor) -> Encoded:
         """Source ids [b s] → everything that the decoder needs of them."""
         turn = rotary(ids.shape[1], self.head_size, ids.device)
+        states = self._read(ids, padding, turn) if self.reader is None else self.reader(ids, padding)
+        states = self.encoder_norm(states)
+        memories = [cast(DecoderBlock, block).remember(states, turn) for block in self.decoder]
+        return Encoded(states, ids, padding, memories)
+
+    def _read(self, ids: Tensor, padding: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+        """Our own encoder: [b s] → [b s w]."""
         mask = ~padding[:, None, None, :]
         states = self.dropout(self.source_up(self.word_embedding(ids)))
         for block in self.encoder:
             states = block(states, mask, turn)
-        states = self.encoder_norm(states)
-        memories = [cast(DecoderBlock, block).remember(states, turn) for block in self.decoder]
-        return Encoded(states, ids, padding, memories)
+        return states
 
     def decode(
         self, x: Tensor, log_snr: Tensor, padding: Tensor, encoded: Encoded, estimate: Tensor | None = None
@@ -157,7 +167,7 @@ class Denoiser(nn.Module):
 
         estimate: the last x_0 estimate [b l d], for a self-conditioned network.
         """
-        hidden = self.target_up(x)
+        hidden = self.target_up(self.precondition(x, log_snr))
         if estimate is not None:
             hidden = hidden + self.estimate_up(estimate)
         level = self.level_embedding(log_snr)
@@ -168,6 +178,16 @@ class Denoiser(nn.Module):
         for block, memory in zip(self.decoder, encoded.memories, strict=True):
             hidden = block(hidden, modulation, mask, turn, memory)
         return self.decoder_norm(hidden)
+
+    @staticmethod
+    def precondition(x: Tensor, log_snr: Tensor) -> Tensor:
+        """α·x [b l d], the best linear guess of words of unit variance from x_t = α·x_0 + σ·ε (α² + σ² = 1).
+
+        What noise hides is not read (Karras et al., 2022, section 5, scale a network's input by the level too):
+        a position of pure noise looks like any other, not like a random word that must be unlearned. Clean
+        words stay as they are, but for the schedule's end.
+        """
+        return x * torch.sigmoid(log_snr).sqrt()[..., None].to(x.dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the vocabulary [… v] for states [… w]."""

@@ -6,16 +6,20 @@ Legend: b sources, k candidates a source, n = b·k rows, l target length, d embe
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffuseq.config import DiffuSeqConfig
+from diffuseq import pretrained
+from diffuseq.config import BertSizes, DiffuSeqConfig
 from diffuseq.data.batch import Batch
 from diffuseq.diffusion.forward import partial_noise
 from diffuseq.diffusion.levels import mixed_levels
 from diffuseq.diffusion.schedule import LogLinearSchedule
-from diffuseq.model.denoiser import Denoiser, Encoded
+from diffuseq.model.bert_encoder import BertEncoder, principal_directions
+from diffuseq.model.denoiser import INITIAL_RADIUS, Denoiser, Encoded
 from diffuseq.model.length import LengthHead
 from diffuseq.system import Draft, Loss, Request, SpecialTokens, System
 from diffuseq.systems.generation import generate
@@ -26,6 +30,9 @@ class DiffuSeq(System):
 
     def __init__(self, config: DiffuSeqConfig, special: SpecialTokens) -> None:
         super().__init__()
+        is_fresh = config.bert is None
+        bert, config = _bert(config, special)
+        reader = None if bert is None else BertEncoder(bert, config.width, special)
         self.config, self.special = config, special
         self.schedule = LogLinearSchedule(config.log_snr_max, config.log_snr_min)
         self.denoiser = Denoiser(
@@ -39,8 +46,21 @@ class DiffuSeq(System):
             dropout=config.dropout,
             copy=config.copy,
             self_conditioned=config.self_condition > 0,
+            reader=reader,
         )
+        if bert is not None and is_fresh:
+            self._begin_with_words_of(bert)
         self.length_head = LengthHead(config.width, config.max_length)
+
+    @torch.no_grad()
+    def _begin_with_words_of(self, bert: Any) -> None:
+        table = self.denoiser.word_embedding.weight
+        words = bert.get_input_embeddings().weight
+        table.copy_(principal_directions(words, table.shape[1], INITIAL_RADIUS))
+
+    def learning_rate_share(self, name: str) -> float:
+        """A pretrained reader learns slowly, so that it keeps what it knows."""
+        return self.config.pretrained_rate if name.startswith("denoiser.reader.bert.") else 1.0
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Loss:
         source, source_padding = self._drop_source(batch, generator)
@@ -129,3 +149,31 @@ class DiffuSeq(System):
         encoded = self.denoiser.encode(source, source_padding)
         lengths, _ = self.length_head.top(encoded.states, source_padding, (~source_padding).sum(1), 1)
         return lengths[:, 0]
+
+
+def _bert(config: DiffuSeqConfig, special: SpecialTokens) -> tuple[Any, DiffuSeqConfig]:
+    """The BERT that reads the source (None: our own encoder does), and the config that builds it anew offline."""
+    if config.bert is not None:
+        sizes = {"vocab_size": special.vocab_size, "pad_token_id": special.pad, **_bert_sizes(config.bert)}
+        package = pretrained.transformers()
+        return package.BertModel(package.BertConfig(**sizes), add_pooling_layer=False), config
+    if config.pretrained is None:
+        return None, config
+    bert = pretrained.load("BertModel", config.pretrained, special, add_pooling_layer=False)
+    found = {ours: getattr(bert.config, theirs) for ours, theirs in _BERT_NAMES.items()}
+    return bert, replace(config, bert=BertSizes(**found))
+
+
+_BERT_NAMES = {
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "width": "hidden_size",
+    "feed_forward": "intermediate_size",
+    "positions": "max_position_embeddings",
+    "token_types": "type_vocab_size",
+}
+"""Our names of BERT's sizes, and transformers'."""
+
+
+def _bert_sizes(sizes: BertSizes) -> dict[str, int]:
+    return {theirs: getattr(sizes, ours) for ours, theirs in _BERT_NAMES.items()}

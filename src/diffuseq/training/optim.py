@@ -97,21 +97,30 @@ def orthogonalize_all(matrices: list[Tensor]) -> list[Tensor]:
 def make_optimizers(system: nn.Module, settings: TrainingConfig) -> list[Optimizer]:
     """AdamW for everything, or Muon for the hidden matrices and AdamW for the rest.
 
-    Weight decay is for matrices only. Every group keeps its peak learning rate under "peak".
+    Weight decay is for matrices only. What has a smaller share of the learning rate (`System.learning_rate_share`)
+    is pretrained, and AdamW moves it. Every group keeps its peak learning rate under "peak".
     """
     named = [(name, p) for name, p in system.named_parameters() if p.requires_grad]
     if not named:
         raise InputError("The system has no parameters to train; give one that has some.")
-    hidden = [p for name, p in named if settings.optimizer == "muon" and is_hidden_matrix(name, p)]
+    share_of = getattr(system, "learning_rate_share", lambda name: 1.0)
+    hidden = [
+        p
+        for name, p in named
+        if settings.optimizer == "muon" and is_hidden_matrix(name, p) and share_of(name) == 1
+    ]
     taken = set(map(id, hidden))
-    rest = [p for _, p in named if id(p) not in taken]
+    alike: dict[tuple[bool, float], list[nn.Parameter]] = defaultdict(list)
+    for name, p in named:
+        if id(p) not in taken:
+            alike[p.ndim >= 2, share_of(name)].append(p)
     groups = [
-        {"params": params, "weight_decay": decay}
-        for params, decay in (
-            ([p for p in rest if p.ndim >= 2], settings.weight_decay),
-            ([p for p in rest if p.ndim < 2], 0.0),
-        )
-        if params
+        {
+            "params": params,
+            "weight_decay": settings.weight_decay if is_matrix else 0.0,
+            "lr": settings.learning_rate * share,
+        }
+        for (is_matrix, share), params in sorted(alike.items(), key=lambda item: item[0], reverse=True)
     ]
     optimizers: list[Optimizer] = []
     if groups:

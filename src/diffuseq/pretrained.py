@@ -19,7 +19,7 @@ def transformers() -> Any:
         return import_module("transformers")
     except ImportError:
         raise InputError(
-            "GPT-2 and T5 need the transformers package, which is not installed; "
+            "GPT-2, T5 and pretrained encoders need the transformers package, which is not installed; "
             "install it with: pip install 'diffuseq[baselines]'."
         ) from None
 

@@ -1,0 +1,48 @@
+"""A pretrained BERT that reads the source in the place of our own encoder.
+
+Legend: b rows, s source length, w our width, u BERT's width, v vocabulary, d embedding width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffuseq.system import SpecialTokens
+
+
+class BertEncoder(nn.Module):
+    """transformers' BertModel, its states brought to our width."""
+
+    def __init__(self, bert: Any, width: int, special: SpecialTokens) -> None:
+        super().__init__()
+        self.bert, self.special = bert, special
+        self.bring = nn.Linear(bert.config.hidden_size, width, bias=False)
+
+    def forward(self, ids: Tensor, padding: Tensor) -> Tensor:
+        """Source ids [b s] → states [b s w]; BERT sees them between the marks that it was trained with."""
+        start = torch.full_like(ids[:, :1], self.special.start)
+        marked = torch.cat((start, ids, torch.full_like(start, self.special.pad)), dim=1)
+        lengths = (~padding).sum(1, keepdim=True)
+        marked = marked.scatter(1, lengths + 1, self.special.end)
+        visible = torch.arange(marked.shape[1], device=ids.device) < lengths + 2
+        states = self.bert(input_ids=marked, attention_mask=visible.long()).last_hidden_state
+        return self.bring(states[:, 1:-1])
+
+
+@torch.no_grad()
+def principal_directions(table: Tensor, width: int, scale: float) -> Tensor:
+    """A word table [v u] in its first `width` principal components [v d], of standard deviation `scale`.
+
+    Words that BERT holds to be alike begin as neighbours. Where the table is narrower, noise fills the rest.
+    """
+    table = table.float() - table.float().mean(0)
+    _, _, directions = torch.linalg.svd(table.T @ table)
+    reduced = table @ directions[:width].T
+    reduced = reduced / reduced.std()
+    missing = width - reduced.shape[1]
+    if missing > 0:
+        reduced = torch.cat((reduced, torch.randn(len(reduced), missing)), dim=1)
+    return scale * reduced
