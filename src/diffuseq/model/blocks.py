@@ -64,13 +64,18 @@ class Attention(nn.Module):
     ) -> Tensor:
         """x [b n w]; mask [b 1 1 s+n], True where there is a token to attend to."""
         query, key, value = split_heads(self.qkv(x), self.heads, 3)
-        query, key = rotate(query, turn), rotate(key, turn)
+        query, key = rotate(even(query), turn), rotate(even(key), turn)
         if memory is not None:
             key = torch.cat((memory.key, key), dim=2)
             value = torch.cat((memory.value, value), dim=2)
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+def even(x: Tensor) -> Tensor:
+    """Queries or keys [b h n e] of one length, so that no score runs away (Henry et al., 2020)."""
+    return F.rms_norm(x, x.shape[-1:])
 
 
 def split_heads(x: Tensor, heads: int, parts: int) -> tuple[Tensor, ...]:
@@ -110,7 +115,7 @@ class DecoderBlock(nn.Module):
     def remember(self, source: Tensor, turn: tuple[Tensor, Tensor]) -> Memory:
         """Keys and values of the encoded source [b s w]: computed once a sentence."""
         key, value = split_heads(self.memory_kv(source), self.attention.heads, 2)
-        return Memory(rotate(key, turn), value)
+        return Memory(rotate(even(key), turn), value)
 
     def forward(
         self, x: Tensor, modulation: Tensor, mask: Tensor, turn: tuple[Tensor, Tensor], memory: Memory
