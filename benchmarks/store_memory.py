@@ -142,7 +142,9 @@ def go_through(folder: Path, pairs: int, words: tuple[int, int]) -> list[Ran]:
     report("diffuseq train --resume", again.seconds, 0, again)
     report("  until it goes on", again.time_of("from step"), 0)
     size = (data / "train.jsonl").stat().st_size / 1e6
-    print(f"  it read {again.read_megabytes:,.0f} MB, program and libraries included; the data: {size:,.0f} MB")
+    print(
+        f"  it read {again.read_megabytes:,.0f} MB, program and libraries included; the data: {size:,.0f} MB"
+    )
     return [prepared, first, again]
 
 
@@ -186,7 +188,9 @@ def compare_with_datasets(path: Path, tokenizer_folder: Path, pairs: int, folder
     for name, (seconds, processor) in results.items():
         print(f"{name:<28} {pairs / seconds:9,.0f} pairs/s {pairs / processor:9,.0f} a processor second")
     best = min(results["datasets.map"][0], results["datasets.map, 2 processes"][0])
-    print(f"build_store does {best / results['build_store'][0]:.2f} times the pairs of datasets.map at its best")
+    print(
+        f"build_store does {best / results['build_store'][0]:.2f} times the pairs of datasets.map at its best"
+    )
 
 
 def main() -> int:
