@@ -131,7 +131,7 @@ def test_generate_on_several_processes_gives_the_answers_of_one(tiny_folder: Pat
 def test_a_killed_group_goes_on_and_generates_nothing_twice(tiny_folder: Path, tmp_path: Path) -> None:
     """Two processes are killed in the middle; one goes on from what both have kept."""
     output = tmp_path / "answers.jsonl"
-    command = generating(tiny_folder, tmp_path, "--batch-size", "1", "--steps", "60")
+    command = generating(tiny_folder, tmp_path, "--batch-size", "1", "--steps", "40")
     launch.run([*ALONE, *command, "--output", str(tmp_path / "calm.jsonl")])
     parts = [tmp_path / f"answers.jsonl{part}.unfinished" for part in ("", ".part-1")]
     with launch.started(launch.torchrun(2, *PROGRAM, *command, "--output", str(output))):
