@@ -53,20 +53,23 @@ def synthetic_pairs(pairs: int, shortest: int, longest: int, seed: int = 0) -> I
 
 @dataclass
 class Ran:
-    """A command that ended: when it said what, its seconds, processor seconds and memory, the bytes it read."""
+    """A command that ended: what it said after how many seconds and processor seconds, and what it took."""
 
-    lines: list[tuple[float, str]]
+    lines: list[tuple[float, float, str]]
     seconds: float
     processor_seconds: float
     megabytes: float
     read_megabytes: float
 
-    def between(self, first: str, then: str) -> float:
-        """Seconds between the first lines that have these words."""
-        return self.time_of(then) - self.time_of(first)
+    def until(self, words: str, since: str = "") -> tuple[float, float]:
+        """Seconds and processor seconds until the first line with these words, from the start or another line."""
+        (end, end_processor), (start, start_processor) = self._moment(words), self._moment(since)
+        return end - start, end_processor - start_processor
 
-    def time_of(self, words: str) -> float:
-        return next(moment for moment, line in self.lines if words in line)
+    def _moment(self, words: str) -> tuple[float, float]:
+        if not words:
+            return 0.0, 0.0
+        return next((clock, processor) for clock, processor, line in self.lines if words in line)
 
 
 def run(*arguments: str, stop_when: Callable[[], bool] | None = None) -> Ran:
@@ -76,49 +79,55 @@ def run(*arguments: str, stop_when: Callable[[], bool] | None = None) -> Ran:
         process = subprocess.Popen(
             [sys.executable, "-m", "diffuseq", *arguments], stdout=output, stderr=subprocess.STDOUT
         )
-        lines, said, read, stopped = [], 0, 0.0, False
+        lines: list[tuple[float, float, str]] = []
+        said, read, processor, stopped = 0, 0.0, 0.0, False
         while True:
             ended, status, usage = os.wait4(process.pid, os.WNOHANG)
             output.seek(0)
             found = output.read().splitlines()
-            lines += [(time.perf_counter() - began, line) for line in found[said:]]
+            lines += [(time.perf_counter() - began, processor, line) for line in found[said:]]
             said = len(found)
             if ended:
                 break
-            read = _read_megabytes(process.pid, read)
+            read, processor = _read_megabytes(process.pid), _processor_seconds(process.pid)
             if stop_when is not None and not stopped and stop_when():
                 process.send_signal(signal.SIGTERM)
                 stopped = True
             time.sleep(0.2)
     code = process.returncode = os.waitstatus_to_exitcode(status)
     if code != (128 + signal.SIGTERM if stopped else 0):
-        sys.exit(f"diffuseq {' '.join(arguments)} left with {code}:\n" + "\n".join(line for _, line in lines))
+        sys.exit(
+            f"diffuseq {' '.join(arguments)} left with {code}:\n" + "\n".join(line for *_, line in lines)
+        )
     seconds = time.perf_counter() - began
     return Ran(lines, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, read)
 
 
-def _read_megabytes(process: int, before: float) -> float:
-    """What a process asked to read so far, from the disk or its cache, without what it mapped."""
-    try:
-        content = Path(f"/proc/{process}/io").read_text()
-    except OSError:  # it has just ended
-        return before
+def _read_megabytes(process: int) -> float:
+    """What a process that is not waited for yet asked to read so far, without what it mapped."""
+    content = Path(f"/proc/{process}/io").read_text()
     return int(content.split("rchar:")[1].split()[0]) / 1e6
 
 
-def report(stage: str, seconds: float, pairs: int, ran: Ran | None = None) -> None:
-    rate = f"{pairs / seconds:12,.0f} pairs/s" if pairs else " " * 20
-    cost = f"   peak {ran.megabytes:6,.0f} MB, {ran.processor_seconds:6,.0f} processor s" if ran else ""
-    print(f"{stage:<44} {seconds:8.1f} s {rate}{cost}", flush=True)
+def _processor_seconds(process: int) -> float:
+    times = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+
+
+def report(stage: str, seconds: float, pairs: int, processor: float, megabytes: float | None = None) -> None:
+    rate = f"{pairs / seconds:11,.0f} pairs/s {pairs / processor:9,.0f} a processor s" if pairs else ""
+    peak = f"peak {megabytes:6,.0f} MB" if megabytes is not None else ""
+    print(f"{stage:<36} {seconds:8.1f} s {processor:8.1f} processor s {rate:<44} {peak}".rstrip(), flush=True)
 
 
 def write_table(path: Path, pairs: int, words: tuple[int, int]) -> None:
-    start = time.perf_counter()
+    start, processor = time.perf_counter(), time.process_time()
     with open(path, "w", encoding="utf-8") as file:
         file.writelines(
             json.dumps({"one": one, "other": other}) + "\n" for one, other in synthetic_pairs(pairs, *words)
         )
-    report(f"write {path.stat().st_size / 1e6:,.0f} MB of jsonl", time.perf_counter() - start, pairs)
+    size, processor = path.stat().st_size / 1e6, time.process_time() - processor
+    report(f"write {size:,.0f} MB of jsonl", time.perf_counter() - start, pairs, processor)
 
 
 def go_through(folder: Path, pairs: int, words: tuple[int, int]) -> list[Ran]:
@@ -128,19 +137,23 @@ def go_through(folder: Path, pairs: int, words: tuple[int, int]) -> list[Ran]:
     columns = ("--source-column", "one", "--target-column", "other")
     prepared = run("prepare", "columns", str(table), *columns, "--out", str(data))
     table.unlink()
-    report("diffuseq prepare", prepared.seconds, pairs, prepared)
+    report("diffuseq prepare", prepared.seconds, pairs, prepared.processor_seconds, prepared.megabytes)
     options = ["--data", str(data), "--out", str(out), "--text.vocab-size", str(VOCABULARY)]
     options += ["--training.steps", str(STEPS), "--training.save-every", str(STOP_AT)]
     options += ["--training.batch-size", "32", "--training.log-every", "10", "--training.evaluate-rows", "0"]
     first = run("train", "tiny", *options, stop_when=(out / "resume" / f"step-{STOP_AT}").is_dir)
-    report("diffuseq train, stopped by SIGTERM", first.seconds, 0, first)
-    report("  tokenizer, from all texts", first.between("training a tokenizer", "tokenising train"), pairs)
-    tokenising = first.between("tokenising train", "tokenising valid")
-    report(f"  token store, {_tokens(out) / 1e6:,.0f} M tokens", tokenising, pairs)
-    report("  the rest until the first step", first.between("tokenising valid", " parameters on "), 0)
+    report("diffuseq train, stopped by SIGTERM", first.seconds, 0, first.processor_seconds, first.megabytes)
+    for stage, since, until, count in (
+        ("tokenizer, from all texts", "training a tokenizer", "tokenising train", pairs),
+        (f"token store, {_tokens(out) / 1e6:,.0f} M tokens", "tokenising train", "tokenising valid", pairs),
+        ("the rest until the first step", "tokenising valid", " parameters on ", 0),
+    ):
+        seconds, processor = first.until(until, since)
+        report(f"  {stage}", seconds, count, processor)
     again = run("train", "tiny", *options, "--resume")
-    report("diffuseq train --resume", again.seconds, 0, again)
-    report("  until it goes on", again.time_of("from step"), 0)
+    report("diffuseq train --resume", again.seconds, 0, again.processor_seconds, again.megabytes)
+    seconds, processor = again.until("from step")
+    report("  until it goes on", seconds, 0, processor)
     size = (data / "train.jsonl").stat().st_size / 1e6
     print(
         f"  it read {again.read_megabytes:,.0f} MB, program and libraries included; the data: {size:,.0f} MB"

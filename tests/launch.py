@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+PATIENCE = 240.0
+"""Seconds that a test waits for processes: far more than they need, for the machine may be busy."""
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node")
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 
@@ -81,7 +83,7 @@ def workers(group: subprocess.Popen[str]) -> list[psutil.Process]:
         return []
 
 
-def run(command: Sequence[str], expected: int = 0, seconds: float = 240) -> str:
+def run(command: Sequence[str], expected: int = 0, seconds: float = PATIENCE) -> str:
     """What the command says on standard error, once it has ended with the `expected` status."""
     environment = {**os.environ, **ENVIRONMENT}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=seconds)

@@ -116,7 +116,7 @@ def test_two_launchers_are_two_machines(data: Path, plain: Path, tmp_path: Path)
         launch.started(launch.machine(0, port, *PROGRAM, *arguments)) as first,
         launch.started(launch.machine(1, port, *PROGRAM, *arguments)) as second,
     ):
-        assert (first.wait(120), second.wait(120)) == (0, 0)
+        assert (first.wait(launch.PATIENCE), second.wait(launch.PATIENCE)) == (0, 0)
     assert_same_run(tmp_path / "out", plain)
 
 
@@ -160,7 +160,7 @@ def whole_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in content[: content.rfind("\n") + 1].splitlines()]
 
 
-def wait_for(path: Path, lines: int = 0, seconds: float = 120) -> None:
+def wait_for(path: Path, lines: int = 0, seconds: float = launch.PATIENCE) -> None:
     """Until `path` is there, with so many whole lines."""
     end = time.monotonic() + seconds
     while not path.exists() or (lines and path.read_text().count("\n") < lines):
