@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from diffuseq.errors import InputError
-from diffuseq.files import PARTIAL, atomic_file, atomic_folder, hash_file, sweep, write_text
+from diffuseq.files import PARTIAL, atomic_file, atomic_folder, hash_file, remembered_hash, sweep, write_text
 
 
 @pytest.fixture
@@ -88,6 +88,33 @@ def test_folders_that_a_killed_process_left_are_removed_and_those_of_others_stay
     assert names(folder.parent) == sorted([*others, "store"])
     sweep(folder.parent)
     assert names(folder.parent) == ["store"]
+
+
+def test_a_file_that_a_killed_process_left_half_written_goes_when_it_is_written_anew(
+    tmp_path: Path, ended_process: int
+) -> None:
+    host = socket.gethostname()
+    left = [f"{PARTIAL}{host}-{ended_process}-a.txt", f"{PARTIAL}{host}-{ended_process}-other.txt"]
+    for name in left:
+        (tmp_path / name).write_text("half")
+    write_text(tmp_path / "a.txt", "whole")
+    assert names(tmp_path) == sorted([left[1], "a.txt"])  # what is of another file stays
+
+
+def test_a_hash_is_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, memory = tmp_path / "data", tmp_path / "cache" / "hashes.json"
+    path.write_text("old")
+    assert remembered_hash(path, memory) == hash_file(path)
+    assert not memory.exists()  # a change within the same tick of the clock could not be told
+    os.utime(path, ns=(0, 0))
+    first = remembered_hash(path, memory)
+    monkeypatch.setattr("diffuseq.files.hash_file", lambda path: "read again")
+    assert remembered_hash(path, memory) == first == hash_file(path)
+    path.write_text("new")
+    os.utime(path, ns=(0, 0))  # the same size and time: the time of the last change of any kind tells
+    assert remembered_hash(path, memory) == "read again"
+    memory.write_text("[1]")
+    assert remembered_hash(path, memory) == "read again"
 
 
 def test_what_the_disk_refuses_is_one_sentence(tmp_path: Path) -> None:

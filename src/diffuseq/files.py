@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,17 +21,21 @@ if TYPE_CHECKING:
 
 PARTIAL = ".partial-"
 _OLD = "-old"
+JUST_CHANGED_NS = 2_000_000_000
+"""File systems tell times in steps of up to two seconds."""
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends well it becomes `path`, else nothing changes.
 
-    Raises `InputError` when the disk is full or the folder cannot be written.
+    What killed processes of this machine left of `path` is removed. Raises `InputError` when the disk is full
+    or the folder cannot be written.
     """
     temporary = _temporary(path)
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
         try:
             yield temporary
             _flush(temporary)
@@ -71,6 +77,25 @@ def hash_file(path: str | Path) -> str:
     """The SHA-256 of a file's bytes, as hexadecimal digits."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def remembered_hash(path: str | Path, memory: Path) -> str:
+    """`hash_file`, remembered in the JSON file `memory` for as long as size, time and place of `path` stay, so
+    that a large file is not read again to know that it is the same."""
+    status = os.stat(path)
+    now = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+    name = str(Path(path).resolve())
+    try:
+        known = json.loads(read_text(memory))
+        if known[name][0] == now and isinstance(known[name][1], str):
+            return str(known[name][1])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        known = {}
+    digest = hash_file(path)
+    if time.time_ns() - status.st_mtime_ns > JUST_CHANGED_NS:  # else a change could share its time stamp
+        known = known if isinstance(known, dict) else {}
+        write_text(memory, json.dumps(known | {name: [now, digest]}))
+    return digest
 
 
 def read_text(path: Path, largest: int = 16 * 2**20) -> str:

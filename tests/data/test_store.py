@@ -193,3 +193,21 @@ def test_one_long_text_ends_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "CHUNK_CHARACTERS", 10)
     chunks = store_module._chunks([pair("1" * 8, "2" * 8), pair("1", "2"), pair("1", "2")])
     assert [len(chunk) for chunk in chunks] == [1, 2]
+
+
+def test_a_chunk_that_cannot_be_encoded_leaves_no_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks are encoded ahead, in a thread: what fails there is told here."""
+    monkeypatch.setattr(store_module, "CHUNK_PAIRS", 2)
+    calls = iter(range(10))
+
+    def third_fails(texts: list[str]) -> list[list[int]]:
+        if next(calls) == 2:
+            raise InputError("no text")
+        return encode_batch(texts)
+
+    limits = {"max_source": 10, "max_target": 10, "vocab_size": 100, "unknown_id": None}
+    with pytest.raises(InputError, match="no text"):
+        build_store(numbered(9), third_fails, tmp_path / "store", **limits)  # type: ignore[arg-type]
+    assert not (tmp_path / "store").exists()

@@ -65,6 +65,11 @@ def config(**changes: Any) -> Config:
     )
 
 
+def plain(**changes: Any) -> Config:
+    """The same without dropout, so without random numbers."""
+    return dataclasses.replace(config(**changes), system=NETWORK)
+
+
 def published(**changes: Any) -> Config:
     """The same with the published system, which draws its times by the losses that they had; few times, so
     that it soon does."""

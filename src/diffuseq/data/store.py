@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from itertools import chain
 from pathlib import Path
@@ -105,8 +106,8 @@ def build_store(
     with atomic_folder(path) as folder:
         with open(folder / TOKENS, "wb") as tokens, open(folder / OFFSETS, "wb") as offsets:
             offsets.write(np.zeros(1, np.int64).tobytes())
-            for chunk in _chunks(pairs):
-                rows = _encode(chunk, encode_batch, limits, tally)
+            for chunk, encoded in _encoded(_chunks(pairs), encode_batch):
+                rows = _cut(encoded, limits, tally)
                 _append(rows, tokens, offsets, dtype, vocab_size, tally)
                 tally.count_unknown(chunk, rows, encode_batch, unknown_id)
                 if progress is not None:
@@ -257,10 +258,30 @@ def _chunks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
         yield chunk
 
 
-def _encode(chunk: list[Pair], encode_batch: EncodeBatch, limits: _Limits, tally: _Tally) -> list[list[int]]:
-    """source 0, target 0, source 1, … of a chunk, cut to their limits."""
-    texts = list(chain.from_iterable((pair.source, pair.target) for pair in chunk))
-    rows = encode_batch(texts)
+def _encoded(
+    chunks: Iterator[list[Pair]], encode_batch: EncodeBatch
+) -> Iterator[tuple[list[Pair], list[list[int]]]]:
+    """Each chunk with the ids of source 0, target 0, source 1, …
+
+    The next chunk is read and encoded meanwhile: a tokenizer that works outside of Python leaves that to the
+    reader and to the writer of the last one, so that no core waits for another.
+    """
+
+    def encode(chunk: list[Pair]) -> tuple[list[Pair], list[list[int]]]:
+        return chunk, encode_batch(list(chain.from_iterable((pair.source, pair.target) for pair in chunk)))
+
+    with ThreadPoolExecutor(1, "encode") as worker:
+        ahead: Future[tuple[list[Pair], list[list[int]]]] | None = None
+        for chunk in chunks:
+            done, ahead = ahead, worker.submit(encode, chunk)
+            if done is not None:
+                yield done.result()
+        if ahead is not None:
+            yield ahead.result()
+
+
+def _cut(rows: list[list[int]], limits: _Limits, tally: _Tally) -> list[list[int]]:
+    """The ids of a chunk, cut to their limits."""
     lengths = np.fromiter(map(len, rows), np.int64, len(rows)).reshape(-1, 2)
     kept = limits.keep(lengths)
     cut = kept < lengths

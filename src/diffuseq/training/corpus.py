@@ -21,12 +21,13 @@ from diffuseq.data.leaks import find_leaks
 from diffuseq.data.pairs import BadRows, Pair, find_split, read_pairs
 from diffuseq.data.store import TokenStore, build_store
 from diffuseq.errors import InputError
-from diffuseq.files import atomic_folder, hash_file
+from diffuseq.files import atomic_folder, remembered_hash
 from diffuseq.text.tokenizer import Tokenizer
 from diffuseq.training.tracking import Event, OnEvent
 
 GRAMMAR = "grammar"
 """As the name of the data: the corpus that the project makes itself."""
+HASHES = "hashes.json"
 HOLD_OUT_EVERY = 20
 """Of a single file without splits, every so many rows are kept for validation."""
 VALIDATION_BATCH = 64
@@ -105,16 +106,19 @@ def _splits(
             with atomic_folder(data) as folder:
                 write_corpus(folder)
     if Path(data).is_file():
-        return _split_file(Path(data), report, skip)
+        return _split_file(Path(data), cache, report, skip)
     paths = {split: find_split(data, split) for split in ("train", "valid")}
 
     def reader(path: Path) -> Pairs:
         return lambda bad_rows: read_pairs(path, skip, bad_rows)
 
-    return {s: reader(path) for s, path in paths.items()}, {s: hash_file(path) for s, path in paths.items()}
+    hashes = {split: remembered_hash(path, cache / HASHES) for split, path in paths.items()}
+    return {split: reader(path) for split, path in paths.items()}, hashes
 
 
-def _split_file(path: Path, report: OnEvent, skip: bool) -> tuple[dict[str, Pairs], dict[str, str]]:
+def _split_file(
+    path: Path, cache: Path, report: OnEvent, skip: bool
+) -> tuple[dict[str, Pairs], dict[str, str]]:
     enough = (
         sum(1 for _ in itertools.islice(read_pairs(path, skip, BadRows()), HOLD_OUT_EVERY)) == HOLD_OUT_EVERY
     )
@@ -133,7 +137,7 @@ def _split_file(path: Path, report: OnEvent, skip: bool) -> tuple[dict[str, Pair
     def valid(_: BadRows) -> Iterator[Pair]:  # the same file: `train` has counted
         return itertools.islice(read_pairs(path, skip, BadRows()), every - 1, None, every)
 
-    digest = hash_file(path)
+    digest = remembered_hash(path, cache / HASHES)
     return {"train": train, "valid": valid}, {"train": f"{digest} train", "valid": f"{digest} valid"}
 
 
