@@ -11,8 +11,8 @@ each at 1 row, at 1 source × 10 candidates and at 16 × 10, answers and sources
 
 Milliseconds are processor time, so that a busy machine changes little.
 
-The graphs have fixed shapes but for the number of open positions, which is what suits them best. `network` is the share of
-the PyTorch loop that the two parts take: were the loop exported too, and free, it could gain 1 / network more.
+The graphs have fixed shapes but for the number of open positions, which is what suits them best; `any shape` is what a
+server would need. `network` is the share of the PyTorch loop that the two parts take.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def random_model() -> nn.Module:
 def line(row: dict[str, Any]) -> str:
     numbers = "  ".join(f"{key} {row[key]:.3f} ms" for key in ("call", "words", "loop"))
     gains = "" if row["engine"] == "torch" else f"  loop × {row['gain']:.2f}, tokens as torch {row['same']:.3f}"
-    return f"  {row['engine']:12} {numbers}{gains}"
+    return f"  {row['engine']:16} {numbers}{gains}"
 
 
 @torch.no_grad()
@@ -91,7 +91,7 @@ def measure(
     request = make_request(batch, settings, torch.device("cpu"), candidates)
     denoiser = system.denoiser
     encoded = denoiser.encode(batch.source, batch.source_padding).repeat(candidates)
-    n = sources * candidates
+    n = len(encoded.ids)
     x = torch.randn(n, LENGTH, system.config.embedding_width)
     level = torch.full((n, LENGTH), -8.0)
     padding = torch.zeros(n, LENGTH, dtype=torch.bool)
@@ -104,6 +104,7 @@ def measure(
         "torch": [denoiser.decode, denoiser.logits],
         "onnxruntime": swapped(parts, inputs, onnxruntime_run),
         "openvino": swapped(parts, inputs, openvino_run),
+        "onnx, any shape": swapped(parts, inputs, onnxruntime_run, free=True),
     }
     actions: dict[Key, Callable[[], object]] = {}
     words: dict[str, Tensor] = {}
@@ -160,8 +161,18 @@ class Calls(nn.Module):
         self, x: Tensor, log_snr: Tensor, padding: Tensor, source_padding: Tensor, *memory: Tensor
     ) -> Tensor:
         memories = [Memory(*memory[i : i + 2]) for i in range(0, len(memory), 2)]
-        nothing = x.new_zeros(0)
+        nothing = x.new_zeros(0)  # the parts that `decode` leaves alone
         return self.denoiser.decode(x, log_snr, padding, Encoded(nothing, nothing, source_padding, memories))
+
+
+    def shapes(self, free: bool) -> tuple[Any, ...] | None:
+        """What varies between calls: nothing, or rows, length and source length."""
+        if not free:
+            return None
+        n, length, source = (torch.export.Dim(name, min=2) for name in ("n", "l", "s"))
+        target = {0: n, 1: length}
+        memory = tuple({0: n, 2: source} for _ in range(2 * len(self.denoiser.decoder)))
+        return target, target, target, {0: n, 1: source}, memory
 
 
 class Words(nn.Module):
@@ -176,21 +187,30 @@ class Words(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         return self.head(hidden) @ self.table + self.bias
 
+    def shapes(self, free: bool) -> tuple[Any, ...]:
+        return ({0: torch.export.Dim("open", min=2)},)
+
 
 def flat(x: Tensor, log_snr: Tensor, padding: Tensor, encoded: Encoded) -> list[Tensor]:
     memory = [part.contiguous() for memory in encoded.memories for part in memory]
     return [x, log_snr.contiguous(), padding, encoded.padding, *memory]
 
 
-def swapped(parts: list[nn.Module], inputs: list[list[Tensor]], engine: Callable[[Path], Run]) -> list[Any]:
-    """`decode` and `logits` as an engine runs them."""
+def swapped(
+    parts: list[Any], inputs: list[list[Tensor]], engine: Callable[[Path], Run], free: bool = False
+) -> list[Any]:
+    """`decode` and `logits` as an engine runs them; free: whether the graphs take any batch and any lengths."""
     runs = []
     for part, example in zip(parts, inputs, strict=True):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "part.onnx"
-            dynamic = ({0: torch.export.Dim("open", min=2)},) if isinstance(part, Words) else None
             torch.onnx.export(
-                part.eval(), tuple(example), path, dynamo=True, dynamic_shapes=dynamic, verbose=False
+                part.eval(),
+                tuple(example),
+                path,
+                dynamo=True,
+                dynamic_shapes=part.shapes(free),
+                verbose=False,
             )
             runs.append(engine(path))
     call, words = runs
