@@ -11,8 +11,8 @@ each at 1 row, at 1 source × 10 candidates and at 16 × 10, answers and sources
 
 Milliseconds are processor time, so that a busy machine changes little.
 
-The graphs have fixed shapes but for the number of open positions, which is what suits them best; `any shape` is what a
-server would need. `network` is the share of the PyTorch loop that the two parts take.
+The graphs have fixed shapes but for the number of open positions, which is what suits them best; `any shape` is
+what a server would need. `network` is the share of the PyTorch loop that the two parts take.
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ def random_model() -> nn.Module:
 
 def line(row: dict[str, Any]) -> str:
     numbers = "  ".join(f"{key} {row[key]:.3f} ms" for key in ("call", "words", "loop"))
-    gains = "" if row["engine"] == "torch" else f"  loop × {row['gain']:.2f}, tokens as torch {row['same']:.3f}"
+    gains = (
+        "" if row["engine"] == "torch" else f"  loop × {row['gain']:.2f}, tokens as torch {row['same']:.3f}"
+    )
     return f"  {row['engine']:16} {numbers}{gains}"
 
 
 @torch.no_grad()
-def measure(
-    name: str, system: DiffuSeq, sources: int, candidates: int, repeats: int
-) -> list[dict[str, Any]]:
+def measure(name: str, system: DiffuSeq, sources: int, candidates: int, repeats: int) -> list[dict[str, Any]]:
     """A row for PyTorch and for each engine: median milliseconds of the three actions."""
     batch = fixed_batch(sources, LENGTH, LENGTH, system.special)
     settings = replace(recipe("qqp-small").generation, candidates=candidates, steps=CALLS, length=LENGTH)
@@ -163,7 +163,6 @@ class Calls(nn.Module):
         memories = [Memory(*memory[i : i + 2]) for i in range(0, len(memory), 2)]
         nothing = x.new_zeros(0)  # the parts that `decode` leaves alone
         return self.denoiser.decode(x, log_snr, padding, Encoded(nothing, nothing, source_padding, memories))
-
 
     def shapes(self, free: bool) -> tuple[Any, ...] | None:
         """What varies between calls: nothing, or rows, length and source length."""

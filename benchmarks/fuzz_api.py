@@ -2,10 +2,10 @@
 
     python benchmarks/fuzz_api.py [MODEL] [--schemathesis PATH] [--examples 60] [--seconds 240]
 
-A server is started in a process of its own. schemathesis is no dependency of the package: install it where you
-like (`python -m venv /tmp/fuzz && /tmp/fuzz/bin/pip install schemathesis`) and name it with --schemathesis. It makes
-requests that fit the schema and requests that do not, and chains of them. What it finds is printed with the curl
-command that shows it, and the exit status is 1.
+A server is started in a process of its own. schemathesis is no dependency of the package: install it where
+you like (`python -m venv /tmp/fuzz && /tmp/fuzz/bin/pip install schemathesis`) and name it with --schemathesis.
+It makes requests that fit the schema and requests that do not. What it finds is printed with the curl command
+that shows it, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -59,7 +59,15 @@ def fuzz(options: argparse.Namespace, address: str) -> int:
     """schemathesis's exit status."""
     command = [options.schemathesis, "run", f"{address}/openapi.json", "--checks", ",".join(CHECKS)]
     command += ["--max-examples", str(options.examples), "--max-time", str(options.seconds)]
-    command += ["--seed", str(options.seed), "--request-timeout", "60", "--continue-on-failure", "--workers", "1"]
+    command += [
+        "--seed",
+        str(options.seed),
+        "--request-timeout",
+        "60",
+        "--continue-on-failure",
+        "--workers",
+        "1",
+    ]
     return subprocess.run(command, check=False).returncode
 
 

@@ -1,4 +1,4 @@
-"""What holds for every template, sampler, seed and batch: a pinned token stands where it was pinned, at every step."""
+"""What holds for every template, sampler, seed and batch: a pinned token stands where it was pinned."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ SAMPLERS: list[dict[str, Any]] = [
     {"sampler": "dpm-solver", "truncate": 0.5},
 ]
 LAW = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
 )
 
 
@@ -72,7 +75,11 @@ def test_given_words_are_in_every_candidate_in_their_order(
 
 
 @LAW
-@given(sizes=st.lists(st.integers(0, 3), min_size=1, max_size=5), length=st.integers(1, 20), seed=st.integers(0, 99))
+@given(
+    sizes=st.lists(st.integers(0, 3), min_size=1, max_size=5),
+    length=st.integers(1, 20),
+    seed=st.integers(0, 99),
+)
 def test_filling_gaps_keeps_the_runs_and_gives_all_candidates_one_length(
     sizes: list[int], length: int, seed: int
 ) -> None:

@@ -189,14 +189,18 @@ def test_side_by_side_shows_the_other_model_and_other_numbers_of_calls(page: Chr
     ask(page, SOURCE)
     page.evaluate("$('beside-go').click()")
     page.wait("document.querySelectorAll('.card').length === 6 && !$('beside-go').disabled")
-    cards = page.evaluate("[...document.querySelectorAll('.card')].map((card) => card.innerText.split(/\\n+/))")
+    cards = page.evaluate(
+        "[...document.querySelectorAll('.card')].map((card) => card.innerText.split(/\\n+/))"
+    )
     names = ["theirs (diffuseq)", "1 step", "3 steps", "4 steps, as above", "10 steps", "30 steps"]
     assert [card[0] for card in cards] == names
     assert all("call" in card[-1] and " s" in card[-1] for card in cards)
     chosen = page.evaluate("trace.answer.text")
     own = next(card for card in cards if card[0].endswith("as above"))
     assert " ".join(own[1].split()) == chosen
-    shares = page.evaluate("[...document.querySelectorAll('.cost i')].map((bar) => parseInt(bar.style.cssText.match(/\\d+/)[0]))")
+    shares = page.evaluate(
+        "[...document.querySelectorAll('.cost i')].map((bar) => parseInt(bar.style.cssText.match(/\\d+/)[0]))"
+    )
     assert max(shares) == 100
     assert min(shares) >= 0
 
@@ -255,17 +259,24 @@ def test_everything_has_a_name_and_the_console_stays_silent(page: Chromium, addr
 PALE = """(() => {
   const channel = (v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
   const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
-  const parts = (colour) => { const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number); return [r, g, b, a]; };
+  const parts = (colour) => {
+    const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number);
+    return [r, g, b, a];
+  };
   const over = ([r, g, b, a], under) => [r, g, b].map((v, i) => v * a + under[i] * (1 - a));
-  const ground = (e) => e === null ? [255, 255, 255]
-    : over(parts(getComputedStyle(e).backgroundColor), parts(getComputedStyle(e).backgroundColor)[3] < 1 ? ground(e.parentElement) : [0, 0, 0]);
+  const ground = (e) => {
+    if (e === null) return [255, 255, 255];
+    const own = parts(getComputedStyle(e).backgroundColor);
+    return own[3] < 1 ? over(own, ground(e.parentElement)) : own.slice(0, 3);
+  };
   const ratio = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
   const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   const found = [];
   let count = 0;
   while (texts.nextNode()) {
     const e = texts.currentNode.parentElement;
-    if (!texts.currentNode.data.trim() || !e.checkVisibility() || e.closest(':disabled, .hidden, noscript, option')) continue;
+    const isUnseen = !e.checkVisibility() || e.closest(':disabled, .hidden, noscript, option');
+    if (isUnseen || !texts.currentNode.data.trim()) continue;
     count += 1;
     const contrast = ratio(light(over(parts(getComputedStyle(e).color), ground(e))), light(ground(e)));
     if (contrast < 4.5) found.push([e.className || e.tagName, texts.currentNode.data.trim(), contrast.toFixed(2)]);
@@ -289,8 +300,11 @@ def test_every_text_is_readable_on_light_and_on_dark(page: Chromium, scheme: str
 
 
 def test_those_who_want_no_motion_get_none(page: Chromium) -> None:
-    moving = """(() => { $('draft').replaceChildren(element('span', { class: 'word noise' }, element('span', { class: 'text' }, 'x')));
-      return document.getAnimations().length; })()"""
+    moving = """(() => {
+      const text = element('span', { class: 'text' }, 'x');
+      $('draft').replaceChildren(element('span', { class: 'word noise' }, text));
+      return document.getAnimations().length;
+    })()"""
     page.prefer("light", reduced_motion=False)
     assert page.evaluate(moving) > 0
     page.prefer("light", reduced_motion=True)

@@ -75,7 +75,9 @@ def test_who_asks_for_much_does_not_keep_the_others_waiting(
 ) -> None:
     monkeypatch.setattr("diffuseq.web.worker.PATIENCE_S", 0.0)
     heard, deliver, done = collect(2)
-    worker.submit([make_job(tiny_pipe, "tea", deliver, steps=60), make_job(tiny_pipe, "music", deliver, steps=2)])
+    worker.submit(
+        [make_job(tiny_pipe, "tea", deliver, steps=60), make_job(tiny_pipe, "music", deliver, steps=2)]
+    )
     worker.start()
     assert done.wait(20)
     assert [event.forwards for event in heard if isinstance(event, Choice)] == [2, 60]
