@@ -24,8 +24,8 @@ BUDGETS = [
 README_BUDGETS = [(r"--training\.minutes \S+", "--training.minutes 0.02 --training.evaluate-rows 2")]
 SMALL_RUN = " ".join(
     [
-        "train qqp-paper --training.steps 2 --training.batch-size 4 --training.evaluate-rows 2",
-        "--system.layers 1 --system.width 32 --system.heads 2 --system.feed-forward 32",
+        "train qqp-paper --training.steps 2 --training.batch-size 4 --training.accumulate 1",
+        "--training.evaluate-rows 2 --system.layers 1 --system.width 32 --system.heads 2 --system.feed-forward 32",
         "--text.vocab-size 300 --text.tokenizer None",
     ]
 )
