@@ -26,7 +26,7 @@ SMALL_RUN = " ".join(
     [
         "train qqp-paper --training.steps 2 --training.batch-size 4 --training.accumulate 1",
         "--training.evaluate-rows 2 --system.layers 1 --system.width 32 --system.heads 2 --system.feed-forward 32",
-        "--text.vocab-size 300 --text.tokenizer None",
+        "--text.vocab-size 300 --text.tokenizer None --generation.steps 2 --generation.candidates 2",
     ]
 )
 PUBLISHED_BUDGETS = [
