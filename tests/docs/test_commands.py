@@ -152,6 +152,7 @@ def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path, monkeypatc
 
 def test_the_commands_for_those_who_come_from_the_official_code_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")  # so that no heading of a table is broken over lines
     write_official_files(tmp_path)
     for command in commands(shortened(DOCS / "coming-from-official.md", PUBLISHED_BUDGETS, tmp_path)):
         run(command, monkeypatch)

@@ -143,10 +143,11 @@ def test_the_slider_goes_back_to_any_step_with_the_keyboard(page: Chromium) -> N
 
 def test_a_pinned_word_stays_and_the_rest_forms_around_it(page: Chromium) -> None:
     ask(page, SOURCE)
-    page.evaluate("$('draft').children[0].click()")
+    page.evaluate("$('draft').children[0].focus(); $('draft').children[0].click()")
     page.wait("$('pin').open")
     page.evaluate("$('pin-word').value = 'music'; $('pin-on').click()")
     page.wait(f"{DONE} && $('template').value.includes('music')")
+    assert page.evaluate("document.activeElement === $('draft').children[0]")
     rows = page.evaluate("trace.frames.at(-1).rows.map((row) => row[0])")
     assert [(text.strip(), sure, state) for text, sure, state in rows] == [("music", 1, "pinned")] * 3
     page.evaluate("$('draft').children[0].click()")

@@ -26,6 +26,7 @@ const trace = { asked: null, frames: [], answer: null, done: false, at: 0, candi
 let models = {};
 let limits = {};
 let running = null; // the AbortController of the stream at hand
+let refocus = -1; // the word that had the focus before noise took its place
 let playing = 0; // a number that changes whenever another playback begins
 
 function element(tag, attributes = {}, ...children) {
@@ -269,6 +270,7 @@ function showNothing() {
 
 // What there is before the first call: nothing of the answer is known, so noise in the shape of the source.
 function showPureNoise(source) {
+  refocus = [...$("draft").children].indexOf(document.activeElement);
   const words = source.trim().split(/\s+/).slice(0, 40).map((bare) =>
     element("span", { class: "word noise ends" }, element("span", { class: "text" }, noiseFor(bare.slice(0, 12)))));
   $("draft").replaceChildren(element("span", { class: "hidden" }, "pure noise"), ...words);
@@ -282,7 +284,9 @@ function show(at) {
   if (!frame) return;
   trace.at = at;
   const row = frame.rows[Math.min(trace.candidate, frame.rows.length - 1)];
-  const focused = [...$("draft").children].indexOf(document.activeElement);
+  const isFree = refocus >= 0 && document.activeElement === document.body;
+  const focused = isFree ? refocus : [...$("draft").children].indexOf(document.activeElement);
+  refocus = -1;
   $("draft").replaceChildren(...row.map((piece, place) => word(piece, place, at, row[place + 1])));
   if (focused >= 0) $("draft").children[Math.min(focused, row.length - 1)]?.focus();
   const time = $("time");
