@@ -1,6 +1,7 @@
 """How much do pinned words help? BLEU of answers in which 0, 1, 2, 3 words of the reference are given.
 
     python benchmarks/pinned_words.py MODEL DATA.jsonl [--rows 200] [--out FOLDER]
+    python benchmarks/pinned_words.py grammar grammar      the model that comes with the package, held-out questions
 
 The words are drawn at random (by --seed) from the reference, are pinned at their places, and the answer has
 the reference's length, with 0 words as well, so that nothing but the words differs. `rest` is BLEU after the
@@ -12,23 +13,26 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from diffuseq.data.pairs import read_pairs
+from diffuseq.data.grammar import build_corpus
+from diffuseq.data.pairs import Pair, read_pairs
 from diffuseq.decoding.mbr import choose
 from diffuseq.metrics.bleu import sentence_bleu
+from diffuseq.models import SHIPPED, shipped_model
 from diffuseq.pipeline import DiffuSeqPipeline, Prompt
 from diffuseq.text.template import FREE
+from diffuseq.training.corpus import GRAMMAR
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", help="a jsonl file, or grammar")
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--pins", type=int, nargs="+", default=[0, 1, 2, 3])
     parser.add_argument("--candidates", type=int, default=5)
@@ -36,10 +40,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for pinned_words.json and pinned_words.png")
     options = parser.parse_args()
-    pipe = DiffuSeqPipeline.from_pretrained(options.model)
+    pipe = DiffuSeqPipeline.from_pretrained(shipped_model() if options.model == SHIPPED else options.model)
     changes = {"candidates": options.candidates, "seed": options.seed}
     settings = pipe.settings(**changes, **({"steps": options.steps} if options.steps else {}))
-    rows = usable_rows(pipe, options.data, max(options.pins) + 1, options.rows)
+    rows = usable_rows(pipe, pairs_of(options.data), max(options.pins) + 1, options.rows)
     curve = [measure(pipe, rows, pins, settings, options.seed) for pins in options.pins]
     for point in curve:
         print(
@@ -57,11 +61,18 @@ def main() -> None:
 Row = tuple[str, list[int]]
 
 
-def usable_rows(pipe: DiffuSeqPipeline, path: Path, least: int, most_rows: int) -> list[Row]:
+def pairs_of(data: str) -> Iterable[Pair]:
+    """The pairs of a file, or the questions that the built-in grammar holds out."""
+    if data != GRAMMAR:
+        return read_pairs(Path(data))
+    return (Pair(row["src"], row["trg"], tuple(row["refs"])) for row in build_corpus(100)["test"])
+
+
+def usable_rows(pipe: DiffuSeqPipeline, pairs: Iterable[Pair], least: int, most_rows: int) -> list[Row]:
     """Sources with the ids of their targets, of those that are long enough for all numbers of pins."""
     unknown, longest = pipe.tokenizer.special.unknown, pipe.config.text.max_target
     rows = []
-    for pair in read_pairs(path):
+    for pair in pairs:
         ids = pipe.tokenizer.encode([pair.target])[0]
         if unknown not in ids and least <= len(ids) <= longest and len(words_of(pipe, ids)) >= least:
             rows.append((pair.source, ids))

@@ -1,9 +1,10 @@
 """Many clients at once: is every answer the right one, and how much do batches gain over one by one?
 
-    python benchmarks/serve_load.py MODEL [--clients 64] [--requests 4]
+    python benchmarks/serve_load.py [MODEL] [--clients 64] [--requests 4]
 
-A server is started on loopback in a process of its own. First one client asks everything one by one, then
-all clients ask at once; every answer of the crowd is compared with that of the lone client.
+A server is started on loopback in a process of its own. First one client watches some streams and asks some of
+the questions one by one, then all clients ask at once; every answer of the crowd is compared with that of the lone
+client. At last the lone client asks again beside three that have asked for as much as they may and never read it.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import socket
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx
 
@@ -29,7 +33,7 @@ THINGS = ["cook", "swim", "draw", "sing", "read", "run", "dance", "travel", "pai
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model")
+    parser.add_argument("model", nargs="?", default="grammar")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--requests", type=int, default=4, help="of each client")
     parser.add_argument("--candidates", type=int, default=4)
@@ -58,9 +62,12 @@ async def measure(address: str, bodies: list[dict[str, object]], clients: int) -
     limits = httpx.Limits(max_connections=clients)
     async with httpx.AsyncClient(base_url=address, limits=limits, timeout=300) as client:
         await ask(client, bodies[0])
+        first_frames = [await first_frame(client, body) for body in bodies[:30]]
         few = bodies[: max(16, len(bodies) // 8)]
         alone, alone_times, alone_s = await crowd(client, few, 1)
         together, times, seconds = await crowd(client, bodies, clients)
+        async with stuck(address, bodies[0]):
+            _, beside_stuck, _ = await crowd(client, few, 1)
     wrong = sum(together[i] != answer for i, answer in alone.items())
     mixed_up = sum(body["source"] != together[i][0] for i, body in enumerate(bodies))
     report = {
@@ -69,8 +76,10 @@ async def measure(address: str, bodies: list[dict[str, object]], clients: int) -
         "lost": len(bodies) - len(together),
         "mixed_up": mixed_up,
         "other_than_alone": wrong,
+        "first_frame": {"p50_s": quantile(first_frames, 50), "p95_s": quantile(first_frames, 95)},
         "one_by_one": summary(alone_times, len(few) / alone_s),
         "at_once": summary(times, len(bodies) / seconds),
+        "one_by_one_beside_stuck_clients": summary(beside_stuck, len(few) / sum(beside_stuck)),
         "throughput_ratio": round(len(bodies) / seconds / (len(few) / alone_s), 2),
     }
     print(json.dumps(report, indent=2))
@@ -105,13 +114,44 @@ async def ask(client: httpx.AsyncClient, body: dict[str, object]) -> Answer:
     return told["source"], told["candidates"]
 
 
+async def first_frame(client: httpx.AsyncClient, body: dict[str, object]) -> float:
+    """Seconds from asking for a stream to its first frame; the rest is read as well."""
+    began, waited = time.perf_counter(), 0.0
+    async with client.stream("POST", "/v1/stream", json=body) as answer:
+        answer.raise_for_status()
+        async for line in answer.aiter_lines():
+            if line == "event: frame" and not waited:
+                waited = time.perf_counter() - began
+    assert waited, "the stream has no frame"
+    return waited
+
+
+@asynccontextmanager
+async def stuck(address: str, body: dict[str, object], count: int = 3) -> AsyncIterator[None]:
+    """Clients that ask for long streams and never read a byte."""
+    host, port = address.removeprefix("http://").split(":")
+    text = json.dumps({"source": body["source"], "settings": {"steps": 100, "candidates": 20}})
+    head = f"POST /v1/stream HTTP/1.1\r\nHost: {host}\r\ncontent-type: application/json\r\n"
+    sockets = [socket.create_connection((host, int(port))) for _ in range(count)]
+    try:
+        for each in sockets:
+            each.sendall(f"{head}content-length: {len(text)}\r\n\r\n{text}".encode())
+        yield
+    finally:
+        for each in sockets:
+            each.close()
+
+
 def summary(times: list[float], throughput: float) -> dict[str, float]:
-    cuts = statistics.quantiles(times, n=100)
     return {
-        "p50_s": round(cuts[49], 3),
-        "p95_s": round(cuts[94], 3),
+        "p50_s": quantile(times, 50),
+        "p95_s": quantile(times, 95),
         "answers_a_second": round(throughput, 2),
     }
+
+
+def quantile(times: list[float], percent: int) -> float:
+    return round(statistics.quantiles(times, n=100)[percent - 1], 3)
 
 
 if __name__ == "__main__":

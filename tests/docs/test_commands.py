@@ -1,8 +1,10 @@
 """Every command and every block of Python in the documentation is real."""
 
+import csv
 import io
 import json
 import re
+import shutil
 import sys
 
 import pytest
@@ -10,6 +12,7 @@ import tyro
 from pages import DOCS, PAGES, ROOT, Command, blocks, commands, flags, inline_commands
 
 from diffuseq.cli import VERBS, main
+from diffuseq.data.grammar import build_corpus
 from diffuseq.recipes import RECIPES
 
 BUDGETS = [
@@ -18,6 +21,20 @@ BUDGETS = [
     (r"build_corpus\(30_000\)", "build_corpus(300, 30, 30)"),
 ]
 """The tutorial as it stands, with less of everything."""
+README_BUDGETS = [(r"--training\.minutes \S+", "--training.minutes 0.02 --training.evaluate-rows 2")]
+SMALL_RUN = " ".join(
+    [
+        "train qqp-paper --training.steps 2 --training.batch-size 4 --training.accumulate 1",
+        "--training.evaluate-rows 2 --system.layers 1 --system.width 32 --system.heads 2 --system.feed-forward 32",
+        "--text.vocab-size 300 --text.tokenizer None --generation.steps 2 --generation.candidates 2",
+    ]
+)
+PUBLISHED_BUDGETS = [
+    (r"train qqp-paper(?=.*--out)", SMALL_RUN),
+    (r"(?<=out/predictions\.jsonl) --candidates 10$", " --candidates 2 --limit 2 --steps 2"),
+    (r"(?<=paper/predictions\.jsonl)$", " --candidates 2 --limit 2 --steps 2"),
+]
+"""The commands for published models, at a size that a test can bear."""
 
 
 class ParsedError(Exception):
@@ -109,12 +126,7 @@ def test_the_requests_of_the_pages_fit_the_api():
 def test_the_tutorial_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")  # so that no heading of a table is broken over lines
-    page = tmp_path / "tutorial.md"
-    text = (DOCS / "tutorial.md").read_text()
-    for pattern, smaller in BUDGETS:
-        assert re.search(pattern, text), pattern
-        text = re.sub(pattern, smaller, text)
-    page.write_text(text)
+    page = shortened(DOCS / "tutorial.md", BUDGETS, tmp_path)
     for command in commands(page):
         run(command, monkeypatch)
     for block in blocks(page, "python"):
@@ -127,8 +139,56 @@ def test_the_tutorial_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     assert scores["sources"] == 2
 
 
+def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [("question", "paraphrase"), *((row["src"], row["trg"]) for row in build_corpus(400)["train"])]
+    with (tmp_path / "pairs.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    for command in commands(shortened(ROOT / "README.md", README_BUDGETS, tmp_path)):
+        run(command, monkeypatch)
+    assert json.loads((tmp_path / "runs" / "mine" / "scores.json").read_text())["sources"] > 0
+    assert "step 10/10" in capsys.readouterr().out
+
+
+def test_the_commands_for_those_who_come_from_the_official_code_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")  # so that no heading of a table is broken over lines
+    write_official_files(tmp_path)
+    for command in commands(shortened(DOCS / "coming-from-official.md", PUBLISHED_BUDGETS, tmp_path)):
+        run(command, monkeypatch)
+    assert len((tmp_path / "models" / "qqp-paper" / "predictions.jsonl").read_text().splitlines()) == 2
+    assert len((tmp_path / "out" / "predictions.jsonl").read_text().splitlines()) == 2
+    assert "copy the source" in capsys.readouterr().out
+
+
+def write_official_files(folder):
+    """Quora's release, a published model and its output files, all small, where the page has them."""
+    heading = ("id", "qid1", "qid2", "question1", "question2", "is_duplicate")
+    pairs = enumerate(build_corpus(8000)["train"])
+    rows = [heading, *((i, 2 * i, 2 * i + 1, row["src"], row["trg"], 1) for i, row in pairs)]
+    with (folder / "quora_duplicate_questions.tsv").open("w", newline="") as file:
+        csv.writer(file, delimiter="\t").writerows(rows)
+    shutil.copytree(ROOT / "tests" / "parity" / "official-tiny", folder / "diffusion_models" / "diffuseq_qqp")
+    outputs = folder / "generation_outputs"
+    outputs.mkdir()
+    row = {"recover": "[CLS] ba du [SEP]", "reference": "[CLS] ba du ki [SEP]", "source": "[CLS] ki du [SEP]"}
+    for seed in (101, 102):
+        (outputs / f"seed{seed}_step0.json").write_text(f"{json.dumps(row)}\n" * 3)
+
+
+def shortened(page, budgets, folder):
+    """A copy of a page, with less of what takes long."""
+    text = page.read_text()
+    for pattern, smaller in budgets:
+        assert re.search(pattern, text, re.MULTILINE), pattern
+        text = re.sub(pattern, smaller, text, flags=re.MULTILINE)
+    copy = folder / page.name
+    copy.write_text(text)
+    return copy
+
+
 def run(command, monkeypatch):
-    """Run a command of the tutorial in this process, but for servers, set-up and what asks a server."""
+    """Run a command of a page in this process, but for servers, set-up and what asks a server."""
     arguments = command.diffuseq
     if command.words[:2] == ["python", "-c"]:
         exec(compile(command.words[2], "tutorial.md", "exec"), {})

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from chromium import Chromium, find_chromium
 
 from diffuseq.errors import InputError
+from diffuseq.models import shipped_model
 from diffuseq.pipeline import DiffuSeqPipeline
 
 uvicorn = pytest.importorskip("uvicorn")
@@ -26,11 +28,18 @@ DONE = "trace.done && !running"
 
 @pytest.fixture(scope="module")
 def address(tiny_pipe: DiffuSeqPipeline) -> Iterator[str]:
+    with served({"main": tiny_pipe, "compare": tiny_pipe}, {"main": "ours", "compare": "theirs"}) as address:
+        yield address
+
+
+@contextmanager
+def served(pipes: dict[str, DiffuSeqPipeline], titles: dict[str, str] | None = None) -> Iterator[str]:
+    """The address of a server of these models, in a thread."""
     from diffuseq.web.api import create_app
     from diffuseq.web.server import bind
 
     listener = bind("127.0.0.1", 0)
-    app = create_app({"main": tiny_pipe, "compare": tiny_pipe}, {"main": "ours", "compare": "theirs"})
+    app = create_app(pipes, titles, examples={"main": ["tea and coffee", "music"]})
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
@@ -86,13 +95,38 @@ def test_a_visitor_types_and_watches_the_answer_of_the_pipeline_form(
     assert page.evaluate("document.querySelectorAll('#agreement tbody tr').length") == 3
 
 
-def test_the_first_frame_is_there_soon(page: Chromium) -> None:
-    ask(page, "tea")  # warm
-    page.evaluate("$('source').value = 'coffee'; window.began = performance.now(); run(); 1")
-    page.wait("trace.frames.length > 0")
-    page.wait("Boolean($('draft').querySelector('.word'))")
-    assert page.evaluate("trace.frames[0].seconds") < 1.0  # 10 ms where nothing else runs
-    page.wait(DONE)
+FIRST_FRAME = """new Promise((done) => {
+    const began = performance.now();
+    const watch = new MutationObserver(() => {
+      if (!$('draft').querySelector('button.word')) return;
+      watch.disconnect();
+      requestAnimationFrame(() => setTimeout(() => done(performance.now() - began), 0));
+    });
+    watch.observe($('draft'), { childList: true });
+    run();
+  })"""
+"""Milliseconds from asking to the first words on the screen."""
+
+
+def test_the_first_frame_is_there_within_a_fifth_of_a_second(page: Chromium) -> None:
+    with_shipped_model = DiffuSeqPipeline.from_pretrained(shipped_model(), "cpu")
+    with served({"main": with_shipped_model}) as address:
+        page.open(address)
+        page.wait("typeof trace !== 'undefined' && $('dials').children.length > 0")
+        page.evaluate("$('source').value = 'where can i find a good hotel in berlin?'; 1")
+        waited = []
+        for _ in range(8):
+            waited.append(page.evaluate(FIRST_FRAME))
+            page.wait(DONE)
+    assert min(waited) < 200, waited  # the best: the machine that tests has other things to do
+
+
+def test_until_the_first_call_is_done_there_is_noise(page: Chromium) -> None:
+    page.evaluate("window.fetch = () => new Promise(() => {}); $('source').value = 'tea and bread'; run(); 1")
+    shown = "[...$('draft').querySelectorAll('.word')].map((e) => [e.className, e.textContent])"
+    assert page.evaluate(shown) == [["word noise ends", "▒" * count] for count in (3, 3, 5)]
+    assert page.evaluate("$('time').disabled")
+    assert "no call yet" in page.evaluate("$('step').textContent")
 
 
 def test_the_slider_goes_back_to_any_step_with_the_keyboard(page: Chromium) -> None:
@@ -109,10 +143,11 @@ def test_the_slider_goes_back_to_any_step_with_the_keyboard(page: Chromium) -> N
 
 def test_a_pinned_word_stays_and_the_rest_forms_around_it(page: Chromium) -> None:
     ask(page, SOURCE)
-    page.evaluate("$('draft').children[0].click()")
+    page.evaluate("$('draft').children[0].focus(); $('draft').children[0].click()")
     page.wait("$('pin').open")
     page.evaluate("$('pin-word').value = 'music'; $('pin-on').click()")
     page.wait(f"{DONE} && $('template').value.includes('music')")
+    assert page.evaluate("document.activeElement === $('draft').children[0]")
     rows = page.evaluate("trace.frames.at(-1).rows.map((row) => row[0])")
     assert [(text.strip(), sure, state) for text, sure, state in rows] == [("music", 1, "pinned")] * 3
     page.evaluate("$('draft').children[0].click()")
@@ -154,11 +189,21 @@ def test_a_link_brings_back_the_very_same_trace(page: Chromium, address: str) ->
 def test_side_by_side_shows_the_other_model_and_other_numbers_of_calls(page: Chromium) -> None:
     ask(page, SOURCE)
     page.evaluate("$('beside-go').click()")
-    page.wait("document.querySelectorAll('.card').length === 5 && !$('beside-go').disabled")
-    cards = page.evaluate("[...document.querySelectorAll('.card')].map((card) => card.innerText)")
-    assert cards[0].startswith("theirs (diffuseq)")
-    assert [card.split("\n")[0] for card in cards[1:]] == ["1 step", "3 steps", "10 steps", "30 steps"]
-    assert all("call" in card and " s" in card for card in cards)
+    page.wait("document.querySelectorAll('.card').length === 6 && !$('beside-go').disabled")
+    cards = page.evaluate(
+        "[...document.querySelectorAll('.card')].map((card) => card.innerText.split(/\\n+/))"
+    )
+    names = ["theirs (diffuseq)", "1 step", "3 steps", "4 steps, as above", "10 steps", "30 steps"]
+    assert [card[0] for card in cards] == names
+    assert all("call" in card[-1] and " s" in card[-1] for card in cards)
+    chosen = page.evaluate("trace.answer.text")
+    own = next(card for card in cards if card[0].endswith("as above"))
+    assert " ".join(own[1].split()) == chosen
+    shares = page.evaluate(
+        "[...document.querySelectorAll('.cost i')].map((bar) => parseInt(bar.style.cssText.match(/\\d+/)[0]))"
+    )
+    assert max(shares) == 100
+    assert min(shares) >= 0
 
 
 def test_mistakes_are_told_where_a_screen_reader_hears_them(page: Chromium) -> None:
@@ -212,22 +257,110 @@ def test_everything_has_a_name_and_the_console_stays_silent(page: Chromium, addr
     assert [url for url in asked if not url.startswith((address, "about:"))] == []
 
 
+PALE = """(() => {
+  const channel = (v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
+  const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  const parts = (colour) => {
+    const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number);
+    return [r, g, b, a];
+  };
+  const over = ([r, g, b, a], under) => [r, g, b].map((v, i) => v * a + under[i] * (1 - a));
+  const ground = (e) => {
+    if (e === null) return [255, 255, 255];
+    const own = parts(getComputedStyle(e).backgroundColor);
+    return own[3] < 1 ? over(own, ground(e.parentElement)) : own.slice(0, 3);
+  };
+  const ratio = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const found = [];
+  let count = 0;
+  while (texts.nextNode()) {
+    const e = texts.currentNode.parentElement;
+    const isUnseen = !e.checkVisibility() || e.closest(':disabled, .hidden, noscript, option');
+    if (isUnseen || !texts.currentNode.data.trim()) continue;
+    count += 1;
+    const contrast = ratio(light(over(parts(getComputedStyle(e).color), ground(e))), light(ground(e)));
+    if (contrast < 4.5) found.push([e.className || e.tagName, texts.currentNode.data.trim(), contrast.toFixed(2)]);
+  }
+  return [count, found];
+})()"""
+"""How many texts are to be seen, and those with less contrast than WCAG 2.2 asks of text (AA, 4.5 to 1)."""
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_words_are_readable_on_light_and_on_dark(page: Chromium, scheme: str) -> None:
+def test_every_text_is_readable_on_light_and_on_dark(page: Chromium, scheme: str) -> None:
     page.prefer(scheme, reduced_motion=True)
-    contrast = """(() => {
-      const channel = (v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
-      const light = (c) => { const [r, g, b] = c.match(/[\\d.]+/g).map(Number);
-        return 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b); };
-      const ratio = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-      const ground = light(getComputedStyle(document.querySelector('.stage')).backgroundColor);
-      const states = ['noise', 'new', 'changed', 'settled'].map((state) => `.legend .${state}`);
-      const ratios = [...states, '.quiet', '#step', '.plain'].map((look) =>
-        ratio(light(getComputedStyle(document.querySelector(look)).color), ground));
-      return Math.min(...ratios);
-    })()"""
-    assert page.evaluate(contrast) >= 4.5
+    page.evaluate("$('template').value = 'music [MASK]*4'; 1")
+    ask(page, SOURCE)
+    page.evaluate("$('why').open = true; $('beside-go').click(); problem('Something is wrong.')")
+    page.wait("document.querySelectorAll('.card').length === 6 && !$('beside-go').disabled")
+    count, pale = page.evaluate(PALE)
     page.prefer("light", reduced_motion=True)
+    assert count > 80
+    assert pale == []
+
+
+def test_those_who_want_no_motion_get_none(page: Chromium) -> None:
+    moving = """(() => {
+      const text = element('span', { class: 'text' }, 'x');
+      $('draft').replaceChildren(element('span', { class: 'word noise' }, text));
+      return document.getAnimations().length;
+    })()"""
+    page.prefer("light", reduced_motion=False)
+    assert page.evaluate(moving) > 0
+    page.prefer("light", reduced_motion=True)
+    assert page.evaluate(moving) == 0
+
+
+def test_the_page_can_be_used_with_the_keyboard_alone(page: Chromium) -> None:
+    page.evaluate("$('source').focus()")
+    page.type("tea")
+    page.press("Enter", 13, "\r")
+    page.wait(DONE)
+    passed = []
+    for _ in range(60):
+        page.press("Tab", 9)
+        passed.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
+        if passed[-1].startswith("word"):
+            break
+    assert passed[0] == "go"
+    page.press("Enter", 13, "\r")
+    page.wait("$('pin').open")
+    assert page.evaluate("document.activeElement.id") == "pin-word"
+    page.press("Escape", 27)
+    page.wait("!$('pin').open")
+    assert page.evaluate("document.activeElement.className").startswith("word")
+
+
+def test_the_dials_are_those_of_the_model_and_of_the_sampler(page: Chromium) -> None:
+    shown = "[...document.querySelectorAll('.dial')].filter((e) => !e.hidden).map((e) => e.dataset.dial)"
+    always = ["candidates", "steps", "sampler", "temperature", "guidance", "length", "seed"]
+    assert page.evaluate(shown) == always
+    page.evaluate("$('dial-sampler').value = 'ddim'; $('dial-sampler').dispatchEvent(new Event('change'))")
+    assert page.evaluate(shown) == [*always[:4], "churn", "eta", *always[4:]]
+    page.evaluate("setDial('eta', 0.25); setDial('guidance', 2); setDial('length', 5)")
+    ask(page, SOURCE)
+    asked = page.evaluate("trace.asked.settings")
+    assert (asked["sampler"], asked["eta"], asked["guidance"]) == ("ddim", 0.25, 2)
+    assert page.evaluate("trace.frames.at(-1).forwards") == 8  # guidance asks twice a step
+    assert page.evaluate("trace.frames.at(-1).rows[0].length") == 5
+
+
+def test_the_examples_are_those_of_the_model(page: Chromium) -> None:
+    offered = "[...document.querySelectorAll('#examples button')]"
+    assert page.evaluate(f"{offered}.map((e) => e.textContent)") == ["tea and coffee", "music"]
+    page.evaluate(f"{offered}[1].click()")
+    page.wait(DONE)
+    assert page.evaluate("trace.asked.source") == "music"
+
+
+def test_the_choice_is_explained_in_words(page: Chromium) -> None:
+    told = """reasonOf({ agreement: [[1, 0.2, 1], [0.2, 1, 0.2], [1, 0.2, 1]], chosen: 0, candidates: [] })"""
+    ask(page, SOURCE)
+    page.evaluate("trace.answer.agreement = [[1, 0.2, 1], [0.2, 1, 0.2], [1, 0.2, 1]]; 1")
+    assert page.evaluate(told) == (
+        "Candidate 1 has the highest mean, 0.600, and is the first of those that share it (1, 3)."
+    )
 
 
 def test_the_server_goes_on_while_a_client_stands_still(address: str, page: Chromium) -> None:

@@ -70,6 +70,33 @@ def test_a_batch_has_a_largest_size(worker: Worker, tiny_pipe: DiffuSeqPipeline)
     assert "diffuseq_batches_total 2\n" in worker.meters.render(0)
 
 
+def test_who_asks_for_much_does_not_keep_the_others_waiting(
+    worker: Worker, tiny_pipe: DiffuSeqPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffuseq.web.worker.PATIENCE_S", 0.0)
+    heard, deliver, done = collect(2)
+    worker.submit(
+        [make_job(tiny_pipe, "tea", deliver, steps=60), make_job(tiny_pipe, "music", deliver, steps=2)]
+    )
+    worker.start()
+    assert done.wait(20)
+    assert [event.forwards for event in heard if isinstance(event, Choice)] == [2, 60]
+    both = [event.candidates for event in heard if isinstance(event, Choice)]
+    assert both == [tiny_pipe("music", steps=2).candidates, tiny_pipe("tea", steps=60).candidates]
+
+
+def test_batches_that_run_in_turn_are_few(
+    worker: Worker, tiny_pipe: DiffuSeqPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffuseq.web.worker.PATIENCE_S", 0.0)
+    heard, deliver, done = collect(5)
+    worker.submit([make_job(tiny_pipe, "tea", deliver, steps=30 - 5 * i) for i in range(5)])
+    worker.start()
+    assert done.wait(20)
+    ends = [event.forwards for event in heard if isinstance(event, Choice)]
+    assert ends == [20, 25, 30, 10, 15]  # the first three in turn, and then the others, the shortest first
+
+
 def test_only_those_who_watch_get_frames(worker: Worker, tiny_pipe: DiffuSeqPipeline) -> None:
     watched, watch, seen = collect(1)
     plain, take, taken = collect(1)

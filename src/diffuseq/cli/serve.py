@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from diffuseq.errors import InputError
-from diffuseq.models import SHIPPED, shipped_model
+from diffuseq.models import EXAMPLES, SHIPPED, shipped_model
 
 _EXAMPLES = """\
 examples:
@@ -58,7 +58,8 @@ def main(argv: Sequence[str]) -> int:
         pipes["compare"] = _open(options.compare, options.device)
         titles["compare"] = _title(options.compare)
     hosts = _LOOPBACK if options.host in ("127.0.0.1", "localhost", "::1") else None
-    app = create_app(pipes, titles, hosts=hosts)
+    examples = {"main": EXAMPLES} if options.model == SHIPPED else {}
+    app = create_app(pipes, titles, hosts=hosts, examples=examples)
     run(app, listener, lambda address: print(f"Open {address}; Ctrl-C stops.", file=sys.stderr, flush=True))
     return 0
 

@@ -116,8 +116,8 @@ def choice_view(choice: Choice, width: int) -> RenderableType:
         chosen = row == choice.chosen
         mark, style = ("→", "bold") if chosen else (" ", "")
         table.add_row(mark, Text(candidate, style=style), f"{choice.mean_agreement(row):.2f}")
-    note = f"  The one that agrees most with the others is chosen (minimum Bayes risk). {cost}"
-    return Group(table, Text(note, style="bright_black"))
+    note = "  The one that agrees most with the others is chosen (minimum Bayes risk)."
+    return Group(table, Text(f"{note}\n  {cost}", style="bright_black"))
 
 
 def plain_frame(frame: Frame) -> str:

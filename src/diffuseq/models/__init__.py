@@ -6,6 +6,12 @@ from pathlib import Path
 
 SHIPPED = "grammar"
 """The model that `diffuseq generate` and `serve` use when none is named."""
+EXAMPLES = (
+    "how do i learn to play the guitar in nine weeks?",
+    "my garden is full of tiny wasps, what can i do?",
+    "where can i find a good hotel in berlin?",
+)
+"""Questions that this model knows how to ask otherwise; its language is a small grammar."""
 
 
 def shipped_model(name: str = SHIPPED) -> Path:

@@ -208,7 +208,7 @@ class Network:
             self.last = torch.zeros_like(x)
         log_snr = system.schedule.log_snr(level).float()
         hidden = system.denoiser.decode(x, log_snr, self.padding, self.encoded, self.last)
-        probability = system.denoiser.distribution(hidden, self.encoded, where)
+        probability = system.denoiser.distribution(hidden, self.encoded, where, self.table)
         probability[:, self.silent] = _NEVER
         return probability
 

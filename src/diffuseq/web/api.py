@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -57,9 +57,14 @@ class Service:
     """What the routes share: the models, the worker and the limits."""
 
     def __init__(
-        self, pipes: Mapping[str, DiffuSeqPipeline], titles: Mapping[str, str], limits: Limits
+        self,
+        pipes: Mapping[str, DiffuSeqPipeline],
+        titles: Mapping[str, str],
+        limits: Limits,
+        examples: Mapping[str, Sequence[str]],
     ) -> None:
         self.pipes, self.titles, self.limits = dict(pipes), dict(titles), limits
+        self.examples = dict(examples)
         self.meters = Meters()
         self.worker = Worker(self.pipes, self.meters, most_waiting=limits.waiting)
 
@@ -104,6 +109,7 @@ class Service:
             samplers=_samplers(system),
             can_guide=bool(getattr(system, "source_dropout", 0)),
             longest_answer=min(self.limits.length, pipe.config.text.max_target),
+            examples=list(self.examples.get(name, ())),
         )
 
 
@@ -120,9 +126,13 @@ def create_app(
     titles: Mapping[str, str] | None = None,
     limits: Limits | None = None,
     hosts: tuple[str, ...] | None = None,
+    examples: Mapping[str, Sequence[str]] | None = None,
 ) -> FastAPI:
-    """The app over models: "main", and perhaps "compare". hosts: names that it answers to; any by default."""
-    service = Service(pipes, titles or {name: name for name in pipes}, limits or Limits())
+    """The app over models: "main", and perhaps "compare".
+
+    hosts: names that it answers to; any by default. examples: sources that the page offers, by model.
+    """
+    service = Service(pipes, titles or {name: name for name in pipes}, limits or Limits(), examples or {})
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

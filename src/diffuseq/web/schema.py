@@ -115,7 +115,8 @@ class Answers(BaseModel):
 
 
 class ModelOut(BaseModel):
-    """A model that is served: its kind, its size, and its own settings for each dial that it has."""
+    """A model that is served: its kind, its size, its own settings for each dial that it has, and sources that
+    it is good at (none where nobody has named any)."""
 
     name: str
     title: str
@@ -125,6 +126,7 @@ class ModelOut(BaseModel):
     samplers: list[str]
     can_guide: bool
     longest_answer: int
+    examples: list[str]
 
 
 class Models(BaseModel):

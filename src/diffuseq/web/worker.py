@@ -2,7 +2,8 @@
 
 A job is one source. The oldest waiting job decides what the next batch is; all others with the same model,
 settings and shape join it. As one seed gives one answer whatever the batch, nobody notices. A job's events
-are handed over by a callback that must not block, so a slow client delays nobody.
+are handed over by a callback that must not block, so a slow client delays nobody. Nor does one who asks for much:
+when a batch has taken a while and others wait, theirs is run too, step by step in turn.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,12 @@ from diffuseq.trace import UNSURE, Choice, Frame, Piece, explain, make_frame
 from diffuseq.web.meters import Meters
 
 LOG = logging.getLogger("diffuseq.web")
+
+
+PATIENCE_S = 0.3
+"""Whoever waits lets a batch run alone for so long. Waiting makes larger batches, which are faster for all."""
+MOST_AT_ONCE = 3
+"""Batches that are run in turn; each holds its tensors."""
 
 
 class LineFullError(Exception):
@@ -38,6 +45,7 @@ class Failure:
 
 
 Event = Frame | Choice | Failure
+_END = object()
 
 
 @dataclass(eq=False)
@@ -114,17 +122,22 @@ class Worker:
         return self._thread.is_alive()
 
     def _work(self) -> None:
-        while (batch := self._next_batch()) is not None:
-            if batch:
-                self._answer(batch)
+        """Run batches step by step in turn until `stop`, which the batches at hand hear of as well."""
+        running: list[tuple[float, Iterator[None]]] = []
+        while running or not self._stopping:
+            now = time.monotonic()
+            if len(running) < MOST_AT_ONCE and all(now - began > PATIENCE_S for began, _ in running):
+                batch = self._next_batch(may_wait=not running)
+                running += [(time.monotonic(), self._answer(batch))] if batch else []
+            running = [(began, steps) for began, steps in running if next(steps, _END) is not _END]
 
-    def _next_batch(self) -> list[Job] | None:
-        """The oldest job and those that can join it; None at the end."""
+    def _next_batch(self, may_wait: bool) -> list[Job]:
+        """The oldest job and those that can join it; none if nobody waits, or at the end."""
         with self._changed:
-            while not self._waiting and not self._stopping:
+            while may_wait and not self._waiting and not self._stopping:
                 self._changed.wait()
             if self._stopping:
-                return None
+                return []
             jobs = [job for job in self._waiting if not job.cancelled.is_set()]
             if not jobs:
                 self._waiting.clear()
@@ -136,29 +149,35 @@ class Worker:
             self._waiting = deque(job for job in jobs if id(job) not in taken)
             return batch
 
-    def _answer(self, batch: list[Job]) -> None:
-        """Answer a batch; whatever goes wrong, every job hears of it and the thread lives on."""
+    def _answer(self, batch: list[Job]) -> Iterator[None]:
+        """Answer a batch, a step at a time; whatever goes wrong, every job hears of it and the thread lives on."""
         try:
-            self._run(batch)
+            yield from self._run(batch)
         except InputError as error:
             if len(batch) == 1:
                 batch[0].deliver(Failure(422, str(error)))
                 return
             for job in batch:  # one of them cannot be answered: the others must not suffer
                 job.rows = []
-                self._answer([job])
+                yield from self._answer([job])
         except Exception:
             LOG.exception("a batch of %d sources failed", len(batch))
             for job in batch:
                 job.deliver(Failure(500, "The model failed on this request; the server's log says why."))
 
-    def _run(self, batch: list[Job]) -> None:
+    def _run(self, batch: list[Job]) -> Iterator[None]:
         pipe, settings = self.pipes[batch[0].model], batch[0].settings
         prompts = [job.prompt for job in batch]
-        began = time.perf_counter()
+        seconds = 0.0
         drafts = pipe.run(prompts, settings)
         draft: Draft | None = None
-        for draft in drafts:
+        while True:
+            began = time.perf_counter()
+            following = next(drafts, None)
+            seconds += time.perf_counter() - began
+            if following is None:
+                break
+            draft = following
             if self._stopping:
                 for job in batch:
                     job.deliver(Failure(503, "The server is shutting down; ask again later."))
@@ -166,9 +185,9 @@ class Worker:
             if all(job.cancelled.is_set() for job in batch):
                 self.meters.add("cancelled", len(batch))
                 return
-            self._deliver_frames(pipe, batch, prompts, draft, time.perf_counter() - began)
+            self._deliver_frames(pipe, batch, prompts, draft, seconds)
+            yield
         assert draft is not None, "a system yields at least one draft"
-        seconds = time.perf_counter() - began
         for job, candidates in zip(batch, pipe.texts(draft, len(batch)), strict=True):
             job.deliver(explain(candidates, seconds, draft.forwards))
         self.meters.add("batches")

@@ -1,7 +1,7 @@
 // The page: ask for a stream, show its frames, scrub, pin words, compare. Text goes in by textContent only.
 "use strict";
 
-const EXAMPLES = [
+const EXAMPLES = [ // for models that come without their own
   "How do I learn to play the guitar?",
   "What is the best way to save money?",
   "Why do people like music so much?",
@@ -15,6 +15,7 @@ const DIALS = {
   sampler: { label: "Sampler", kind: "select" },
   temperature: { label: "Temperature", kind: "range", min: 0, max: 2, step: 0.05 },
   churn: { label: "Churn (fresh noise)", kind: "range", min: 0, max: 1, step: 0.05, only: "ddim" },
+  eta: { label: "Eta (instead of churn)", kind: "number", min: 0, max: 1, step: 0.05, placeholder: "off", only: "ddim" },
   guidance: { label: "Guidance", kind: "range", min: 1, max: 5, step: 0.25 },
   length: { label: "Length in tokens", kind: "number", min: 1, placeholder: "predicted" },
   seed: { label: "Seed", kind: "seed", min: 0 },
@@ -25,6 +26,7 @@ const trace = { asked: null, frames: [], answer: null, done: false, at: 0, candi
 let models = {};
 let limits = {};
 let running = null; // the AbortController of the stream at hand
+let refocus = -1; // the word that had the focus before noise took its place
 let playing = 0; // a number that changes whenever another playback begins
 
 function element(tag, attributes = {}, ...children) {
@@ -55,7 +57,17 @@ async function loadModels() {
     $("beside-note").textContent =
       `The same source by ${models.compare.title} (${models.compare.kind}) and with other numbers of calls.`;
   }
+  offerExamples();
   buildDials();
+}
+
+function offerExamples() {
+  const { examples } = models.main;
+  for (const example of examples.length ? examples : EXAMPLES) {
+    const use = () => { $("source").value = example; $("template").value = ""; templateChanged(); run(); };
+    $("examples").append(element("button", { type: "button", class: "plain", onclick: use }, example));
+  }
+  if (examples.length) $("source").placeholder = examples[0];
 }
 
 function buildDials() {
@@ -79,8 +91,8 @@ function buildDials() {
       box.append(shown, input);
     } else {
       const input = element("input", {
-        id, type: "number", min: dial.min, max: most ?? Number.MAX_SAFE_INTEGER, step: 1,
-        placeholder: dial.placeholder, inputmode: "numeric",
+        id, type: "number", min: dial.min, max: most ?? dial.max ?? Number.MAX_SAFE_INTEGER, step: dial.step ?? 1,
+        placeholder: dial.placeholder, inputmode: dial.step ? "decimal" : "numeric",
       });
       if (dial.kind === "seed") {
         const roll = () => { input.value = Math.floor(Math.random() * 1e6); };
@@ -183,6 +195,7 @@ async function run(goTo = null) {
   $("why").hidden = $("candidates-part").hidden = $("beside-part").hidden = true;
   $("beside").replaceChildren();
   $("go").textContent = "Forming …";
+  showPureNoise(asked.source);
   const shown = play(mine);
   try {
     const answer = await post("/v1/stream", asked, mine.signal);
@@ -242,11 +255,27 @@ function finish(goTo) {
 
 const NOISE = "▒";
 
+function stopTime() {
+  $("time").value = 0;
+  $("time").disabled = $("play").disabled = $("link").disabled = true;
+}
+
 function showNothing() {
   const hint = element("p", { class: "hint" }, "Words will form here, out of noise.");
   $("draft").replaceChildren(hint);
-  $("time").disabled = $("play").disabled = $("link").disabled = true;
+  stopTime();
   $("step").textContent = "no steps yet";
+  $("which").textContent = "";
+}
+
+// What there is before the first call: nothing of the answer is known, so noise in the shape of the source.
+function showPureNoise(source) {
+  refocus = [...$("draft").children].indexOf(document.activeElement);
+  const words = source.trim().split(/\s+/).slice(0, 40).map((bare) =>
+    element("span", { class: "word noise ends" }, element("span", { class: "text" }, noiseFor(bare.slice(0, 12)))));
+  $("draft").replaceChildren(element("span", { class: "hidden" }, "pure noise"), ...words);
+  stopTime();
+  $("step").textContent = "pure noise, no call yet";
   $("which").textContent = "";
 }
 
@@ -255,7 +284,9 @@ function show(at) {
   if (!frame) return;
   trace.at = at;
   const row = frame.rows[Math.min(trace.candidate, frame.rows.length - 1)];
-  const focused = [...$("draft").children].indexOf(document.activeElement);
+  const isFree = refocus >= 0 && document.activeElement === document.body;
+  const focused = isFree ? refocus : [...$("draft").children].indexOf(document.activeElement);
+  refocus = -1;
   $("draft").replaceChildren(...row.map((piece, place) => word(piece, place, at, row[place + 1])));
   if (focused >= 0) $("draft").children[Math.min(focused, row.length - 1)]?.focus();
   const time = $("time");
@@ -302,6 +333,7 @@ function showForming(frame) {
     return element("li", { class: "candidate forming" }, place, said);
   });
   $("candidates-part").hidden = false;
+  $("score-name").hidden = true;
   $("candidates").replaceChildren(...rows);
 }
 
@@ -323,7 +355,7 @@ function showCandidates() {
   const focused = [...$("candidates").children].findIndex((item) => item.contains(document.activeElement));
   $("candidates").replaceChildren(...rows);
   if (focused >= 0) rows[focused]?.firstChild.focus();
-  $("why").hidden = answer.candidates.length < 2;
+  $("why").hidden = $("score-name").hidden = answer.candidates.length < 2;
   if (!$("why").hidden) showAgreement();
 }
 
@@ -332,8 +364,17 @@ function meanAgreement(row) {
   return others.reduce((sum, value) => sum + value, 0) / Math.max(1, others.length);
 }
 
+// Which candidate won and by what, in words.
+function reasonOf({ agreement, chosen }) {
+  const means = agreement.map((_, row) => meanAgreement(row));
+  const equals = means.flatMap((mean, row) => (row !== chosen && Math.abs(mean - means[chosen]) < 1e-9 ? [row + 1] : []));
+  const reason = `Candidate ${chosen + 1} has the highest mean, ${means[chosen].toFixed(3)}`;
+  return equals.length ? `${reason}, and is the first of those that share it (${[chosen + 1, ...equals].join(", ")}).` : `${reason}.`;
+}
+
 function showAgreement() {
   const { agreement, chosen } = trace.answer;
+  $("why-told").textContent = reasonOf(trace.answer);
   const names = agreement.map((_, column) => element("th", { scope: "col" }, String(column + 1)));
   const head = element("tr", {}, element("td", { class: "self" }), ...names, element("th", { scope: "col" }, "mean"));
   const body = agreement.map((values, row) => {
@@ -346,7 +387,8 @@ function showAgreement() {
     const mean = element("td", { class: "mean" }, meanAgreement(row).toFixed(3));
     return element("tr", { class: row === chosen ? "best" : null }, element("th", { scope: "row" }, String(row + 1)), ...cells, mean);
   });
-  $("agreement").replaceChildren(element("thead", {}, head), element("tbody", {}, ...body));
+  const caption = element("caption", {}, "BLEU of each candidate (row) with each other (column)");
+  $("agreement").replaceChildren(caption, element("thead", {}, head), element("tbody", {}, ...body));
 }
 
 // ---- pinning
@@ -392,33 +434,50 @@ function templateChanged() {
 
 // ---- side by side
 
-async function compare() {
-  $("beside-go").disabled = true;
-  $("beside").replaceChildren();
-  const asked = trace.asked;
+// What is asked for the cards: the other model, and this one with several numbers of calls, the chosen one among them.
+function rivals(asked) {
   const jobs = [];
-  if ("steps" in models.main.dials) {
-    for (const steps of OTHER_CALLS.filter((calls) => calls <= limits.calls)) {
-      jobs.push([`${plural(steps, "step")}`, { ...asked, settings: { ...asked.settings, steps } }]);
-    }
-  }
   if (models.compare) {
     const known = Object.entries(asked.settings).filter(([name]) => ["candidates", "seed"].includes(name) && name in models.compare.dials);
-    const other = { source: asked.source, model: "compare", settings: Object.fromEntries(known) };
-    jobs.unshift([`${models.compare.title} (${models.compare.kind})`, other]);
+    const body = { source: asked.source, model: "compare", settings: Object.fromEntries(known) };
+    jobs.push({ title: `${models.compare.title} (${models.compare.kind})`, body });
   }
-  for (const [title, body] of jobs) {
+  const own = asked.settings.steps;
+  if (own) {
+    const counts = [...new Set([...OTHER_CALLS, own])].filter((steps) => steps <= limits.calls).sort((a, b) => a - b);
+    for (const steps of counts) {
+      const body = { ...asked, settings: { ...asked.settings, steps } };
+      jobs.push({ title: plural(steps, "step") + (steps === own ? ", as above" : ""), body, isOwn: steps === own });
+    }
+  }
+  return jobs;
+}
+
+// One after the other, so that none slows another and the seconds can be compared.
+async function compare() {
+  const { asked } = trace;
+  $("beside-go").disabled = true;
+  $("beside").replaceChildren();
+  const bars = [];
+  for (const { title, body, isOwn } of rivals(asked)) {
     const text = element("p", { class: "quiet" }, "…");
     const cost = element("p", { class: "numbers" });
-    $("beside").append(element("li", { class: "card" }, element("h3", {}, title), text, cost));
+    const bar = element("i");
+    const heading = element("h3", {}, title);
+    $("beside").append(element("li", { class: isOwn ? "card own" : "card" }, heading, text, cost,
+      element("div", { class: "cost", "aria-hidden": "true" }, bar)));
     try {
       const [answer] = (await (await post("/v1/generate", body)).json()).answers;
+      if (trace.asked !== asked) break; // another text has been asked for since
       text.textContent = answer.text || "(empty)";
       text.className = "";
       cost.textContent = `${plural(answer.forwards, "call")}, ${answer.seconds.toFixed(2)} s`;
+      bars.push([bar, answer.seconds]);
     } catch (error) {
       text.textContent = error.message;
     }
+    const most = Math.max(...bars.map(([, seconds]) => seconds));
+    for (const [each, seconds] of bars) each.style.setProperty("--share", `${Math.round(100 * seconds / most)}%`);
   }
   $("beside-go").disabled = false;
 }
@@ -440,7 +499,7 @@ function followLink() {
   $("source").value = parts.get("source");
   $("template").value = parts.get("template") ?? "";
   templateChanged();
-  for (const name of Object.keys(DIALS)) if (parts.has(name)) setDial(name, parts.get(name));
+  for (const name of Object.keys(DIALS)) setDial(name, parts.get(name) ?? models.main.dials[name]);
   showFittingDials();
   const number = (name) => Math.max(0, Number.parseInt(parts.get(name) ?? "", 10) || 0);
   run(parts.has("frame") ? { frame: number("frame"), candidate: number("candidate") } : null);
@@ -462,10 +521,6 @@ async function copyLink() {
 
 function start() {
   showNothing();
-  for (const example of EXAMPLES) {
-    const use = () => { $("source").value = example; $("template").value = ""; templateChanged(); run(); };
-    $("examples").append(element("button", { type: "button", class: "plain", onclick: use }, example));
-  }
   $("form").addEventListener("submit", (event) => { event.preventDefault(); run(); });
   $("source").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); run(); }

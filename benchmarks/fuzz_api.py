@@ -1,0 +1,86 @@
+"""Fuzz the API by its own schema: schemathesis on loopback, no answer of 500 or above, no other surprise.
+
+    python benchmarks/fuzz_api.py [MODEL] [--schemathesis PATH] [--examples 60] [--seconds 240]
+
+A server is started in a process of its own. schemathesis is no dependency of the package: install it where
+you like (`python -m venv /tmp/fuzz && /tmp/fuzz/bin/pip install schemathesis`) and name it with --schemathesis.
+It makes requests that fit the schema and requests that do not. What it finds is printed with the curl command
+that shows it, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import urllib.request
+
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "unsupported_method",
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", nargs="?", default="grammar")
+    parser.add_argument("--schemathesis", default=shutil.which("schemathesis"), help="the program")
+    parser.add_argument("--examples", type=int, default=60, help="of each operation and phase")
+    parser.add_argument("--seconds", type=int, default=240, help="in all")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    if options.schemathesis is None:
+        raise SystemExit("schemathesis is not on the PATH; install it and name it with --schemathesis.")
+    command = [sys.executable, "-m", "diffuseq", "serve", options.model, "--port", "0"]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stderr is not None
+        words = server.stderr.readline().split()
+        if not words or words[0] != "Open":
+            raise SystemExit(" ".join(words) + server.stderr.read())
+        address = words[1].rstrip(";")
+        found = fuzz(options, address)
+        print(requests_by_status(address))
+    finally:
+        server.terminate()
+        status = server.wait(30)
+        print(f"the server ended with status {status} and said: {server.stderr.read() or 'nothing'}")
+    return found
+
+
+def fuzz(options: argparse.Namespace, address: str) -> int:
+    """schemathesis's exit status."""
+    command = [options.schemathesis, "run", f"{address}/openapi.json", "--checks", ",".join(CHECKS)]
+    command += ["--max-examples", str(options.examples), "--max-time", str(options.seconds)]
+    command += [
+        "--seed",
+        str(options.seed),
+        "--request-timeout",
+        "60",
+        "--continue-on-failure",
+        "--workers",
+        "1",
+    ]
+    return subprocess.run(command, check=False).returncode
+
+
+def requests_by_status(address: str) -> str:
+    """What the server has counted, by status."""
+    counts: dict[str, int] = {}
+    with urllib.request.urlopen(f"{address}/metrics") as told:
+        for line in told.read().decode().splitlines():
+            if line.startswith("diffuseq_requests_total{"):
+                status = line.partition('status="')[2].partition('"')[0]
+                counts[status] = counts.get(status, 0) + int(float(line.rsplit(" ", 1)[1]))
+    return "requests by status: " + json.dumps(dict(sorted(counts.items())))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
