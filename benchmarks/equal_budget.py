@@ -69,7 +69,9 @@ SYSTEMS = {
     "gpvae-t5": Entry("gpvae-t5-scratch-small", {"candidates": 1}, {"mbr10": {"candidates": 10}}),
     "levt": Entry("levt-small", {"candidates": 1}, {"edits": {"candidates": 1}}),
     "cmlm": Entry("cmlm-small", {"candidates": 1, "length_beam": 1}, {"lengths5": {}}),
-    "diffusion-lm": Entry("diffusion-lm-small", {"candidates": 1}, {"guided-mbr3": {}}),
+    "diffusion-lm": Entry(
+        "diffusion-lm-small", {"candidates": 1, "steps": 20, "guidance": 0.0}, {"guided-mbr3": {}}
+    ),
 }
 
 

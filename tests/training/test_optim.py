@@ -33,6 +33,21 @@ def test_newton_schulz_keeps_singular_vectors_and_brings_singular_values_near_on
     assert (inner - inner.diagonal().diag()).abs().max() < 1e-2
 
 
+@pytest.mark.parametrize("decay", [1.0, 0.7])
+def test_the_short_cut_for_wide_matrices_changes_nothing(decay: float) -> None:
+    """Even where the singular values fall over eight orders of magnitude, as those of gradients do."""
+    generator = torch.Generator().manual_seed(0)
+    left, _ = torch.linalg.qr(torch.randn(48, 48, generator=generator, dtype=torch.float64))
+    right, _ = torch.linalg.qr(torch.randn(160, 48, generator=generator, dtype=torch.float64))
+    matrix = left * decay ** torch.arange(48) @ right.T
+    expected = matrix / matrix.norm()
+    for _ in range(5):
+        gram = expected @ expected.T
+        expected = 3.4445 * expected + (-4.7750 * gram + 2.0315 * gram @ gram) @ expected
+    result = orthogonalize(matrix.float()[None])[0].double()
+    torch.testing.assert_close(result, expected, atol=2e-3, rtol=0)
+
+
 def test_matrices_of_one_shape_are_orthogonalised_as_each_alone_would_be() -> None:
     shapes = [(8, 12), (12, 8), (8, 12), (5, 5)]
     matrices = [
