@@ -34,6 +34,25 @@ def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     return x * cosine + torch.cat((-second, first), dim=-1) * sine
 
 
+class Neighbours(nn.Module):
+    """Every position hears those beside it: x_i + l·x_{i−1} + r·x_{i+1}, with gains l and r for every channel.
+
+    A convolution over three positions before attention (So et al., 2021, "Primer"; Allen-Zhu, 2025, "Canon
+    layers"). "What follows the word that my neighbour took from the source?" is then a question to one layer of
+    attention instead of two, which is how a pointer learns to copy names piece by piece (docs/log.md).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gains = nn.Parameter(0.5 * torch.randn(2, 1, width))
+
+    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+        """x [b n w]; nothing is heard of padding [b n]."""
+        x = x.masked_fill(padding[..., None], 0.0)
+        left, right = F.pad(x[:, :-1], (0, 0, 1, 0)), F.pad(x[:, 1:], (0, 0, 0, 1))
+        return x + self.gains[0] * left + self.gains[1] * right
+
+
 class FeedForward(nn.Module):
     """SwiGLU (Shazeer, 2020): w → 2·f → f → w."""
 

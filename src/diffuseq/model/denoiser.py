@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffuseq.model.blocks import DecoderBlock, EncoderBlock, Memory, rotary
+from diffuseq.model.blocks import DecoderBlock, EncoderBlock, Memory, Neighbours, rotary
 
 
 @dataclass(frozen=True)
@@ -105,12 +105,14 @@ class Denoiser(nn.Module):
         self.word_embedding = WordEmbedding(vocab_size, embedding_width)
         if reader is None:
             self.source_up = nn.Linear(embedding_width, width)
+            self.source_neighbours = Neighbours(width)
         self.encoder = nn.ModuleList(
             EncoderBlock(width, heads, feed_forward, dropout)
             for _ in range(encoder_layers if reader is None else 0)
         )
         self.encoder_norm = nn.RMSNorm(width, eps=1e-6)
         self.target_up = nn.Linear(embedding_width, width)
+        self.target_neighbours = Neighbours(width)
         if self_conditioned:
             self.estimate_up = nn.Linear(embedding_width, width, bias=False)
         self.level_embedding = LevelEmbedding(width)
@@ -155,7 +157,8 @@ class Denoiser(nn.Module):
     def _read(self, ids: Tensor, padding: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
         """Our own encoder: [b s] → [b s w]."""
         mask = ~padding[:, None, None, :]
-        states = self.dropout(self.source_up(self.word_embedding(ids)))
+        words = self.source_up(self.word_embedding(ids))
+        states = self.dropout(self.source_neighbours(words, padding))
         for block in self.encoder:
             states = block(states, mask, turn)
         return states
@@ -171,7 +174,7 @@ class Denoiser(nn.Module):
         if estimate is not None:
             hidden = hidden + self.estimate_up(estimate)
         level = self.level_embedding(log_snr)
-        hidden = hidden + level
+        hidden = self.target_neighbours(hidden + level, padding)
         modulation = self.modulation_head(F.silu(level)).unflatten(-1, (4, self.width))
         turn = rotary(x.shape[1], self.head_size, x.device)
         mask = ~torch.cat((encoded.padding, padding), dim=1)[:, None, None, :]
