@@ -58,7 +58,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
-    shipped, _, _ = load_model(options.model or shipped_model(), "cpu")
+    shipped, _, _ = load_model(options.model or shipped_model("grammar"), "cpu")
     rows = []
     for name, system in {"shipped": shipped, "qqp-small, random weights": random_model()}.items():
         assert isinstance(system, DiffuSeq)

@@ -292,7 +292,7 @@ class Generation:
         self.kept: dict[Path, dict[int, str]] = {}
 
     def start(self, out: Path, moment: Moment | None) -> Ended:
-        argv = ["generate", str(shipped_model()), "--input", str(self.sources)]
+        argv = ["generate", str(shipped_model("grammar")), "--input", str(self.sources)]
         argv += ["--output", str(out / "predictions.jsonl"), "--batch-size", "4", "--candidates", "2"]
         return run(argv, out, self.folder / "log.txt", moment)
 

@@ -23,7 +23,6 @@ from diffuseq.data.grammar import build_corpus
 from diffuseq.data.pairs import Pair, read_pairs
 from diffuseq.decoding.mbr import choose
 from diffuseq.metrics.bleu import sentence_bleu
-from diffuseq.models import SHIPPED, shipped_model
 from diffuseq.pipeline import DiffuSeqPipeline, Prompt
 from diffuseq.text.template import FREE
 from diffuseq.training.corpus import GRAMMAR
@@ -40,7 +39,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for pinned_words.json and pinned_words.png")
     options = parser.parse_args()
-    pipe = DiffuSeqPipeline.from_pretrained(shipped_model() if options.model == SHIPPED else options.model)
+    pipe = DiffuSeqPipeline.from_pretrained(options.model)
     changes = {"candidates": options.candidates, "seed": options.seed}
     settings = pipe.settings(**changes, **({"steps": options.steps} if options.steps else {}))
     rows = usable_rows(pipe, pairs_of(options.data), max(options.pins) + 1, options.rows)

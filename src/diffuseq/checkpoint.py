@@ -30,6 +30,7 @@ from diffuseq.devices import usable_device
 from diffuseq.errors import InputError, first_line
 from diffuseq.files import atomic_file, write_text
 from diffuseq.model_card import CARD, model_card
+from diffuseq.models import EXAMPLES, shipped_model
 from diffuseq.registry import build, config_from_dict
 from diffuseq.system import SpecialTokens, System
 from diffuseq.weights import (
@@ -86,7 +87,8 @@ def save_model(
 def load_model(
     name_or_folder: str | Path, device: str | torch.device = "cpu"
 ) -> tuple[System, Tokenizer, Config]:
-    """Open a model folder, or download one from the hub (owner/name); the system is in eval mode.
+    """Open a model folder, one that comes with the package (by its name), or one from the hub (owner/name); the
+    system is in eval mode.
 
     Raises `InputError` when it is neither, when a file is missing or damaged, or when the weights are not
     those of the config (the first names that differ are given).
@@ -132,16 +134,19 @@ def push_model(
 
 
 def find_model(name_or_folder: str | Path) -> Path:
-    """The folder itself, or the downloaded copy of the hub's model of this name."""
+    """The folder itself, the model of this name that comes with the package, or a copy of the hub's."""
     folder = Path(name_or_folder)
     if folder.is_dir():
         return folder
     name = str(name_or_folder)
+    if name in EXAMPLES:
+        return shipped_model(name)
     if folder.exists():
         raise InputError(f"{name} is a file; give the folder that holds {CONFIG} and {WEIGHTS}.")
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         raise InputError(
-            f"There is no model folder {name!r}; give the --out of a training, or a hub name (owner/name)."
+            f"There is no model folder {name!r}; give the --out of a training, a hub name "
+            f"(owner/name), or one that comes with the package ({', '.join(EXAMPLES)})."
         )
     from huggingface_hub import snapshot_download
 

@@ -129,7 +129,10 @@ class DiffuSeqPipeline:
     def from_pretrained(
         cls, name_or_path: str | Path, device: str | torch.device | None = None
     ) -> DiffuSeqPipeline:
-        """Open a model folder or a hub name. Raises `InputError` when it is neither, or is damaged."""
+        """Open a model folder, a hub name, or a model that comes with the package (`qqp`, `grammar`).
+
+        Raises `InputError` when it is none of them, or is damaged.
+        """
         from diffuseq.checkpoint import find_model, load_model
 
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -52,7 +52,7 @@ def tiny() -> Config:
             save_every=100_000,
         ),
         generation=DiffusionGeneration(
-            candidates=4, sampler="settle", steps=10, temperature=0.5, length_beam=2
+            candidates=4, sampler="settle", steps=10, temperature=0.5, length_beam=8
         ),
     )
 

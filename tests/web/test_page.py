@@ -109,7 +109,7 @@ FIRST_FRAME = """new Promise((done) => {
 
 
 def test_the_first_frame_is_there_within_a_fifth_of_a_second(page: Chromium) -> None:
-    with_shipped_model = DiffuSeqPipeline.from_pretrained(shipped_model(), "cpu")
+    with_shipped_model = DiffuSeqPipeline.from_pretrained(shipped_model("grammar"), "cpu")
     with served({"main": with_shipped_model}) as address:
         page.open(address)
         page.wait("typeof trace !== 'undefined' && $('dials').children.length > 0")

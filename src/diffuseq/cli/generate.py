@@ -17,7 +17,7 @@ from diffuseq.data.pairs import BadRows, Question, read_questions
 from diffuseq.errors import InputError
 from diffuseq.evaluation.predictions import Prediction, write_predictions
 from diffuseq.files import hash_file, write_text
-from diffuseq.models import SHIPPED, shipped_model
+from diffuseq.models import SHIPPED
 
 if TYPE_CHECKING:
     from diffuseq.pipeline import Answer, DiffuSeqPipeline
@@ -36,7 +36,8 @@ class Files:
     """What to read and where to write."""
 
     model: Annotated[str, tyro.conf.Positional] = SHIPPED
-    """A model folder or a hub name; the model that comes with the package unless one is named."""
+    """A model folder, a hub name, or a model that comes with the package: qqp (Quora questions) or grammar (the
+    built-in corpus)."""
     input: str = "-"
     """jsonl (`src` or `source`, references are kept) or plain text, a source a line; - is standard input."""
     output: Path | None = None
@@ -64,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
     name = SHIPPED if name.startswith("-") else name
     from diffuseq.checkpoint import find_model, load_config
 
-    folder = find_model(shipped_model() if name == SHIPPED else name)
+    folder = find_model(name)
     files, settings = _parse(argv, load_config(folder).generation)
     from diffuseq.pipeline import DiffuSeqPipeline
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from diffuseq.errors import InputError
-from diffuseq.models import EXAMPLES, SHIPPED, shipped_model
+from diffuseq.models import EXAMPLES, SHIPPED
 
 _EXAMPLES = """\
 examples:
@@ -27,7 +27,8 @@ class Serve:
     """Serve a model: a page to watch texts form, and an API."""
 
     model: Annotated[str, tyro.conf.Positional] = SHIPPED
-    """A model folder or a hub name; the model that comes with the package unless one is named."""
+    """A model folder, a hub name, or a model that comes with the package: qqp (Quora questions) or grammar (the
+    built-in corpus)."""
     compare: str | None = None
     """A second model to show beside it, say an autoregressive baseline."""
     host: str = "127.0.0.1"
@@ -58,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
         pipes["compare"] = _open(options.compare, options.device)
         titles["compare"] = _title(options.compare)
     hosts = _LOOPBACK if options.host in ("127.0.0.1", "localhost", "::1") else None
-    examples = {"main": EXAMPLES} if options.model == SHIPPED else {}
+    examples = {"main": EXAMPLES[options.model]} if options.model in EXAMPLES else {}
     app = create_app(pipes, titles, hosts=hosts, examples=examples)
     run(app, listener, lambda address: print(f"Open {address}; Ctrl-C stops.", file=sys.stderr, flush=True))
     return 0
@@ -68,11 +69,11 @@ def _open(name: str, device: str | None) -> Any:
     """The pipeline, warmed up, so that the first visitor does not wait."""
     from diffuseq.pipeline import DiffuSeqPipeline
 
-    pipe = DiffuSeqPipeline.from_pretrained(shipped_model() if name == SHIPPED else name, device)
+    pipe = DiffuSeqPipeline.from_pretrained(name, device)
     changes = {"steps": 1} if hasattr(pipe.config.generation, "steps") else {}
     pipe("warm", **changes)
     return pipe
 
 
 def _title(name: str) -> str:
-    return name if name == SHIPPED else Path(name).resolve().name
+    return name if name in EXAMPLES else Path(name).resolve().name

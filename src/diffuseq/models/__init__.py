@@ -1,17 +1,24 @@
-"""The models that come with the package, each a model folder beside this file."""
+"""The models that come with the package, each a model folder beside this file, opened by its name."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-SHIPPED = "grammar"
+SHIPPED = "qqp"
 """The model that `diffuseq generate` and `serve` use when none is named."""
-EXAMPLES = (
-    "how do i learn to play the guitar in nine weeks?",
-    "my garden is full of tiny wasps, what can i do?",
-    "where can i find a good hotel in berlin?",
-)
-"""Questions that this model knows how to ask otherwise; its language is a small grammar."""
+EXAMPLES = {
+    "qqp": (
+        "How can I learn to play the guitar?",
+        "What is the best way to lose weight?",
+        "Why do people like music so much?",
+    ),
+    "grammar": (
+        "how do i learn to play the guitar in nine weeks?",
+        "my garden is full of tiny wasps, what can i do?",
+        "where can i find a good hotel in berlin?",
+    ),
+}
+"""For each model questions that it can ask otherwise. The language of `grammar` is a small one."""
 
 
 def shipped_model(name: str = SHIPPED) -> Path:
