@@ -70,7 +70,7 @@ SYSTEMS = {
     "levt": Entry("levt-small", {"candidates": 1}, {"edits": {"candidates": 1}}),
     "cmlm": Entry("cmlm-small", {"candidates": 1, "length_beam": 1}, {"lengths5": {}}),
     "diffusion-lm": Entry(
-        "diffusion-lm-small", {"candidates": 1, "steps": 20, "guidance": 0.0}, {"guided-mbr3": {}}
+        "diffusion-lm-small", {"candidates": 1, "steps": 20, "guidance": 0.0}, {"guided": {"candidates": 1}}
     ),
 }
 

@@ -86,6 +86,25 @@ def test_pinned_words_stay() -> None:
     assert all((step.tokens[:, 1] == 4).all() for step in steps)
 
 
+def test_no_word_stands_twice_in_a_row_unless_it_may() -> None:
+    """By a network that likes one word everywhere, and another next best."""
+    likes = torch.tensor([0.0, 9.0, 6.0, 3.0] + [0.0] * (VOCAB - 4))
+
+    def predict(x: Tensor, is_open: Tensor) -> Tensor:
+        return likes.repeat(int(is_open.sum()), 1)
+
+    for calls in (7, 20):
+        free, strict = (
+            run(predict, LENGTHS, [1, 2, 3], calls, temperature=0.0, repeats=repeats)[-1].tokens
+            for repeats in (True, False)
+        )
+        for row, length in enumerate(LENGTHS):
+            assert (free[row, :length] == 1).all()
+            words = strict[row, :length]
+            assert (words[1:] != words[:-1]).all()
+            assert (words <= 3).all() and (words == 1).sum() >= length // 3
+
+
 def test_a_row_gets_the_same_words_alone_and_in_a_batch() -> None:
     def predict(x: Tensor, is_open: Tensor) -> Tensor:
         return (x @ table().T)[is_open]

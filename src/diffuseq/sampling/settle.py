@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from diffuseq.sampling.step import Estimate, Noise, Step
@@ -43,6 +44,7 @@ def settle(
     *,
     noise: Noise,
     temperature: float = 1.0,
+    repeats: bool = True,
     pinned: Tensor | None = None,
 ) -> Iterator[SettleStep]:
     """Yield a `SettleStep` after each of `calls` calls.
@@ -50,7 +52,9 @@ def settle(
     predict is asked for open positions alone: the vocabulary's softmax is the dearest part of a call, and a
     settled word stays whatever the network says. embed(ids) gives clean words [n l d]; x is pure noise;
     padding [n l] is True past the end of a row; pinned [n l] holds ids of words that are given, −1 elsewhere.
-    temperature 0 takes the likeliest word everywhere; 1 draws from the network's distribution.
+    temperature 0 takes the likeliest word everywhere; 1 draws from the network's distribution. repeats: whether
+    a token may stand twice in a row; if not, no position takes the word of a settled neighbour, and of two that
+    draw the same word side by side the surer settles first.
     """
     tokens = torch.zeros_like(padding, dtype=torch.long) if pinned is None else pinned.clamp_min(0)
     settled = padding.clone() if pinned is None else padding | (pinned >= 0)
@@ -61,18 +65,41 @@ def settle(
     for index in range(calls):
         is_open = ~settled
         draw = noise(x[..., :2])[..., 0]
-        chosen, chosen_log_p = draw_words(predict(x, is_open), draw[is_open], temperature)
+        logits = predict(x, is_open)
+        if not repeats:
+            silence_neighbours_words(logits, tokens.masked_fill(is_open | padding, -1), is_open)
+        chosen, chosen_log_p = draw_words(logits, draw[is_open], temperature)
         tokens = tokens.masked_scatter(is_open, chosen)
         log_p = log_p.masked_scatter(is_open, chosen_log_p)
+        sureness = (
+            log_p if repeats else log_p.masked_fill(is_less_sure_twin(tokens, log_p, is_open), -math.inf)
+        )
         # how many are to be settled by now, the same share of every row's own open positions
         goal = (num_open * (index + 1) / calls).ceil().long()
         order = (
-            log_p.masked_fill(settled, math.inf).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+            sureness.masked_fill(settled, math.inf)
+            .argsort(dim=1, descending=True, stable=True)
+            .argsort(dim=1)
         )
         settled = settled | (order < num_closed + goal)
         clean = embed(tokens)
         x = torch.where(settled[..., None], clean, noise(x))
         yield SettleStep(index, calls, 1.0 - index / calls, x, Estimate(clean), tokens, log_p, settled)
+
+
+def silence_neighbours_words(logits: Tensor, words: Tensor, is_open: Tensor) -> None:
+    """Rule out, in place in the logits [m v] of the open positions [n l], the words [n l] beside each (−1: none)."""
+    for beside in (F.pad(words[:, :-1], (1, 0), value=-1), F.pad(words[:, 1:], (0, 1), value=-1)):
+        word = beside[is_open]
+        rows = (word >= 0).nonzero().squeeze(1)
+        logits[rows, word[rows]] = -math.inf
+
+
+def is_less_sure_twin(tokens: Tensor, log_p: Tensor, is_open: Tensor) -> Tensor:
+    """The open positions [n l] whose open neighbour has the same word and is surer of it (of equals: the left)."""
+    twins = (tokens[:, 1:] == tokens[:, :-1]) & is_open[:, 1:] & is_open[:, :-1]
+    left_wins = log_p[:, :-1] >= log_p[:, 1:]
+    return F.pad(twins & ~left_wins, (0, 1)) | F.pad(twins & left_wins, (1, 0))
 
 
 def draw_words(logits: Tensor, normal: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

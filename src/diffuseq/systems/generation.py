@@ -89,6 +89,7 @@ def _steps(
             settings.steps,
             noise=noise,
             temperature=settings.temperature,
+            repeats=settings.repeats,
             pinned=pinned,
         )
     denoise: Denoise = network if unconditional is None else guide(network, unconditional, weight)
