@@ -51,6 +51,8 @@ FORMAT_VERSION = 1
 CONFIG, GENERATION = "config.json", "generation_config.json"
 ALWAYS_FINE = 1_000_000
 """Numbers in a config, and parameters, up to here are never too many."""
+BUILT_OVER = 4
+"""How many parameters a system may make for one that it stores: T5 makes three word tables and keeps one."""
 
 
 def save_model(
@@ -176,7 +178,7 @@ def load_config(folder: Path) -> Config:
 
 def _build_to_size(folder: Path, config: Config, special: SpecialTokens, stored: dict[str, Stored]) -> System:
     """The system of the config, refused before it takes memory if it does not fit the stored weights."""
-    room = max(ALWAYS_FINE, sum(entry.numel for entry in stored.values()) * 2)
+    room = max(ALWAYS_FINE, sum(entry.numel for entry in stored.values()) * BUILT_OVER)
     _check_numbers(folder, config.system, room, layers=max(64, len(stored)))
     with torch.random.fork_rng(devices=[]):
         try:

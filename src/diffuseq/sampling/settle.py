@@ -88,7 +88,7 @@ def settle(
 
 
 def silence_neighbours_words(logits: Tensor, words: Tensor, is_open: Tensor) -> None:
-    """Rule out, in place in the logits [m v] of the open positions [n l], the words [n l] beside each (−1: none)."""
+    """Rule out, in place in the logits [m v] of open positions [n l], the words [n l] beside each (−1: none)."""
     for beside in (F.pad(words[:, :-1], (1, 0), value=-1), F.pad(words[:, 1:], (0, 1), value=-1)):
         word = beside[is_open]
         rows = (word >= 0).nonzero().squeeze(1)
