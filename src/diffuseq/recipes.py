@@ -23,7 +23,7 @@ from diffuseq.config import (
 )
 from diffuseq.errors import unknown_name
 
-_SETTLE = DiffusionGeneration(candidates=10, sampler="settle", steps=10, temperature=0.7, length_beam=5)
+_SETTLE = DiffusionGeneration(candidates=10, sampler="settle", steps=10, temperature=0.5, length_beam=5)
 """Ten calls a candidate, confident words first, candidates over the five likeliest lengths."""
 
 
