@@ -16,7 +16,11 @@ import psutil
 PATIENCE = 240.0
 """Seconds that a test waits for processes: far more than they need, for the machine may be busy."""
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node")
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def environment() -> dict[str, str]:
+    """This process's, with all that it can import; asked for late, since tests add to the path."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 def torchrun(processes: int, *arguments: str) -> list[str]:
@@ -57,7 +61,7 @@ def free_port() -> int:
 def started(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
     """The command, of which nothing is left after the block."""
     with tempfile.TemporaryFile("w+") as errors:
-        group = subprocess.Popen(command, stderr=errors, text=True, env={**os.environ, **ENVIRONMENT})
+        group = subprocess.Popen(command, stderr=errors, text=True, env=environment())
         try:
             yield group
         finally:
@@ -85,8 +89,7 @@ def workers(group: subprocess.Popen[str]) -> list[psutil.Process]:
 
 def run(command: Sequence[str], expected: int = 0, seconds: float = PATIENCE) -> str:
     """What the command says on standard error, once it has ended with the `expected` status."""
-    environment = {**os.environ, **ENVIRONMENT}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=seconds)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=seconds)
     assert done.returncode == expected, done.stderr[-12000:]
     return done.stderr
 
