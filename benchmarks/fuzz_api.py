@@ -3,7 +3,7 @@
     python benchmarks/fuzz_api.py [MODEL] [--schemathesis PATH] [--examples 60] [--seconds 240]
 
 A server is started in a process of its own. schemathesis is no dependency of the package: install it where
-you like (`python -m venv /tmp/fuzz && /tmp/fuzz/bin/pip install schemathesis`) and name it with --schemathesis.
+you like (`python -m venv DIR && DIR/bin/pip install schemathesis`) and name it with --schemathesis.
 It makes requests that fit the schema and requests that do not. What it finds is printed with the curl command
 that shows it, and the exit status is 1.
 """
