@@ -12,7 +12,7 @@ from diffuseq.config import Config
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.registry import build
 from diffuseq.training.corpus import Corpus
-from diffuseq.training.loop import Progress, Training, prepare, train_steps
+from diffuseq.training.loop import Progress, prepare, train_steps
 
 Look = Callable[[DiffuSeqPipeline, Progress], None]
 """Told the averaged weights as a pipeline, and how far the training is."""
@@ -28,6 +28,7 @@ def train_for(
     torch.manual_seed(config.training.seed)
     system = build(config.system, corpus.tokenizer.special)
     settings = replace(config.training, minutes=cpu_seconds / 60)
+    config = replace(config, training=settings)
     training = prepare(system, settings, bf16=False)
     pipe = DiffuSeqPipeline(system, corpus.tokenizer, config)
     elsewhere, looked = time.process_time(), 0
@@ -38,13 +39,6 @@ def train_for(
             with training.average.in_place():
                 look(pipe, training.progress)
             elsewhere += time.process_time() - began
-    take_averages(training)
+    training.average.take()
+    system.eval()
     return pipe, training.progress
-
-
-@torch.no_grad()
-def take_averages(training: Training) -> None:
-    """Give the system its averaged weights, for good."""
-    for parameter, value in zip(training.average.parameters, training.average.values, strict=False):
-        parameter.copy_(value)
-    training.system.eval()

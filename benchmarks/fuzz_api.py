@@ -17,6 +17,8 @@ import subprocess
 import sys
 import urllib.request
 
+from local_server import served
+
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -38,20 +40,9 @@ def main() -> int:
     options = parser.parse_args()
     if options.schemathesis is None:
         raise SystemExit("schemathesis is not on the PATH; install it and name it with --schemathesis.")
-    command = [sys.executable, "-m", "diffuseq", "serve", options.model, "--port", "0"]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        assert server.stderr is not None
-        words = server.stderr.readline().split()
-        if not words or words[0] != "Open":
-            raise SystemExit(" ".join(words) + server.stderr.read())
-        address = words[1].rstrip(";")
+    with served(options.model) as address:
         found = fuzz(options, address)
         print(requests_by_status(address))
-    finally:
-        server.terminate()
-        status = server.wait(30)
-        print(f"the server ended with status {status} and said: {server.stderr.read() or 'nothing'}")
     return found
 
 

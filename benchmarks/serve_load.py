@@ -14,13 +14,12 @@ import asyncio
 import json
 import socket
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
+from local_server import served
 
 SOURCES = [
     "how do i learn to {}?",
@@ -45,17 +44,8 @@ def main() -> None:
         }
         for i in range(options.clients * options.requests)
     ]
-    command = [sys.executable, "-m", "diffuseq", "serve", options.model, "--port", "0"]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        assert server.stderr is not None
-        words = server.stderr.readline().split()
-        if not words or words[0] != "Open":
-            raise SystemExit(" ".join(words) + server.stderr.read())
-        asyncio.run(measure(words[1].rstrip(";"), bodies, options.clients))
-    finally:
-        server.terminate()
-        server.wait(10)
+    with served(options.model) as address:
+        asyncio.run(measure(address, bodies, options.clients))
 
 
 async def measure(address: str, bodies: list[dict[str, object]], clients: int) -> None:

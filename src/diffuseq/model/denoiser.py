@@ -14,6 +14,7 @@ Legend: b rows, l target length, s source length, d embedding width, w width, v 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -26,22 +27,32 @@ from diffuseq.model.blocks import DecoderBlock, EncoderBlock, Memory, Neighbours
 
 @dataclass(frozen=True)
 class Encoded:
-    """The encoded source: states [b s w], ids [b s], padding [b s], and each decoder layer's memory."""
+    """The encoded source: states [b s w], ids [b s], padding [b s], each decoder layer's memory, and what the
+    pointer compares with [b s w] (None: no pointer)."""
 
     states: Tensor
     ids: Tensor
     padding: Tensor
     memories: list[Memory]
+    pointer_key: Tensor | None
 
     def repeat(self, times: int) -> Encoded:
         """Every row `times` times in a row: candidates and noise draws share one encoding."""
         if times == 1:
             return self
+        return self._each(lambda part: part.repeat_interleave(times, 0))
+
+    def select(self, rows: Tensor) -> Encoded:
+        """Some of the rows."""
+        return self._each(lambda part: part[rows])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Encoded:
         return Encoded(
-            self.states.repeat_interleave(times, 0),
-            self.ids.repeat_interleave(times, 0),
-            self.padding.repeat_interleave(times, 0),
-            [Memory(*(part.repeat_interleave(times, 0) for part in memory)) for memory in self.memories],
+            change(self.states),
+            change(self.ids),
+            change(self.padding),
+            [Memory(*map(change, memory)) for memory in self.memories],
+            None if self.pointer_key is None else change(self.pointer_key),
         )
 
 
@@ -152,7 +163,7 @@ class Denoiser(nn.Module):
         states = self._read(ids, padding, turn) if self.reader is None else self.reader(ids, padding)
         states = self.encoder_norm(states)
         memories = [cast(DecoderBlock, block).remember(states, turn) for block in self.decoder]
-        return Encoded(states, ids, padding, memories)
+        return Encoded(states, ids, padding, memories, self.pointer_key_head(states) if self.copy else None)
 
     def _read(self, ids: Tensor, padding: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
         """Our own encoder: [b s] → [b s w]."""
@@ -206,11 +217,10 @@ class Denoiser(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor] | tuple[None, None, None]:
         """log_copy and log_generate [b l], log-probabilities of taking a word from the source or from the
         vocabulary, and the pointer [b l s] over the source's positions."""
-        if not self.copy:
+        if encoded.pointer_key is None:
             return None, None, None
         query = self.pointer_query_head(hidden)
-        key = self.pointer_key_head(encoded.states)
-        score = query @ key.transpose(1, 2) / math.sqrt(self.width)
+        score = query @ encoded.pointer_key.transpose(1, 2) / math.sqrt(self.width)
         score = score.float().masked_fill(encoded.padding[:, None, :], float("-inf"))
         choice = self.copy_head(hidden).float().squeeze(-1)
         return F.logsigmoid(choice), F.logsigmoid(-choice), score.softmax(-1)

@@ -125,12 +125,7 @@ class DiffuSeq(System):
         if not len(rows):
             return estimate
         with torch.no_grad():
-            part = Encoded(
-                encoded.states[rows],
-                encoded.ids[rows],
-                encoded.padding[rows],
-                [type(m)(m.key[rows], m.value[rows]) for m in encoded.memories],
-            )
+            part = encoded.select(rows)
             hidden = self.denoiser.decode(
                 x[rows], log_snr[rows], padding[rows], part, torch.zeros_like(x[rows])
             )

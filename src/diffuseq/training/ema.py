@@ -40,6 +40,12 @@ class AveragedWeights:
             self._swap()
 
     @torch.no_grad()
+    def take(self) -> None:
+        """Give the system the averaged weights for good."""
+        for value, parameter in zip(self.values, self.parameters, strict=False):
+            parameter.copy_(value)
+
+    @torch.no_grad()
     def _swap(self) -> None:
         for value, parameter in zip(self.values, self.parameters, strict=False):
             keep = parameter.detach().clone()

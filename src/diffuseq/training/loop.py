@@ -184,9 +184,7 @@ def fit(
     for logs in train_steps(training, data):
         if on_log is not None and logs:
             on_log(logs)
-    with torch.no_grad():
-        for parameter, value in zip(training.average.parameters, training.average.values, strict=False):
-            parameter.copy_(value)
+    training.average.take()
     system.eval()
     return training.progress
 
