@@ -16,6 +16,7 @@ from torch.optim import AdamW, Optimizer
 
 from diffuseq.config import TrainingConfig
 from diffuseq.errors import InputError
+from diffuseq.system import System
 from diffuseq.training.sharding import sharded_like, whole
 
 NOT_HIDDEN = ("embedding", "head")
@@ -115,7 +116,7 @@ def orthogonalize_all(matrices: list[Tensor]) -> list[Tensor]:
     return results
 
 
-def make_optimizers(system: nn.Module, settings: TrainingConfig) -> list[Optimizer]:
+def make_optimizers(system: System, settings: TrainingConfig) -> list[Optimizer]:
     """AdamW for everything, or Muon for the hidden matrices and AdamW for the rest.
 
     Weight decay is for matrices only. What has a smaller share of the learning rate (`System.learning_rate_share`)
@@ -124,17 +125,18 @@ def make_optimizers(system: nn.Module, settings: TrainingConfig) -> list[Optimiz
     named = [(name, p) for name, p in system.named_parameters() if p.requires_grad]
     if not named:
         raise InputError("The system has no parameters to train; give one that has some.")
-    share_of = getattr(system, "learning_rate_share", lambda name: 1.0)
     hidden = [
         p
         for name, p in named
-        if settings.optimizer == "muon" and is_hidden_matrix(name, p) and share_of(name) == 1
+        if settings.optimizer == "muon"
+        and is_hidden_matrix(name, p)
+        and system.learning_rate_share(name) == 1
     ]
     taken = set(map(id, hidden))
     alike: dict[tuple[bool, float], list[nn.Parameter]] = defaultdict(list)
     for name, p in named:
         if id(p) not in taken:
-            alike[p.ndim >= 2, share_of(name)].append(p)
+            alike[p.ndim >= 2, system.learning_rate_share(name)].append(p)
     groups = [
         {
             "params": params,
