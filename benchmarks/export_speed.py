@@ -35,7 +35,7 @@ from diffuseq.evaluation.speed.sizes import find_size, special_tokens
 from diffuseq.evaluation.speed.workload import fixed_batch, make_request
 from diffuseq.memory import keep_freed_memory
 from diffuseq.model.blocks import Memory
-from diffuseq.model.denoiser import Denoiser, Encoded
+from diffuseq.model.denoiser import Denoiser, Encoded, Level
 from diffuseq.models import shipped_model
 from diffuseq.recipes import recipe
 from diffuseq.registry import build
@@ -93,7 +93,7 @@ def measure(name: str, system: DiffuSeq, sources: int, candidates: int, repeats:
     encoded = denoiser.encode(batch.source, batch.source_padding).repeat(candidates)
     n = len(encoded.ids)
     x = torch.randn(n, LENGTH, system.config.embedding_width)
-    level = torch.full((n, LENGTH), -8.0)
+    level = denoiser.level(torch.full((n, LENGTH), -8.0))
     padding = torch.zeros(n, LENGTH, dtype=torch.bool)
     table = denoiser.word_embedding.table()
     hidden = denoiser.decode(x, level, padding, encoded)
@@ -158,11 +158,19 @@ class Calls(nn.Module):
         self.denoiser = denoiser
 
     def forward(
-        self, x: Tensor, log_snr: Tensor, padding: Tensor, source_padding: Tensor, *memory: Tensor
+        self,
+        x: Tensor,
+        scale: Tensor,
+        features: Tensor,
+        modulation: Tensor,
+        padding: Tensor,
+        source_padding: Tensor,
+        *memory: Tensor,
     ) -> Tensor:
         memories = [Memory(*memory[i : i + 2]) for i in range(0, len(memory), 2)]
         nothing = x.new_zeros(0)  # the parts that `decode` leaves alone
-        return self.denoiser.decode(x, log_snr, padding, Encoded(nothing, nothing, source_padding, memories))
+        encoded = Encoded(nothing, nothing, source_padding, memories, None)
+        return self.denoiser.decode(x, Level(scale, features, modulation), padding, encoded)
 
     def shapes(self, free: bool) -> tuple[Any, ...] | None:
         """What varies between calls: nothing, or rows, length and source length."""
@@ -171,7 +179,7 @@ class Calls(nn.Module):
         n, length, source = (torch.export.Dim(name, min=2) for name in ("n", "l", "s"))
         target = {0: n, 1: length}
         memory = tuple({0: n, 2: source} for _ in range(2 * len(self.denoiser.decoder)))
-        return target, target, target, {0: n, 1: source}, memory
+        return *(target,) * 5, {0: n, 1: source}, memory
 
 
 class Words(nn.Module):
@@ -190,9 +198,9 @@ class Words(nn.Module):
         return ({0: torch.export.Dim("open", min=2)},)
 
 
-def flat(x: Tensor, log_snr: Tensor, padding: Tensor, encoded: Encoded) -> list[Tensor]:
+def flat(x: Tensor, level: Level, padding: Tensor, encoded: Encoded) -> list[Tensor]:
     memory = [part.contiguous() for memory in encoded.memories for part in memory]
-    return [x, log_snr.contiguous(), padding, encoded.padding, *memory]
+    return [x, *(part.contiguous() for part in level), padding, encoded.padding, *memory]
 
 
 def swapped(
@@ -215,9 +223,9 @@ def swapped(
     call, words = runs
 
     def decode(
-        x: Tensor, log_snr: Tensor, padding: Tensor, encoded: Encoded, estimate: Tensor | None = None
+        x: Tensor, level: Level, padding: Tensor, encoded: Encoded, estimate: Tensor | None = None
     ) -> Tensor:
-        return call(flat(x, log_snr.expand(x.shape[:2]), padding, encoded))
+        return call(flat(x, level, padding, encoded))
 
     return [decode, lambda hidden, table=None: words([hidden])]
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 import diffuseq
 from diffuseq.config import Config, to_dict
@@ -182,7 +183,7 @@ def _build_to_size(folder: Path, config: Config, special: SpecialTokens, stored:
     _check_numbers(folder, config.system, room, layers=max(64, len(stored)))
     with torch.random.fork_rng(devices=[]):
         try:
-            with _at_most(room), torch.device("meta"):
+            with _at_most(room), torch.device("meta"), _Unfilled():
                 shapes = build(config.system, special).state_dict()
         except (NotImplementedError, RuntimeError):
             pass  # a system that computes while it is built has no meta twin; the limits below still hold
@@ -191,7 +192,7 @@ def _build_to_size(folder: Path, config: Config, special: SpecialTokens, stored:
         else:
             check_shapes(folder, {name: tuple(t.shape) for name, t in shapes.items()}, stored)
         try:
-            with _at_most(room):
+            with _at_most(room), _Unfilled():
                 system = build(config.system, special)
         except Exception as error:
             raise _not_buildable(folder, error) from error
@@ -218,6 +219,23 @@ def _check_numbers(folder: Path, values: Any, room: int, layers: int, where: str
                 f"{folder / CONFIG} asks for {name} = {value:.3g}, far more than its weights hold; copy "
                 "the folder again, or correct the config."
             )
+
+
+class _Unfilled(TorchFunctionMode):
+    """Parameters are not initialised within the block: a moment later they are read from a file.
+
+    Besides the time that drawing them takes, this spares, on the meta device, the import of torch's compiler, which
+    has the rules for it: two seconds before the first answer.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        draws = function in (Tensor.normal_, Tensor.uniform_)
+        if draws or getattr(function, "__module__", None) == nn.init.__name__:
+            return args[0] if args else given["tensor"]
+        return function(*args, **given)
 
 
 @contextmanager

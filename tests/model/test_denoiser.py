@@ -44,7 +44,7 @@ def run(network: Denoiser, rows: dict[str, torch.Tensor], source_width: int, tar
     padding = torch.zeros(log_snr.shape, dtype=torch.bool)
     padding[:, 5:] = True
     encoded = network.encode(source, source_padding)
-    hidden = network.decode(x, log_snr, padding, encoded, estimate)
+    hidden = network.decode(x, network.level(log_snr), padding, encoded, estimate)
     return network.distribution(hidden, encoded, ~padding).log().view(-1, 5, VOCAB)
 
 
@@ -63,7 +63,9 @@ def test_the_distribution_sums_to_one_and_agrees_with_the_loss(
 ) -> None:
     network = make_denoiser(copy)
     encoded = network.encode(rows["source"], torch.zeros(3, 6, dtype=torch.bool))
-    hidden = network.decode(rows["x"], rows["log_snr"], torch.zeros(3, 5, dtype=torch.bool), encoded)
+    hidden = network.decode(
+        rows["x"], network.level(rows["log_snr"]), torch.zeros(3, 5, dtype=torch.bool), encoded
+    )
     where = rows["log_snr"] > 0
     log_p = network.distribution(hidden, encoded, where).log()
     torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(int(where.sum())))
@@ -78,7 +80,9 @@ def test_a_position_has_the_same_distribution_whether_others_are_asked_for_or_no
 ) -> None:
     network = make_denoiser(copy)
     encoded = network.encode(rows["source"], torch.zeros(3, 6, dtype=torch.bool))
-    hidden = network.decode(rows["x"], rows["log_snr"], torch.zeros(3, 5, dtype=torch.bool), encoded)
+    hidden = network.decode(
+        rows["x"], network.level(rows["log_snr"]), torch.zeros(3, 5, dtype=torch.bool), encoded
+    )
     where = rows["log_snr"] > 0
     everywhere = network.distribution(hidden, encoded, torch.ones_like(where)).view(3, 5, VOCAB)
     torch.testing.assert_close(network.distribution(hidden, encoded, where), everywhere[where])
@@ -115,11 +119,9 @@ def test_what_noise_hides_is_not_read(rows: dict[str, torch.Tensor]) -> None:
 
     def difference(log_snr: float) -> float:
         """How far two draws of x are apart in the states, at one level for all."""
-        level = torch.full((3, 5), log_snr)
+        level = network.level(torch.full((3, 5), log_snr))
         states = [network.decode(x, level, padding, encoded) for x in (rows["x"], rows["x"].flip(0))]
         return ((states[0] - states[1]).norm() / states[0].norm()).item()
 
     assert difference(-12.0) < 0.02 < 0.2 < difference(3.0)
-    torch.testing.assert_close(
-        network.precondition(rows["x"], torch.tensor([[30.0]])), rows["x"], msg="clean words stay as they are"
-    )
+    assert network.level(torch.tensor(30.0)).scale == 1, "clean words stay as they are"

@@ -28,8 +28,8 @@ def rotary(positions: int, size: int, device: torch.device) -> tuple[Tensor, Ten
 
 
 def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn x [b h n e] by its positions."""
-    cosine, sine = (part[: x.shape[-2]].to(x.dtype) for part in turn)
+    """Turn x [… n e] by its positions."""
+    cosine, sine = (part.to(x.dtype) for part in turn)
     first, second = x.chunk(2, dim=-1)
     return x * cosine + torch.cat((-second, first), dim=-1) * sine
 
@@ -44,7 +44,7 @@ class Neighbours(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.gains = nn.Parameter(0.5 * torch.randn(2, 1, width))
+        self.gains = nn.Parameter(torch.empty(2, 1, width).normal_(std=0.5))
 
     def forward(self, x: Tensor, padding: Tensor) -> Tensor:
         """x [b n w]; nothing is heard of padding [b n]."""
@@ -82,8 +82,8 @@ class Attention(nn.Module):
         self, x: Tensor, mask: Tensor, turn: tuple[Tensor, Tensor], memory: Memory | None = None
     ) -> Tensor:
         """x [b n w]; mask [b 1 1 s+n], True where there is a token to attend to."""
-        query, key, value = split_heads(self.qkv(x), self.heads, 3)
-        query, key = rotate(even(query), turn), rotate(even(key), turn)
+        parts = split_heads(self.qkv(x), self.heads, 3)
+        (query, key), value = rotate(even(parts[:2]), turn), parts[2]
         if memory is not None:
             key = torch.cat((memory.key, key), dim=2)
             value = torch.cat((memory.value, value), dim=2)
@@ -93,14 +93,14 @@ class Attention(nn.Module):
 
 
 def even(x: Tensor) -> Tensor:
-    """Queries or keys [b h n e] of one length, so that no score runs away (Henry et al., 2020)."""
+    """Queries or keys [… n e] of one length, so that no score runs away (Henry et al., 2020)."""
     return F.rms_norm(x, x.shape[-1:])
 
 
-def split_heads(x: Tensor, heads: int, parts: int) -> tuple[Tensor, ...]:
-    """[b n parts·w] → parts tensors [b h n e]."""
+def split_heads(x: Tensor, heads: int, parts: int) -> Tensor:
+    """[b n parts·w] → [parts b h n e]."""
     b, n, _ = x.shape
-    return x.view(b, n, parts, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    return x.view(b, n, parts, heads, -1).permute(2, 0, 3, 1, 4)
 
 
 class EncoderBlock(nn.Module):

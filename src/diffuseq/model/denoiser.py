@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +56,19 @@ class Encoded:
         )
 
 
+class Level(NamedTuple):
+    """What the network knows of noise levels: the scale of its input [… 1], features [… w], and the modulation of
+    the decoder's blocks [… 4 w]."""
+
+    scale: Tensor
+    features: Tensor
+    modulation: Tensor
+
+    def at(self, index: Tensor) -> Level:
+        """Of a table of levels, those that `index` says [n l]."""
+        return Level(*(part[index] for part in self))
+
+
 SMALLEST = 1e-20
 """Probabilities below are taken for this, so that every word has a finite log-probability."""
 INITIAL_RADIUS = 0.1
@@ -68,7 +81,7 @@ class WordEmbedding(nn.Module):
 
     def __init__(self, vocab_size: int, width: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(INITIAL_RADIUS * torch.randn(vocab_size, width))
+        self.weight = nn.Parameter(torch.empty(vocab_size, width).normal_(std=INITIAL_RADIUS))
 
     def table(self) -> Tensor:
         """All words [v d], normalised."""
@@ -174,34 +187,34 @@ class Denoiser(nn.Module):
             states = block(states, mask, turn)
         return states
 
-    def decode(
-        self, x: Tensor, log_snr: Tensor, padding: Tensor, encoded: Encoded, estimate: Tensor | None = None
-    ) -> Tensor:
-        """Noisy target x [b l d] at log_snr [b l] or [b 1] → states [b l w] for `distribution`.
+    def level(self, log_snr: Tensor) -> Level:
+        """What `decode` is told of noise of log_snr […].
 
-        estimate: the last x_0 estimate [b l d], for a self-conditioned network.
-        """
-        hidden = self.target_up(self.precondition(x, log_snr))
-        if estimate is not None:
-            hidden = hidden + self.estimate_up(estimate)
-        level = self.level_embedding(log_snr)
-        hidden = self.target_neighbours(hidden + level, padding)
-        modulation = self.modulation_head(F.silu(level)).unflatten(-1, (4, self.width))
-        turn = rotary(x.shape[1], self.head_size, x.device)
-        mask = ~torch.cat((encoded.padding, padding), dim=1)[:, None, None, :]
-        for block, memory in zip(self.decoder, encoded.memories, strict=True):
-            hidden = block(hidden, modulation, mask, turn, memory)
-        return self.decoder_norm(hidden)
-
-    @staticmethod
-    def precondition(x: Tensor, log_snr: Tensor) -> Tensor:
-        """α·x [b l d], the best linear guess of words of unit variance from x_t = α·x_0 + σ·ε (α² + σ² = 1).
-
+        scale is α: α·x is the best linear guess of words of unit variance from x_t = α·x_0 + σ·ε (α² + σ² = 1).
         What noise hides is not read (Karras et al., 2022, section 5, scale a network's input by the level too):
         a position of pure noise looks like any other, not like a random word that must be unlearned. Clean
         words stay as they are, but for the schedule's end.
         """
-        return x * torch.sigmoid(log_snr).sqrt()[..., None].to(x.dtype)
+        features = self.level_embedding(log_snr)
+        modulation = self.modulation_head(F.silu(features)).unflatten(-1, (4, self.width))
+        return Level(torch.sigmoid(log_snr).sqrt()[..., None], features, modulation)
+
+    def decode(
+        self, x: Tensor, level: Level, padding: Tensor, encoded: Encoded, estimate: Tensor | None = None
+    ) -> Tensor:
+        """Noisy target x [b l d] at its levels, each [b l] or [b 1] → states [b l w] for `distribution`.
+
+        estimate: the last x_0 estimate [b l d], for a self-conditioned network.
+        """
+        hidden = self.target_up(x * level.scale.to(x.dtype))
+        if estimate is not None:
+            hidden = hidden + self.estimate_up(estimate)
+        hidden = self.target_neighbours(hidden + level.features, padding)
+        turn = rotary(x.shape[1], self.head_size, x.device)
+        mask = ~torch.cat((encoded.padding, padding), dim=1)[:, None, None, :]
+        for block, memory in zip(self.decoder, encoded.memories, strict=True):
+            hidden = block(hidden, level.modulation, mask, turn, memory)
+        return self.decoder_norm(hidden)
 
     def logits(self, hidden: Tensor, table: Tensor | None = None) -> Tensor:
         """Scores of the vocabulary [… v] for states [… w].

@@ -19,7 +19,7 @@ from diffuseq.diffusion.forward import partial_noise
 from diffuseq.diffusion.levels import mixed_levels
 from diffuseq.diffusion.schedule import LogLinearSchedule
 from diffuseq.model.bert_encoder import BertEncoder, principal_directions
-from diffuseq.model.denoiser import INITIAL_RADIUS, Denoiser, Encoded
+from diffuseq.model.denoiser import INITIAL_RADIUS, Denoiser, Encoded, Level
 from diffuseq.model.length import LengthHead
 from diffuseq.system import Draft, Loss, Request, SpecialTokens, System
 from diffuseq.systems.generation import generate
@@ -77,8 +77,9 @@ class DiffuSeq(System):
         x0 = self.denoiser.word_embedding(target)
         time, noised = mixed_levels(padding, self.config.token_wise, generator)
         x, log_snr = self._corrupt(x0, time, noised, generator)
-        estimate = self._first_estimate(x, log_snr, padding, encoded, generator)
-        hidden = self.denoiser.decode(x, log_snr, padding, encoded, estimate)
+        level = self.denoiser.level(log_snr)
+        estimate = self._first_estimate(x, level, padding, encoded, generator)
+        hidden = self.denoiser.decode(x, level, padding, encoded, estimate)
         token_loss = self.denoiser.negative_log_likelihood(hidden, encoded, target, noised).mean()
         count = noised.sum()
         # a length counts as `length_loss` tokens, so that the whole is a mean over tokens
@@ -114,7 +115,7 @@ class DiffuSeq(System):
         return partial_noise(x0, noised, alpha, sigma, noise), log_snr
 
     def _first_estimate(
-        self, x: Tensor, log_snr: Tensor, padding: Tensor, encoded: Encoded, generator: torch.Generator | None
+        self, x: Tensor, level: Level, padding: Tensor, encoded: Encoded, generator: torch.Generator | None
     ) -> Tensor | None:
         """Self-conditioning (Chen et al., 2022): a share of the rows sees the network's own estimate."""
         share = self.config.self_condition
@@ -127,7 +128,7 @@ class DiffuSeq(System):
         with torch.no_grad():
             part = encoded.select(rows)
             hidden = self.denoiser.decode(
-                x[rows], log_snr[rows], padding[rows], part, torch.zeros_like(x[rows])
+                x[rows], level.at(rows), padding[rows], part, torch.zeros_like(x[rows])
             )
             probability = self.denoiser.distribution(hidden, part, torch.ones_like(padding[rows]))
             estimate[rows] = (probability @ self.denoiser.word_embedding.table()).view(-1, *x.shape[1:])

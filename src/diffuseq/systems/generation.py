@@ -17,7 +17,7 @@ from diffuseq.config import DiffusionGeneration
 from diffuseq.decoding.lengths import apportion
 from diffuseq.decoding.rounding import likeliest
 from diffuseq.errors import InputError
-from diffuseq.model.denoiser import Encoded
+from diffuseq.model.denoiser import Encoded, Level
 from diffuseq.sampling.ancestral import ancestral
 from diffuseq.sampling.ddim import ddim
 from diffuseq.sampling.dpm_solver import dpm_solver
@@ -177,16 +177,17 @@ class Network:
         self.is_pinned = None if pinned is None else pinned >= 0
         self.known = None if pinned is None else table[pinned.clamp_min(0)]
         self.last: Tensor | None = None
+        self.clean_or_noise = self._level(torch.tensor([0.0, 1.0], device=padding.device))
         special = system.special
         self.silent = sorted({special.pad, special.start, special.end, special.mask} - {special.unknown})
 
     def __call__(self, x: Tensor, time: float) -> Estimate:
         """x [n l d] at one time in 0…1."""
-        level = torch.full(x.shape[:1], time, device=x.device)[:, None]
+        times = torch.full(x.shape[:1], time, device=x.device)[:, None]
         if self.is_pinned is not None:
-            level = level.masked_fill(self.is_pinned, 0.0)
+            times = times.masked_fill(self.is_pinned, 0.0)
         everywhere = torch.ones_like(self.padding)
-        probability = self._distribution(x, level, everywhere).view(*x.shape[:2], -1)
+        probability = self._distribution(x, self._level(times), everywhere).view(*x.shape[:2], -1)
         x0 = self._mean(probability)
         if self.is_pinned is not None and self.known is not None:
             x0 = torch.where(self.is_pinned[..., None], self.known, x0)
@@ -195,20 +196,22 @@ class Network:
 
     def words(self, x: Tensor, is_open: Tensor) -> Tensor:
         """Log-probabilities [m v] at the open positions [n l], which are pure noise; the others are clean."""
-        probability = self._distribution(x, is_open.float(), is_open)
+        probability = self._distribution(x, self.clean_or_noise.at(is_open.long()), is_open)
         if self.system.config.self_condition:
             x0 = x.clone()
             x0[is_open] = self._mean(probability).to(x0.dtype)
             self._remember(x0)
         return probability.log_()
 
-    def _distribution(self, x: Tensor, level: Tensor, where: Tensor) -> Tensor:
-        """p of every word that has text [m v] at the positions `where`, for x at level [n 1] or [n l]."""
+    def _level(self, times: Tensor) -> Level:
+        return self.system.denoiser.level(self.system.schedule.log_snr(times).float())
+
+    def _distribution(self, x: Tensor, level: Level, where: Tensor) -> Tensor:
+        """p of every word that has text [m v] at the positions `where`, for x at its level [n 1] or [n l]."""
         system = self.system
         if system.config.self_condition and self.last is None:
             self.last = torch.zeros_like(x)
-        log_snr = system.schedule.log_snr(level).float()
-        hidden = system.denoiser.decode(x, log_snr, self.padding, self.encoded, self.last)
+        hidden = system.denoiser.decode(x, level, self.padding, self.encoded, self.last)
         probability = system.denoiser.distribution(hidden, self.encoded, where, self.table)
         probability[:, self.silent] = _NEVER
         return probability
