@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, overload
 
 import torch
 
@@ -31,6 +31,10 @@ from diffuseq.text.template import one_template, parse_template
 
 if TYPE_CHECKING:
     from diffuseq.text.tokenizer import Tokenizer
+
+
+Runtime = Literal["torch", "onnx"]
+"""What computes the network: PyTorch, or ONNX Runtime on the CPU (see `diffuseq.onnx_runtime`)."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +87,15 @@ class TextDraft:
 class Prompt:
     """A source that is ready to be answered: its ids, its seed, and the ids of its template.
 
-    templates: none, one for all candidates, or one for each (all of one length; −1 where free).
+    templates: none, one for all candidates, or one for each (all of one length; −1 where free). unread: how many
+    tokens at the end of the source are left out, for the model reads no longer ones.
     """
 
     source: str
     ids: list[int]
     seed: int
     templates: list[list[int]] = field(default_factory=list)
+    unread: int = 0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -127,17 +133,27 @@ class DiffuSeqPipeline:
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path, device: str | torch.device | None = None
+        cls, name_or_path: str | Path, device: str | torch.device | None = None, runtime: Runtime = "torch"
     ) -> DiffuSeqPipeline:
         """Open a model folder, a hub name, or a model that comes with the package (`qqp`, `grammar`).
 
+        runtime: "onnx" computes with ONNX Runtime on the CPU, for a folder that `diffuseq export` has written.
         Raises `InputError` when it is none of them, or is damaged.
         """
         from diffuseq.checkpoint import find_model, load_model
 
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if runtime not in get_args(Runtime):
+            raise unknown_name("runtime", runtime, get_args(Runtime))
+        if runtime == "onnx" and device not in (None, "cpu", torch.device("cpu")):
+            raise InputError(f"The runtime onnx computes on the CPU, not on {device}; leave the device out.")
+        device = device or ("cuda" if torch.cuda.is_available() and runtime == "torch" else "cpu")
         folder = find_model(name_or_path)
-        return cls(*load_model(folder, device), folder)
+        system, tokenizer, config = load_model(folder, device)
+        if runtime == "onnx":
+            from diffuseq.onnx_runtime import use_onnx
+
+            use_onnx(system, folder)
+        return cls(system, tokenizer, config, folder)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model folder: config, weights, generation settings, tokenizer, model card."""
@@ -266,7 +282,11 @@ class DiffuSeqPipeline:
         check_generation(settings)
         encoded = self._encode(sources)
         seeds = [settings.seed] * len(sources) if seeds is None else seeds
-        prompts = [Prompt(*parts) for parts in zip(sources, encoded, seeds, strict=True)]
+        longest = self.config.text.max_source
+        prompts = [
+            Prompt(source, ids[:longest], seed, unread=max(0, len(ids) - longest))
+            for source, ids, seed in zip(sources, encoded, seeds, strict=True)
+        ]
         if template is None:
             return prompts
         return [self._with_template(prompt, settings, template) for prompt in prompts]
@@ -402,7 +422,7 @@ class DiffuSeqPipeline:
                 raise InputError(
                     f"Source {row + 1} ({sources[row][:40]!r}) has nothing this model's tokenizer can read."
                 )
-        return [row_ids[:longest] for row_ids in ids]
+        return ids
 
 
 def _batches(prompts: Sequence[Prompt], size: int) -> Iterator[list[int]]:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from diffuseq.errors import InputError, first_line
-from diffuseq.files import atomic_file, read_text, write_tensors, write_text
+from diffuseq.files import atomic_file, hash_file, read_text, write_tensors, write_text
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 LARGEST_JSON = 16 * 2**20
@@ -106,6 +107,11 @@ def stored_tensors(folder: Path) -> dict[str, Stored]:
             for name in opened.keys():  # noqa: SIM118
                 stored[name] = Stored(file, tuple(opened.get_slice(name).get_shape()))
     return stored
+
+
+def hash_weights(folder: Path) -> str:
+    """One sha256 of all files with weights in a model folder."""
+    return sha256("".join(map(hash_file, _weight_files(folder))).encode()).hexdigest()
 
 
 def _weight_files(folder: Path) -> list[Path]:

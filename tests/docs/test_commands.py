@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -35,6 +36,57 @@ PUBLISHED_BUDGETS = [
     (r"(?<=paper/predictions\.jsonl)$", " --candidates 2 --limit 2 --steps 2"),
 ]
 """The commands for published models, at a size that a test can bear."""
+
+
+class Shell:
+    """Runs the commands of a page: `diffuseq` and Python in this process, servers and what asks them beside it.
+
+    Set-up (pip, python -m venv, source, make, head) is left out.
+    """
+
+    def __init__(self, monkeypatch):
+        self.monkeypatch, self.server, self.answers = monkeypatch, None, []
+
+    def run(self, command):
+        arguments = command.diffuseq
+        if command.words[:2] == ["python", "-c"]:
+            exec(compile(command.words[2], "tutorial.md", "exec"), {})
+        elif command.words[0] == "curl":
+            words = [word.replace("localhost:8000", self.address) for word in command.words]
+            asked = subprocess.run([*words, "--fail", "--max-time", "60"], capture_output=True, check=True)
+            self.answers.append(json.loads(asked.stdout))
+        elif arguments is not None and arguments[0] == "serve":
+            self.serve(arguments)
+        elif arguments is not None:
+            piped = io.TextIOWrapper(io.BytesIO(((command.piped or "") + "\n").encode()), encoding="utf-8")
+            self.monkeypatch.setattr(sys, "stdin", piped)
+            with pytest.raises(SystemExit) as left:
+                main(arguments)
+            assert not left.value.code, arguments
+
+    def serve(self, arguments):
+        """Start the server of the page, at a free port."""
+        self.close()
+        words = [sys.executable, "-m", "diffuseq", *arguments, "--port", "0"]
+        self.server = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+        said = self.server.stderr.readline()
+        assert said.startswith("Open http://"), said + self.server.stderr.read()
+        self.address = said.split()[1].removeprefix("http://").rstrip(";")
+
+    def close(self):
+        if self.server is not None:
+            self.server.terminate()
+            self.server.communicate(timeout=30)
+            self.server = None
+
+
+@pytest.fixture
+def shell(monkeypatch):
+    if shutil.which("curl") is None:
+        pytest.skip("the pages ask a server with curl, which is not here")
+    shell = Shell(monkeypatch)
+    yield shell
+    shell.close()
 
 
 class ParsedError(Exception):
@@ -109,8 +161,9 @@ def test_every_field_of_a_config_that_is_named_exists(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=on_the_page)
 def test_every_make_target_that_is_named_exists(page):
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert {c.words[1] for c in commands(page) if c.words[0] == "make"} <= targets
+    for command in commands(page):
+        if command.words[0] == "make":
+            subprocess.run([*command.words, "--dry-run"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
 def test_the_requests_of_the_pages_fit_the_api():
@@ -123,12 +176,12 @@ def test_the_requests_of_the_pages_fit_the_api():
         AskMany.model_validate(json.loads(words[words.index("-d") + 1]))
 
 
-def test_the_tutorial_runs_as_it_stands(tmp_path, monkeypatch, capsys):
+def test_the_tutorial_runs_as_it_stands(tmp_path, monkeypatch, capsys, shell):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")  # so that no heading of a table is broken over lines
     page = shortened(DOCS / "tutorial.md", BUDGETS, tmp_path)
     for command in commands(page):
-        run(command, monkeypatch)
+        shell.run(command)
     for block in blocks(page, "python"):
         exec(compile(block, "tutorial.md", "exec"), {})
     printed = capsys.readouterr().out
@@ -137,25 +190,27 @@ def test_the_tutorial_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "report" / "report.html").is_file()
     scores = json.loads((tmp_path / "runs" / "mine" / "scores.json").read_text())
     assert scores["sources"] == 2
+    (said,) = shell.answers[0]["answers"]
+    assert said["text"] in said["candidates"] and len(said["candidates"]) == 4
 
 
-def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path, monkeypatch, capsys):
+def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path, monkeypatch, capsys, shell):
     monkeypatch.chdir(tmp_path)
     rows = [("question", "paraphrase"), *((row["src"], row["trg"]) for row in build_corpus(400)["train"])]
     with (tmp_path / "pairs.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     for command in commands(shortened(ROOT / "README.md", README_BUDGETS, tmp_path)):
-        run(command, monkeypatch)
+        shell.run(command)
     assert json.loads((tmp_path / "runs" / "mine" / "scores.json").read_text())["sources"] > 0
     assert "step 10/10" in capsys.readouterr().out
 
 
-def test_the_commands_for_those_who_come_from_the_official_code_run(tmp_path, monkeypatch, capsys):
+def test_the_commands_for_those_who_come_from_the_official_code_run(tmp_path, monkeypatch, capsys, shell):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")  # so that no heading of a table is broken over lines
     write_official_files(tmp_path)
     for command in commands(shortened(DOCS / "coming-from-official.md", PUBLISHED_BUDGETS, tmp_path)):
-        run(command, monkeypatch)
+        shell.run(command)
     assert len((tmp_path / "models" / "qqp-paper" / "predictions.jsonl").read_text().splitlines()) == 2
     assert len((tmp_path / "out" / "predictions.jsonl").read_text().splitlines()) == 2
     assert "copy the source" in capsys.readouterr().out
@@ -185,19 +240,6 @@ def shortened(page, budgets, folder):
     copy = folder / page.name
     copy.write_text(text)
     return copy
-
-
-def run(command, monkeypatch):
-    """Run a command of a page in this process, but for servers, set-up and what asks a server."""
-    arguments = command.diffuseq
-    if command.words[:2] == ["python", "-c"]:
-        exec(compile(command.words[2], "tutorial.md", "exec"), {})
-    elif arguments is not None and arguments[0] != "serve":
-        piped = io.TextIOWrapper(io.BytesIO(((command.piped or "") + "\n").encode()), encoding="utf-8")
-        monkeypatch.setattr(sys, "stdin", piped)
-        with pytest.raises(SystemExit) as left:
-            main(arguments)
-        assert not left.value.code, arguments
 
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, tiny_folder):

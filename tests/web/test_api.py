@@ -64,6 +64,16 @@ def test_a_stream_has_a_frame_for_each_step_and_ends_with_the_answer(client: Tes
     assert last == events[-1][1]["candidates"]
 
 
+@pytest.mark.filterwarnings("ignore:.*were cut")
+def test_a_source_that_is_too_long_is_answered_and_what_was_not_read_is_told(client: TestClient) -> None:
+    short, long = SOURCE, " ".join(["tea"] * 30)
+    told = client.post("/v1/generate", json={"source": [short, long]}).json()
+    assert [answer["unread"] for answer in told["answers"]] == [0, 30 - 24]
+    assert told["answers"][1]["source"] == long
+    streamed = client.post("/v1/stream", json={"source": long}).text
+    assert read_events(streamed)[-1][1]["unread"] == 6
+
+
 def test_pinned_words_appear(client: TestClient) -> None:
     told = client.post("/v1/generate", json={"source": SOURCE, "template": "what is [MASK]*3?"}).json()
     assert all(text.startswith("what is") and text.endswith("?") for text in told["answers"][0]["candidates"])

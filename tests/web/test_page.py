@@ -95,6 +95,13 @@ def test_a_visitor_types_and_watches_the_answer_of_the_pipeline_form(
     assert page.evaluate("document.querySelectorAll('#agreement tbody tr').length") == 3
 
 
+def test_a_visitor_is_told_that_the_end_of_a_long_source_was_not_read(page: Chromium) -> None:
+    ask(page, " ".join(["tea"] * 25))
+    assert "its last 1 token was left out" in page.evaluate("$('unread').textContent")
+    ask(page, SOURCE)
+    assert page.evaluate("$('unread').textContent") == ""
+
+
 FIRST_FRAME = """new Promise((done) => {
     const began = performance.now();
     const watch = new MutationObserver(() => {

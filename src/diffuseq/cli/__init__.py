@@ -18,6 +18,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "diffuseq.cli.prepare",
         "Turn a raw release or any csv, tsv, parquet or hub data set into jsonl.",
     ),
+    "export": ("diffuseq.cli.export", "Write a model for ONNX Runtime, which is faster on a CPU."),
     "import": ("diffuseq.cli.import_model", "Read a checkpoint folder of the published code into ours."),
     "evaluate": ("diffuseq.cli.evaluate", "Score predictions with every metric of the field."),
     "compare": ("diffuseq.cli.compare", "Lay several systems side by side, as the paper's tables do."),

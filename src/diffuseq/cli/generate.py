@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -58,6 +58,8 @@ class Files:
     """Only the first so many sources."""
     device: str | None = None
     """cpu, cuda, cuda:1, …; a GPU where there is one."""
+    runtime: Literal["torch", "onnx"] = "torch"
+    """onnx computes with ONNX Runtime on the CPU; `diffuseq export` makes a model ready for it."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -73,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
     team = Team(files.device)
     team.check(files.input, shown)
     questions = _questions(files, team)
-    pipe = DiffuSeqPipeline.from_pretrained(folder, team.device)
+    pipe = DiffuSeqPipeline.from_pretrained(folder, team.device, files.runtime)
     settings = pipe.settings(**dataclasses.asdict(settings))
     if files.output is not None and not shown:
         _answer_into(files.output, pipe, questions, settings, _template(files), folder, team)

@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -37,6 +37,8 @@ class Serve:
     """0 takes a free one."""
     device: str | None = None
     """cpu, cuda, cuda:1, …; a GPU where there is one."""
+    runtime: Literal["torch", "onnx"] = "torch"
+    """onnx computes MODEL with ONNX Runtime on the CPU; `diffuseq export` makes it ready for that."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -53,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     from diffuseq.web.server import bind, run
 
     listener = bind(options.host, options.port)
-    pipes = {"main": _open(options.model, options.device)}
+    pipes = {"main": _open(options.model, options.device, options.runtime)}
     titles = {"main": _title(options.model)}
     if options.compare is not None:
         pipes["compare"] = _open(options.compare, options.device)
@@ -65,11 +67,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _open(name: str, device: str | None) -> Any:
+def _open(name: str, device: str | None, runtime: Literal["torch", "onnx"] = "torch") -> Any:
     """The pipeline, warmed up, so that the first visitor does not wait."""
     from diffuseq.pipeline import DiffuSeqPipeline
 
-    pipe = DiffuSeqPipeline.from_pretrained(name, device)
+    pipe = DiffuSeqPipeline.from_pretrained(name, device, runtime)
     changes = {"steps": 1} if hasattr(pipe.config.generation, "steps") else {}
     pipe("warm", **changes)
     return pipe

@@ -64,6 +64,9 @@ def settle(
     log_p = torch.zeros_like(tokens, dtype=torch.float32)
     for index in range(calls):
         is_open = ~settled
+        if not is_open.any():  # answers shorter than `calls` are done before the last one
+            yield SettleStep(index, calls, 1.0 - index / calls, x, Estimate(x), tokens, log_p, settled)
+            continue
         draw = noise(x[..., :2])[..., 0]
         logits = predict(x, is_open)
         if not repeats:

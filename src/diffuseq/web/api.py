@@ -180,7 +180,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         if problems:
             raise HTTPException(problems[0].status, problems[0].message)
         service.meters.observe(time.monotonic() - began)
-        parts = [{"source": job.prompt.source, **vars(answers[i])} for i, job in enumerate(jobs)]
+        parts = [{**_asked(job), **vars(answers[i])} for i, job in enumerate(jobs)]
         return Answers.model_validate({"answers": parts})
 
     @app.post(
@@ -223,7 +223,7 @@ async def _stream(service: Service, ask: Ask) -> StreamingResponse:
                     yield _event("frame", dataclasses.asdict(event))
                 elif isinstance(event, Choice):
                     service.meters.observe(time.monotonic() - began)
-                    yield _event("answer", {"source": ask.source, **dataclasses.asdict(event)})
+                    yield _event("answer", {**_asked(jobs[0]), **dataclasses.asdict(event)})
                     return
                 else:
                     yield _event("problem", {"detail": event.message})
@@ -234,6 +234,10 @@ async def _stream(service: Service, ask: Ask) -> StreamingResponse:
 
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
+
+
+def _asked(job: Job) -> dict[str, Any]:
+    return {"source": job.prompt.source, "unread": job.prompt.unread}
 
 
 def _event(name: str, data: Any) -> str:

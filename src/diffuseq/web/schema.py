@@ -99,9 +99,11 @@ class AskInQuery(Dials):
 
 
 class AnswerOut(BaseModel):
-    """agreement: BLEU of each candidate (row) with each other (column); the largest mean is chosen."""
+    """agreement: BLEU of each candidate (row) with each other (column); the largest mean is chosen. unread: tokens
+    at the end of the source that the model did not read, for it reads no longer ones."""
 
     source: str
+    unread: int
     text: str
     candidates: list[str]
     chosen: int

@@ -191,7 +191,7 @@ async function run(goTo = null) {
   const asked = request();
   Object.assign(trace, { asked, frames: [], answer: null, done: false, at: 0, candidate: 0 });
   problem("");
-  $("told").textContent = "";
+  $("told").textContent = $("unread").textContent = "";
   $("why").hidden = $("candidates-part").hidden = $("beside-part").hidden = true;
   $("beside").replaceChildren();
   $("go").textContent = "Forming …";
@@ -240,6 +240,9 @@ function finish(goTo) {
   trace.done = true;
   trace.candidate = answer.chosen;
   $("told").textContent = `Formed in ${plural(answer.forwards, "call")}: ${answer.text}`;
+  $("unread").textContent = answer.unread
+    ? `The source is longer than this model reads: its last ${plural(answer.unread, "token")} ${answer.unread === 1 ? "was" : "were"} left out.`
+    : "";
   $("candidates-part").hidden = $("beside-part").hidden = false;
   showCandidates();
   if (goTo) {

@@ -1,0 +1,132 @@
+"""The denoiser on ONNX Runtime: the same answers as PyTorch's, and clear words where it cannot be had."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffuseq.cli import main
+from diffuseq.errors import InputError
+from diffuseq.pipeline import DiffuSeqPipeline
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+from diffuseq.onnx_runtime import ONNX, export_onnx, use_onnx
+
+SOURCES = ["how do i learn to cook rice?", "music", "what is the best way to learn python?", "why tea?"]
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_pipe: DiffuSeqPipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with graphs."""
+    folder = tmp_path_factory.mktemp("exported")
+    tiny_pipe.save_pretrained(folder)
+    export_onnx(DiffuSeqPipeline.from_pretrained(folder).system, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def on_onnx(exported: Path) -> DiffuSeqPipeline:
+    return DiffuSeqPipeline.from_pretrained(exported, runtime="onnx")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"candidates": 1, "length": 1},
+        {"length": 24, "steps": 7, "temperature": 0.3},
+        {"guidance": 1.5},
+        {"sampler": "ddim", "churn": 0.5},
+        {"sampler": "dpm-solver", "guidance": 2.0},
+        {"template": "what [...] tea [MASK]?"},
+    ],
+    ids=str,
+)
+def test_answers_are_those_of_pytorch(
+    tiny_pipe: DiffuSeqPipeline, on_onnx: DiffuSeqPipeline, options: dict[str, object]
+) -> None:
+    for sources in (SOURCES[:1], SOURCES):
+        ours, theirs = tiny_pipe(sources, **options), on_onnx(sources, **options)
+        assert [answer.candidates for answer in ours] == [answer.candidates for answer in theirs]
+
+
+def test_a_self_conditioned_network_is_told_its_last_estimate(
+    tiny_pipe: DiffuSeqPipeline, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    config = dataclasses.replace(
+        tiny_pipe.config, system=dataclasses.replace(tiny_pipe.config.system, self_condition=0.5)
+    )
+    pipe = DiffuSeqPipeline(
+        type(tiny_pipe.system)(config.system, tiny_pipe.tokenizer.special).eval(), tiny_pipe.tokenizer, config
+    )
+    pipe.save_pretrained(tmp_path)
+    expected = [answer.candidates for answer in pipe(SOURCES)]
+    export_onnx(pipe.system, tmp_path)
+    again = DiffuSeqPipeline.from_pretrained(tmp_path, runtime="onnx")
+    assert [answer.candidates for answer in again(SOURCES)] == expected
+
+
+def test_it_is_written_and_used_from_the_command_line(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in.txt").write_text("\n".join(SOURCES) + "\n")
+    texts = {}
+    for arguments in (
+        ["export", str(tiny_folder), "--out", str(tmp_path / "mine")],
+        ["generate", str(tmp_path / "mine"), "--input", str(tmp_path / "in.txt"), "--runtime", "onnx"],
+        ["generate", str(tmp_path / "mine"), "--input", str(tmp_path / "in.txt")],
+    ):
+        with pytest.raises(SystemExit) as left:
+            main(arguments)
+        assert not left.value.code
+        texts[arguments[-1]] = capsys.readouterr().out
+    assert "--runtime onnx" in texts[str(tmp_path / "mine")]
+    assert texts["onnx"] == texts[str(tmp_path / "in.txt")] != ""
+
+
+def test_graphs_of_other_weights_are_refused(
+    tiny_pipe: DiffuSeqPipeline, exported: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(2)
+    other = type(tiny_pipe.system)(tiny_pipe.config.system, tiny_pipe.tokenizer.special)
+    DiffuSeqPipeline(other, tiny_pipe.tokenizer, tiny_pipe.config).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="diffuseq export"):
+        DiffuSeqPipeline.from_pretrained(tmp_path, runtime="onnx")
+    shutil.copytree(exported / ONNX, tmp_path / ONNX)
+    with pytest.raises(InputError, match="other weights"):
+        DiffuSeqPipeline.from_pretrained(tmp_path, runtime="onnx")
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph", b"\x08\x07" * 500], ids=["empty", "text", "bytes"])
+def test_a_damaged_graph_is_a_sentence(exported: Path, tmp_path: Path, content: bytes) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(exported, folder)
+    (folder / ONNX / "decoder.onnx").write_bytes(content)
+    with pytest.raises(InputError, match=r"decoder\.onnx"):
+        DiffuSeqPipeline.from_pretrained(folder, runtime="onnx")
+    (folder / ONNX / "decoder.onnx").unlink()
+    with pytest.raises(InputError, match=r"decoder\.onnx"):
+        DiffuSeqPipeline.from_pretrained(folder, runtime="onnx")
+
+
+def test_what_cannot_run_on_it_is_refused(exported: Path, tiny_pipe: DiffuSeqPipeline) -> None:
+    with pytest.raises(InputError, match="tensorrt"):
+        DiffuSeqPipeline.from_pretrained(exported, runtime="tensorrt")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="on the CPU, not on cuda"):
+        DiffuSeqPipeline.from_pretrained(exported, "cuda", "onnx")
+    from diffuseq.baselines.configs import GruConfig
+    from diffuseq.registry import build
+
+    gru = build(GruConfig(layers=1, width=8, hidden=8), tiny_pipe.tokenizer.special)
+    for refused in (export_onnx, use_onnx):
+        with pytest.raises(InputError, match="Only our DiffuSeq"):
+            refused(gru, exported)
+    with pytest.raises(SystemExit) as left:
+        main(["export", "grammar"])  # comes with the package, which is no place to write to
+    assert left.value.code == 2
