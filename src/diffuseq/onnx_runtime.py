@@ -51,8 +51,8 @@ def export_onnx(system: System, folder: str | Path) -> Path:
     with atomic_folder(folder / ONNX) as temporary, torch.no_grad():
         for name, graph, example in _graphs(ours):
             _export(graph, example, temporary / name)
+            _session(temporary / name)  # what cannot be opened is noticed now
         (temporary / _MADE_FROM).write_text(json.dumps(made_from, indent=2) + "\n", encoding="utf-8")
-    use_onnx(system, folder)  # what cannot be opened is noticed now
     return folder / ONNX
 
 
@@ -186,8 +186,13 @@ def _session(path: Path) -> Any:
 
 def _run(session: Any, inputs: Sequence[Tensor]) -> Tensor:
     names = (each.name for each in session.get_inputs())
-    given = {name: value.detach().numpy() for name, value in zip(names, inputs, strict=True)}
-    return torch.from_numpy(session.run(None, given)[0])
+    try:
+        given = {name: value.detach().numpy() for name, value in zip(names, inputs, strict=True)}
+        return torch.from_numpy(session.run(None, given)[0])
+    except Exception as error:
+        raise InputError(
+            f"ONNX Runtime cannot compute a graph ({first_line(error)}); write it anew with `diffuseq export`."
+        ) from error
 
 
 def _ours(system: System) -> DiffuSeq:

@@ -131,6 +131,7 @@ VERBS = {
         _names_of("diffuseq.cli.prepare", "Prepare", flat=("options",)),
         4,
     ),
+    "export": Verb(["model"], {}, _names_of("diffuseq.cli.export", "Export"), 1),
     "import": Verb(
         ["published"], {"--out": ["imported"]}, _names_of("diffuseq.cli.import_model", "Import"), 1
     ),
@@ -251,6 +252,7 @@ def run(argv: list[str], stdin: bytes) -> None:
         contextlib.redirect_stderr(err),
         mock.patch.object(sys, "stdin", given),
         mock.patch("diffuseq.web.server.run"),  # a server that starts would serve for ever
+        mock.patch("torch.onnx.export"),  # which takes its time
     ):
         try:
             main(argv)

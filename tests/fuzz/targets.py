@@ -368,6 +368,42 @@ def model_folder(draw: random.Random, folder: Path) -> None:
     assert system.num_parameters() < 100_000 and own_tokenizer.vocab_size
 
 
+@functools.cache
+def graph_files() -> dict[str, bytes]:
+    """What `diffuseq export` writes beside the files of the model folder."""
+    from diffuseq.onnx_runtime import export_onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        put(Path(folder), model_files())
+        graphs = export_onnx(pipeline().system, folder)
+        return {path.name: path.read_bytes() for path in sorted(graphs.iterdir())}
+
+
+@target(1)
+def onnx_graphs(draw: random.Random, folder: Path) -> None:
+    """The graphs in a model folder: cut, with other bytes, changed places, or none."""
+    from diffuseq.pipeline import DiffuSeqPipeline
+
+    path = folder / "model"
+    put(path, model_files())
+    put(path / "onnx", graph_files())
+    name = draw.choice(("decoder.onnx", "words.onnx", "made-from.json"))
+    match draw.randint(0, 3):
+        case 0:
+            content = bytearray(graph_files()[name])
+            for _ in range(draw.randint(1, 20)):
+                content[draw.randrange(len(content))] = draw.randrange(256)
+            (path / "onnx" / name).write_bytes(content)
+        case 1:
+            damage_folder(draw, path / "onnx")
+        case 2:
+            (path / "onnx" / name).write_bytes(graph_files()[draw.choice(sorted(graph_files()))])
+        case _:
+            (path / "onnx" / name).write_text(hostile.text(draw), "utf-8", "surrogatepass")
+    pipe = DiffuSeqPipeline.from_pretrained(path, "cpu", "onnx")
+    pipe("how do i learn?", candidates=2)
+
+
 def change_sizes(draw: random.Random, path: Path) -> None:
     """Other numbers in the config of the system, up to absurd ones."""
     content = json.loads(path.read_bytes())

@@ -183,6 +183,9 @@ class LevTConfig:
     roll_in_noise: float = 0.0
     """Share of the words that deletion is taught on that are drawn at random instead of by the network: 0 as
     published; more where so little data is seen so often that the network hardly errs in training."""
+    from_empty: float = 0.0
+    """Share of the targets of which insertion is taught to write all (β of the paper, which mixes the text that
+    generation starts from into the roll-in); of the others a random number of words is given."""
     max_insertions: int = 255
     """Most placeholders that one slot takes in a round."""
     max_length: int = 256

@@ -82,10 +82,13 @@ class LevT(NonAutoregressive):
     def _shorten(
         self, goal: Tensor, padding: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """Delete a random part of the goal; the number of tokens that stay is uniform, from none to all."""
+        """Delete a random part of the goal; the number of tokens that stay is uniform, from none to all, and none
+        in the share `from_empty`."""
         inner = self._inner(goal, padding)
         count = inner.sum(1, keepdim=True)
-        number = (torch.rand(len(goal), 1, generator=generator, device=goal.device) * (count + 1)).floor()
+        share = self.config.from_empty
+        drawn = torch.rand(len(goal), 1, generator=generator, device=goal.device)
+        number = ((drawn - share).clamp_min(0) / (1 - share + 1e-9) * (count + 1)).floor()
         order = torch.rand(goal.shape, generator=generator, device=goal.device).masked_fill(~inner, 2.0)
         return delete(
             goal, padding, inner & (order.argsort(dim=1).argsort(dim=1) >= number), self.special.pad
