@@ -117,6 +117,18 @@ def test_a_hash_is_remembered_until_the_file_changes(tmp_path: Path, monkeypatch
     assert remembered_hash(path, memory) == "read again"
 
 
+def test_the_hashes_of_several_files_are_remembered_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, paths = tmp_path / "hashes.json", [tmp_path / "train", tmp_path / "valid"]
+    for path in paths:
+        path.write_text(path.name)
+        os.utime(path, ns=(0, 0))
+    first = [remembered_hash(path, memory) for path in paths]
+    monkeypatch.setattr("diffuseq.files.hash_file", lambda path: "read again")
+    assert [remembered_hash(path, memory) for path in paths] == first
+
+
 def test_what_the_disk_refuses_is_one_sentence(tmp_path: Path) -> None:
     write_text(tmp_path / "file", "text")
     with pytest.raises(InputError, match=r"Cannot write .*inside: .*; choose a folder"):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diffuseq.errors import InputError
 
@@ -85,17 +85,23 @@ def remembered_hash(path: str | Path, memory: Path) -> str:
     status = os.stat(path)
     now = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
     name = str(Path(path).resolve())
-    try:
-        known = json.loads(read_text(memory))
-        if known[name][0] == now and isinstance(known[name][1], str):
-            return str(known[name][1])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        known = {}
+    known = _known_hashes(memory)
+    match known.get(name):
+        case [seen, str(digest)] if seen == now:
+            return digest
     digest = hash_file(path)
     if time.time_ns() - status.st_mtime_ns > JUST_CHANGED_NS:  # else a change could share its time stamp
-        known = known if isinstance(known, dict) else {}
         write_text(memory, json.dumps(known | {name: [now, digest]}))
     return digest
+
+
+def _known_hashes(memory: Path) -> dict[str, Any]:
+    """What is remembered of all files; nothing where that cannot be read, since it can be had again."""
+    try:
+        known = json.loads(read_text(memory))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def read_text(path: Path, largest: int = 16 * 2**20) -> str:
