@@ -178,8 +178,9 @@ def _session(path: Path) -> Any:
     runtime = _package("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
+    options.log_severity_level = 4  # what goes wrong is told by the exceptions
     try:
-        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(str(path), options, ["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:
         raise InputError(f"{path} is no graph that ONNX Runtime opens: {first_line(error)}.") from error
 

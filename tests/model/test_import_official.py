@@ -126,6 +126,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({"predict_xstart": False}, "predict_xstart = False"),
         ({"seq_len": 400}, "max_positions"),
         ({"seq_len": "24"}, "sequence_length"),
+        ({"dropout": 16}, "dropout probability"),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(folder: Path, values: dict[str, Any], says: str) -> None:

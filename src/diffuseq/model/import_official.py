@@ -26,7 +26,7 @@ from diffuseq.config import (
     TrainingConfig,
     from_dict,
 )
-from diffuseq.errors import InputError
+from diffuseq.errors import InputError, first_line
 from diffuseq.files import read_text
 from diffuseq.model.bert_denoiser import BertDenoiser
 from diffuseq.systems.published import PublishedDiffuSeq, network_shape
@@ -73,8 +73,14 @@ def import_official(folder: str | Path) -> ImportedModel:
             f"The vocabulary in {folder} has {tokenizer.vocab_size} words, but {checkpoint.name} has "
             f"embeddings for {vocab_size}; put the vocabulary of this model into the folder."
         )
-    with torch.device("meta"):  # sizes only, so that weights that do not fit are refused at once
-        expected = BertDenoiser(network_shape(config.system, vocab_size)).state_dict()
+    try:
+        with torch.device("meta"):  # sizes only, so that weights that do not fit are refused at once
+            expected = BertDenoiser(network_shape(config.system, vocab_size)).state_dict()
+    except Exception as error:
+        raise InputError(
+            f"The settings in {folder} describe a network that cannot be built ({first_line(error)}); copy "
+            "training_args.json and bert_config.json again."
+        ) from error
     _check(weights, expected, checkpoint)
     system = PublishedDiffuSeq(config.system, tokenizer.special)
     # An averaged checkpoint has the last raw embeddings under `lm_head.weight`, for only the tied
