@@ -131,6 +131,9 @@ class DiffusionGeneration:
     """Sharpness of the word distribution that becomes the estimate; below 1 is sharper."""
     repeats: bool = False
     """settle: whether a token may stand twice in a row, which 0.8 % of Quora's questions have."""
+    order_noise: float = 0.0
+    """settle: chance in which words settle first (scale of Gumbel noise on their log-probabilities, falling to
+    none at the end); at 0.5 candidates differ clearly more (docs/log.md)."""
     guidance: float = 1.0
     """Classifier-free guidance; 1 is off. For systems trained with source dropout."""
     length: int | None = None
@@ -249,6 +252,7 @@ _WHOLE_NUMBERS = {
 _NUMBERS = {
     "temperature": (0.0, 100.0),
     "churn": (0.0, 1.0),
+    "order_noise": (0.0, 100.0),
     "eta": (0.0, 1.0),
     "guidance": (0.0, 100.0),
     "clamp_from": (0.0, 0.999),

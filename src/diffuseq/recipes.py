@@ -23,8 +23,10 @@ from diffuseq.config import (
 )
 from diffuseq.errors import unknown_name
 
-_SETTLE = DiffusionGeneration(candidates=10, sampler="settle", steps=10, temperature=0.5, length_beam=5)
-"""Ten calls a candidate, confident words first, candidates over the five likeliest lengths."""
+_SETTLE = DiffusionGeneration(
+    candidates=10, sampler="settle", steps=10, temperature=0.5, order_noise=0.5, length_beam=5
+)
+"""Ten calls a candidate, confident words first with some chance, candidates over the five likeliest lengths."""
 
 
 def tiny() -> Config:

@@ -16,6 +16,11 @@ def test_the_interval_has_the_width_that_theory_gives() -> None:
     assert low < values(0).score() < high
 
 
+def test_any_whole_number_is_a_seed() -> None:
+    draws = [tuple(values(0).resample(3, seed)) for seed in (-1, 0, 1, 2**70)]
+    assert len({*draws}) >= 3
+
+
 def test_equal_systems_are_not_significant_and_different_ones_are() -> None:
     assert p_value(values(0), values(0), 500, seed=0) == 1.0
     assert p_value(values(0), values(0, 1.0), 500, seed=0) == pytest.approx(1 / 501)

@@ -48,6 +48,23 @@ def test_a_perfect_network_gives_the_text_back_for_every_number_of_calls() -> No
         torch.testing.assert_close(last.x[real], table()[target[real]])
 
 
+def test_chance_in_the_order_lets_others_settle_first_and_loses_no_word() -> None:
+    target = torch.randint(0, VOCAB, (3, 7), generator=torch.Generator().manual_seed(0))
+    real = ~padding_of(LENGTHS)
+
+    def first_settled(order_noise: float, seed: int) -> tuple[int, ...]:
+        seeds = [seed, seed + 1, seed + 2]
+        steps = run(knows(target), LENGTHS, seeds, 7, temperature=0.0, order_noise=order_noise)
+        assert torch.equal(steps[-1].tokens[real], target[real])
+        return tuple((steps[0].settled & real).int().argmax(1).tolist())
+
+    surest = {first_settled(0.0, seed) for seed in range(0, 30, 3)}
+    assert surest == {tuple(length - 1 for length in LENGTHS)}
+    some, many = ({first_settled(noise, seed) for seed in range(0, 30, 3)} for noise in (2.0, 100.0))
+    assert len(some) > 1 and len(many) > 5
+    assert first_settled(2.0, 3) == first_settled(2.0, 3)
+
+
 def test_the_surest_words_settle_first_and_stay_and_all_are_settled_at_the_end() -> None:
     target = torch.randint(0, VOCAB, (3, 7), generator=torch.Generator().manual_seed(0))
     steps = run(knows(target), LENGTHS, [1, 2, 3], 4)

@@ -45,6 +45,7 @@ def settle(
     noise: Noise,
     temperature: float = 1.0,
     repeats: bool = True,
+    order_noise: float = 0.0,
     pinned: Tensor | None = None,
 ) -> Iterator[SettleStep]:
     """Yield a `SettleStep` after each of `calls` calls.
@@ -54,7 +55,9 @@ def settle(
     padding [n l] is True past the end of a row; pinned [n l] holds ids of words that are given, −1 elsewhere.
     temperature 0 takes the likeliest word everywhere; 1 draws from the network's distribution. repeats: whether
     a token may stand twice in a row; if not, no position takes the word of a settled neighbour, and of two that
-    draw the same word side by side the surer settles first.
+    draw the same word side by side the surer settles first. order_noise: scale of the Gumbel noise on what
+    decides who settles first (as in MaskGIT), falling to none with the last call; it keeps the likeliest way to
+    begin an answer from being every candidate's.
     """
     tokens = torch.zeros_like(padding, dtype=torch.long) if pinned is None else pinned.clamp_min(0)
     settled = padding.clone() if pinned is None else padding | (pinned >= 0)
@@ -74,9 +77,11 @@ def settle(
         chosen, chosen_log_p = draw_words(logits, draw[is_open], temperature)
         tokens = tokens.masked_scatter(is_open, chosen)
         log_p = log_p.masked_scatter(is_open, chosen_log_p)
-        sureness = (
-            log_p if repeats else log_p.masked_fill(is_less_sure_twin(tokens, log_p, is_open), -math.inf)
-        )
+        sureness = log_p
+        if order_noise:
+            sureness = log_p + order_noise * (1 - index / calls) * gumbel(noise(x[..., :2])[..., 0])
+        if not repeats:
+            sureness = sureness.masked_fill(is_less_sure_twin(tokens, sureness, is_open), -math.inf)
         # how many are to be settled by now, the same share of every row's own open positions
         goal = (num_open * (index + 1) / calls).ceil().long()
         order = (
@@ -105,6 +110,16 @@ def is_less_sure_twin(tokens: Tensor, log_p: Tensor, is_open: Tensor) -> Tensor:
     return F.pad(twins & ~left_wins, (0, 1)) | F.pad(twins & left_wins, (1, 0))
 
 
+def gumbel(normal: Tensor) -> Tensor:
+    """Standard Gumbel numbers from standard normal ones."""
+    return -(-uniform(normal).log()).log()
+
+
+def uniform(normal: Tensor) -> Tensor:
+    """Numbers between 0 and 1, ends excluded, from standard normal ones."""
+    return torch.special.ndtr(normal.float()).clamp(1e-6, 1 - 1e-6)
+
+
 def draw_words(logits: Tensor, normal: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """A word at every position by the inverse of its distribution, and the log-probability of it.
 
@@ -116,8 +131,7 @@ def draw_words(logits: Tensor, normal: Tensor, temperature: float) -> tuple[Tens
         best, ids = logits.max(-1)
         return ids, best - logits.logsumexp(-1)
     sharp = (logits if temperature == 1 else logits / temperature).softmax(-1)
-    uniform = torch.special.ndtr(normal.float()).clamp(1e-6, 1 - 1e-6)
-    ids = torch.searchsorted(sharp.cumsum(-1), uniform[..., None]).clamp_max(logits.shape[-1] - 1)
+    ids = torch.searchsorted(sharp.cumsum(-1), uniform(normal)[..., None]).clamp_max(logits.shape[-1] - 1)
     if temperature == 1:
         log_p = sharp.gather(-1, ids).squeeze(-1).log()
     else:

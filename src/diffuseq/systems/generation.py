@@ -90,6 +90,7 @@ def _steps(
             noise=noise,
             temperature=settings.temperature,
             repeats=settings.repeats,
+            order_noise=settings.order_noise,
             pinned=pinned,
         )
     denoise: Denoise = network if unconditional is None else guide(network, unconditional, weight)

@@ -51,6 +51,9 @@ class Dials(BaseModel):
     temperature: float | None = Field(None, ge=0, le=100)
     churn: float | None = Field(None, ge=0, le=1, description="ddim: share of fresh noise.")
     eta: float | None = Field(None, ge=0, le=1, description="ddim: η of its paper, instead of churn.")
+    order_noise: float | None = Field(
+        None, ge=0, le=100, description="settle: chance in which words settle first."
+    )
     guidance: float | None = Field(None, ge=0, le=100)
     order: Literal[1, 2] | None = Field(None, description="dpm-solver.")
     stochastic: bool | None = Field(None, description="dpm-solver.")

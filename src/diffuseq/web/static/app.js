@@ -14,6 +14,7 @@ const DIALS = {
   steps: { label: "Calls of the network", kind: "range", min: 1, max: 100, step: 1 },
   sampler: { label: "Sampler", kind: "select" },
   temperature: { label: "Temperature", kind: "range", min: 0, max: 2, step: 0.05 },
+  order_noise: { label: "Chance in the order", kind: "range", min: 0, max: 2, step: 0.25, only: "settle" },
   churn: { label: "Churn (fresh noise)", kind: "range", min: 0, max: 1, step: 0.05, only: "ddim" },
   eta: { label: "Eta (instead of churn)", kind: "number", min: 0, max: 1, step: 0.05, placeholder: "off", only: "ddim" },
   guidance: { label: "Guidance", kind: "range", min: 1, max: 5, step: 0.25 },
