@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import pkgutil
@@ -69,7 +70,7 @@ def main() -> int:
     shares = sum(targets[name].share for name in names)
     tallies = {}
     for name in names:
-        cases = max(1, round(options.cases * targets[name].share / shares))
+        cases = math.ceil(options.cases * targets[name].share / shares)
         tallies[name] = fuzz(name, cases, options.seed)
         _tell(name, tallies[name])
     return _end(tallies, options)

@@ -189,7 +189,7 @@ class DiffuSeqConfig:
     """Share of training sequences whose tokens have levels of their own: some clean, the rest pure noise."""
     self_condition: float = 0.0
     """Share of training sequences that see the network's own first estimate."""
-    draws: int = 4
+    draws: int = 2
     """Noise draws for every encoded source in a training step."""
     source_dropout: float = 0.0
     """Share of training sequences without their source, for classifier-free guidance."""

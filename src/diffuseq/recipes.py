@@ -44,9 +44,10 @@ def tiny() -> Config:
         ),
         text=TextConfig(vocab_size=1536, max_source=32, max_target=32),
         training=TrainingConfig(
-            batch_size=16,
+            batch_size=32,
             minutes=2.5,
-            learning_rate=2e-3,
+            optimizer="muon",
+            learning_rate=3e-3,
             warmup=0.05,
             ema=0.99,
             evaluate_every=100_000,
@@ -91,7 +92,6 @@ def qqp_small() -> Config:
             width=256,
             feed_forward=512,
             dropout=0.0,
-            draws=2,
             max_length=64,
         ),
         training=TrainingConfig(
