@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from cpu_budget import train_for
@@ -99,10 +99,11 @@ def systems() -> dict[str, Entry]:
             2e-3,
         ),
         "levt": _entry(
-            LevTConfig(**decoder, max_insertions=31, label_smoothing=0.0),
+            LevTConfig(**decoder, max_insertions=31, label_smoothing=0.0, from_empty=0.3, roll_in_noise=0.2),
             IterativeGeneration(steps=9),
             {"edits": {}, "drawn": {"candidates": CANDIDATES, "temperature": 0.7}},
-            2e-3,
+            3e-3,
+            optimizer="muon",
         ),
         "cmlm": _entry(
             CMLMConfig(**decoder, label_smoothing=0.0),
@@ -133,9 +134,15 @@ def systems() -> dict[str, Entry]:
     }
 
 
-def _entry(system: Any, generation: Any, ways: dict[str, dict[str, Any]], learning_rate: float) -> Entry:
+def _entry(
+    system: Any,
+    generation: Any,
+    ways: dict[str, dict[str, Any]],
+    learning_rate: float,
+    optimizer: Literal["adamw", "muon"] = "adamw",
+) -> Entry:
     config = recipe("tiny")
-    training = replace(config.training, batch_size=32, learning_rate=learning_rate)
+    training = replace(config.training, batch_size=32, learning_rate=learning_rate, optimizer=optimizer)
     return Entry(replace(config, system=system, generation=generation, training=training), ways)
 
 

@@ -264,6 +264,7 @@ _NUMBERS = {
 _SHARES = {
     *("dropout", "label_smoothing", "source_dropout", "word_dropout"),
     *("token_wise", "self_condition", "absorb_rate", "pretrained_rate"),
+    *("from_empty", "roll_in_noise"),
 }
 """Settings of any system that are a share: from 0 to 1."""
 _MOST_LAYERS, _LARGEST_SIZE, _LARGEST_NUMBER = 1000, 1_000_000, 1e6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import replace
 
 import pytest
@@ -82,15 +83,21 @@ def test_deletion_finds_the_wrong_words_and_spares_the_right_ones(trained: tuple
     assert (after.tokens[:, :width] == expected[:, :width]).all(1).float().mean() > 0.6
 
 
-def test_insertion_is_taught_on_every_number_of_kept_tokens(fresh: LevT) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_insertion_is_taught_on_every_number_of_kept_tokens_and_more_often_on_none(
+    fresh: LevT, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    monkeypatch.setattr(fresh, "config", dataclasses.replace(fresh.config, from_empty=share))
     goal, padding = fresh._bounded(BATCH.target[:1], BATCH.target_padding[:1])
     length = int((~padding).sum()) - 2
     shortened, gone = fresh._shorten(
         goal.expand(6000, -1), padding.expand(6000, -1), torch.Generator().manual_seed(0)
     )
     kept = (~gone).sum(1) - 2
-    share = torch.bincount(kept, minlength=length + 1) / 6000
-    torch.testing.assert_close(share, torch.full((length + 1,), 1 / (length + 1)), atol=0.02, rtol=0)
+    expected = torch.full((length + 1,), (1 - share) / (length + 1))
+    expected[0] += share
+    found = torch.bincount(kept, minlength=length + 1) / 6000
+    torch.testing.assert_close(found, expected, atol=0.02, rtol=0)
     assert (shortened[:, 0] == SPECIAL.start).all()
     assert (shortened.gather(1, kept[:, None] + 1) == SPECIAL.end).all()
 
