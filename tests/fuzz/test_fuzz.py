@@ -13,7 +13,7 @@ from commands import COMMANDS, VERBS
 from guarded import run_case
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from targets import TARGETS, Payload
+from targets import TARGETS, Payload, graph_files
 
 from diffuseq import cli
 
@@ -28,6 +28,8 @@ def test_hostile_input_is_refused_in_one_sentence(
 ) -> None:
     target = {**TARGETS, **COMMANDS}[name]
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    if name == "onnx_graphs":
+        graph_files()  # once, and not in the time of a case: a slow machine needs a minute
 
     @settings(
         max_examples=FAST if target.share >= 8 else SLOW,
