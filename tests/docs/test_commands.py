@@ -14,7 +14,7 @@ from pages import DOCS, PAGES, ROOT, Command, blocks, commands, flags, inline_co
 
 from diffuseq.cli import VERBS, main
 from diffuseq.data.grammar import build_corpus
-from diffuseq.recipes import RECIPES
+from diffuseq.recipes import DIFFUSION, RECIPES
 
 BUDGETS = [
     (r"--training\.minutes \S+", "--training.minutes 0.02"),
@@ -214,6 +214,38 @@ def test_the_commands_for_those_who_come_from_the_official_code_run(tmp_path, mo
     assert len((tmp_path / "models" / "qqp-paper" / "predictions.jsonl").read_text().splitlines()) == 2
     assert len((tmp_path / "out" / "predictions.jsonl").read_text().splitlines()) == 2
     assert "copy the source" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [name for name in DIFFUSION if name != "qqp-pretrained"])
+def test_the_command_of_every_recipe_trains(name, tmp_path, monkeypatch, shell):
+    """With the smallest network that there is. `qqp-pretrained` wants BERT; its own test has a small one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "DIR").mkdir()
+    for split, rows in build_corpus(40, 4, 0).items():
+        (tmp_path / "DIR" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (command,) = (c for c in commands(DOCS / "recipes.md") if c.diffuseq[:2] == ["train", name])
+    small = {
+        **{f"--system.{size}": 16 for size in ("width", "feed-forward")},
+        "--system.heads": 2,
+        "--system.embedding-width": 8,
+        "--text.tokenizer": None,
+        "--text.vocab-size": 300,
+        "--training.steps": 1,
+        "--training.minutes": None,
+        "--training.batch-size": 4,
+        "--training.accumulate": 1,
+        "--training.evaluate-rows": 0,
+        "--data": "DIR",
+        "--out": "run",
+    }
+    if RECIPES[name]().system.kind == "published":
+        small |= {"--system.layers": 1, "--system.time-width": 8}
+    else:
+        small |= {"--system.encoder-layers": 1, "--system.decoder-layers": 1}
+    words = [word for word in command.words if word not in ("--data", "DIR")]
+    options = [f"{part}" for pair in small.items() for part in pair]
+    shell.run(Command([*words, *options, "--training.no-compile"]))
+    assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
 def write_official_files(folder):
