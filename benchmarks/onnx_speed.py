@@ -18,10 +18,11 @@ from typing import Any
 
 import torch
 
+from diffuseq.config import Runtime
 from diffuseq.data.grammar import build_corpus
 from diffuseq.memory import keep_freed_memory
 from diffuseq.onnx_runtime import export_onnx
-from diffuseq.pipeline import DiffuSeqPipeline, Runtime
+from diffuseq.pipeline import DiffuSeqPipeline
 
 SIZES = ((1, 1), (1, 10), (16, 10))
 RUNTIMES: tuple[Runtime, ...] = ("torch", "onnx")

@@ -17,6 +17,10 @@ from diffuseq.errors import InputError, unknown_name
 T = TypeVar("T")
 
 
+Runtime = Literal["torch", "onnx"]
+"""What computes the network: PyTorch, or ONNX Runtime on the CPU (see `diffuseq.onnx_runtime`)."""
+
+
 @dataclass(frozen=True)
 class TextConfig:
     """How text becomes tokens."""

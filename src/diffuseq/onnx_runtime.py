@@ -51,7 +51,7 @@ def export_onnx(system: System, folder: str | Path) -> Path:
     with atomic_folder(folder / ONNX) as temporary, torch.no_grad():
         for name, graph, example in _graphs(ours):
             _export(graph, example, temporary / name)
-            _session(temporary / name)  # what cannot be opened is noticed now
+            _Graph(temporary / name)  # what cannot be opened is noticed now
         (temporary / _MADE_FROM).write_text(json.dumps(made_from, indent=2) + "\n", encoding="utf-8")
     return folder / ONNX
 
@@ -72,14 +72,14 @@ def use_onnx(system: System, folder: str | Path) -> System:
             f"The graphs in {place} were made from other weights than those of {folder}; write them anew with "
             f"`diffuseq export {folder}`."
         )
-    ours.denoiser = OnnxDenoiser(ours.denoiser, _session(place / _DECODER), _session(place / _WORDS))
+    ours.denoiser = OnnxDenoiser(ours.denoiser, _Graph(place / _DECODER), _Graph(place / _WORDS))
     return ours.eval()
 
 
 class OnnxDenoiser(Denoiser):
     """A denoiser that leaves `decode` and `logits` to ONNX Runtime, and shares all else with the original."""
 
-    def __init__(self, original: Denoiser, decoder: Any, words: Any) -> None:
+    def __init__(self, original: Denoiser, decoder: _Graph, words: _Graph) -> None:
         nn.Module.__init__(self)
         self.__dict__.update(original.__dict__)
         self._decoder, self._words = decoder, words
@@ -90,11 +90,11 @@ class OnnxDenoiser(Denoiser):
     ) -> Tensor:
         levels = (part.expand(*x.shape[:2], *part.shape[2:]) for part in level)
         estimates = [] if estimate is None else [estimate]
-        return _run(self._decoder, [x, *levels, padding, *estimates, *self._of_source(encoded)])
+        return self._decoder([x, *levels, padding, *estimates, *self._of_source(encoded)])
 
     def logits(self, hidden: Tensor, table: Tensor | None = None) -> Tensor:
         """[m w] or [n l w] → [… v]; the table is in the graph."""
-        scores = _run(self._words, [hidden.flatten(0, -2)])
+        scores = self._words([hidden.flatten(0, -2)])
         return scores.view(*hidden.shape[:-1], scores.shape[-1])
 
     def _of_source(self, encoded: Encoded) -> list[Tensor]:
@@ -174,26 +174,31 @@ def _export(graph: nn.Module, example: list[tuple[Tensor, dict[int, Any]]], path
         )
 
 
-def _session(path: Path) -> Any:
-    runtime = _package("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
-    options.log_severity_level = 4  # what goes wrong is told by the exceptions
-    try:
-        return runtime.InferenceSession(str(path), options, ["CPUExecutionProvider"], enable_fallback=0)
-    except Exception as error:
-        raise InputError(f"{path} is no graph that ONNX Runtime opens: {first_line(error)}.") from error
+class _Graph:
+    """A graph as ONNX Runtime has opened it: tensors in, in the order of its inputs, its one output out."""
 
+    def __init__(self, path: Path) -> None:
+        runtime = _package("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
+        options.log_severity_level = 4  # what goes wrong is told by the exceptions
+        try:
+            self.session = runtime.InferenceSession(
+                str(path), options, ["CPUExecutionProvider"], enable_fallback=0
+            )
+        except Exception as error:
+            raise InputError(f"{path} is no graph that ONNX Runtime opens: {first_line(error)}.") from error
+        self.path, self.names = path, [each.name for each in self.session.get_inputs()]
 
-def _run(session: Any, inputs: Sequence[Tensor]) -> Tensor:
-    names = (each.name for each in session.get_inputs())
-    try:
-        given = {name: value.detach().numpy() for name, value in zip(names, inputs, strict=True)}
-        return torch.from_numpy(session.run(None, given)[0])
-    except Exception as error:
-        raise InputError(
-            f"ONNX Runtime cannot compute a graph ({first_line(error)}); write it anew with `diffuseq export`."
-        ) from error
+    def __call__(self, inputs: Sequence[Tensor]) -> Tensor:
+        try:
+            given = {name: value.detach().numpy() for name, value in zip(self.names, inputs, strict=True)}
+            return torch.from_numpy(self.session.run(None, given)[0])
+        except Exception as error:
+            raise InputError(
+                f"ONNX Runtime cannot compute {self.path} ({first_line(error)}); write it anew with "
+                "`diffuseq export`."
+            ) from error
 
 
 def _ours(system: System) -> DiffuSeq:

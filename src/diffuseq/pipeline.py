@@ -17,11 +17,11 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, overload
+from typing import TYPE_CHECKING, Any, Protocol, get_args, overload
 
 import torch
 
-from diffuseq.config import Config, check_generation
+from diffuseq.config import Config, Runtime, check_generation
 from diffuseq.data.batch import pad
 from diffuseq.decoding.mbr import choose
 from diffuseq.errors import InputError, unknown_name
@@ -31,10 +31,6 @@ from diffuseq.text.template import one_template, parse_template
 
 if TYPE_CHECKING:
     from diffuseq.text.tokenizer import Tokenizer
-
-
-Runtime = Literal["torch", "onnx"]
-"""What computes the network: PyTorch, or ONNX Runtime on the CPU (see `diffuseq.onnx_runtime`)."""
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from diffuseq.cli.shards import Team
+from diffuseq.config import Runtime
 from diffuseq.data.pairs import BadRows, Question, read_questions
 from diffuseq.errors import InputError
 from diffuseq.evaluation.predictions import Prediction, write_predictions
@@ -58,7 +59,7 @@ class Files:
     """Only the first so many sources."""
     device: str | None = None
     """cpu, cuda, cuda:1, …; a GPU where there is one."""
-    runtime: Literal["torch", "onnx"] = "torch"
+    runtime: Runtime = "torch"
     """onnx computes with ONNX Runtime on the CPU; `diffuseq export` makes a model ready for it."""
 
 

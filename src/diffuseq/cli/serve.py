@@ -6,10 +6,11 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
+from diffuseq.config import Runtime
 from diffuseq.errors import InputError
 from diffuseq.models import EXAMPLES, SHIPPED
 
@@ -37,7 +38,7 @@ class Serve:
     """0 takes a free one."""
     device: str | None = None
     """cpu, cuda, cuda:1, …; a GPU where there is one."""
-    runtime: Literal["torch", "onnx"] = "torch"
+    runtime: Runtime = "torch"
     """onnx computes MODEL with ONNX Runtime on the CPU; `diffuseq export` makes it ready for that."""
 
 
@@ -67,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _open(name: str, device: str | None, runtime: Literal["torch", "onnx"] = "torch") -> Any:
+def _open(name: str, device: str | None, runtime: Runtime = "torch") -> Any:
     """The pipeline, warmed up, so that the first visitor does not wait."""
     from diffuseq.pipeline import DiffuSeqPipeline
 
