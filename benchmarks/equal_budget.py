@@ -113,7 +113,7 @@ def answer(
     answers = pipe.answer_all([question.source for question in questions], settings)
     seconds = (time.process_time() - began) / len(questions)
     rows = (
-        Prediction(q.source, q.references, tuple(a.candidates), a.text, a.seconds, a.forwards)
+        Prediction(q.source, q.references, tuple(a.candidates), a.text, a.seconds, a.forwards, tuple(a.log_p))
         for q, a in zip(questions, answers, strict=True)
     )
     write_predictions(folder / "predictions.jsonl", rows)

@@ -341,16 +341,17 @@ def _measure(
         write_predictions(call.out / job.name / f"{split}.predictions.jsonl", rows)
     if set(changes) == {"candidates"}:
         for count in CANDIDATES[:-1]:
-            fewer = [_first(one, count) for one in answers]
+            fewer = [_first(one, count, settings.likelihood_weight) for one in answers]
             yield f"{count} candidates", scored(predictions(pairs, fewer), job.task, bootstrap=0)
     yield name, scored(predictions(pairs, answers), job.task, bootstrap=0 if changes or call.dry else 1000)
 
 
-def _first(one: Answer, count: int) -> Answer:
+def _first(one: Answer, count: int, likelihood_weight: float) -> Answer:
     """What would have been answered with the first candidates alone: each is drawn by its own seed."""
-    group = one.candidates[:count]
+    group, log_p = one.candidates[:count], one.log_p[:count]
+    text = group[choose([group], [log_p], likelihood_weight)[0]]
     share = count / len(one.candidates)
-    return replace(one, text=group[choose([group])[0]], candidates=group, seconds=one.seconds * share)
+    return replace(one, text=text, candidates=group, log_p=log_p, seconds=one.seconds * share)
 
 
 def answer(pipe: DiffuSeqPipeline, pairs: Sequence[Pair], settings: Any) -> list[Answer]:
@@ -361,7 +362,7 @@ def answer(pipe: DiffuSeqPipeline, pairs: Sequence[Pair], settings: Any) -> list
 def predictions(pairs: Sequence[Pair], answers: Sequence[Answer]) -> Predictions:
     """What `score` takes."""
     rows = tuple(
-        Prediction(p.source, p.references, tuple(a.candidates), a.text, a.seconds, a.forwards)
+        Prediction(p.source, p.references, tuple(a.candidates), a.text, a.seconds, a.forwards, tuple(a.log_p))
         for p, a in zip(pairs, answers, strict=True)
     )
     return Predictions("gpu", rows, ())

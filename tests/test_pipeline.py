@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,22 @@ def test_a_stream_ends_with_the_answer(pipe: DiffuSeqPipeline, sources: list[str
     drafts = list(pipe.stream(sources[0], candidates=2, steps=4))
     assert [draft.index for draft in drafts] == [0, 1, 2, 3]
     assert drafts[-1].texts == pipe(sources[0], candidates=2, steps=4).candidates
+
+
+def test_every_candidate_has_its_log_probability_and_the_choice_can_weigh_it(
+    pipe: DiffuSeqPipeline, sources: list[str]
+) -> None:
+    settings = {"candidates": 4, "steps": 3, "temperature": 1.0}
+    answers = pipe(sources, **settings)
+    draft = list(pipe.stream(sources[0], **settings))[-1]
+    sums = [sum(map(math.log, confidence)) for confidence in draft.all_confidence]
+    assert answers[0].log_p == pytest.approx(draft.log_p, abs=1e-4)
+    assert draft.log_p == pytest.approx(sums, abs=1e-4)
+    assert len(set(answers[0].log_p)) > 1
+    by_likelihood = pipe(sources, likelihood_weight=1000, **settings)
+    for answer, likeliest in zip(answers, by_likelihood, strict=True):
+        assert answer.candidates == likeliest.candidates
+        assert likeliest.text == answer.candidates[max(range(4), key=answer.log_p.__getitem__)]
 
 
 def test_a_saved_pipeline_gives_the_same_answers(

@@ -109,6 +109,9 @@ class DiffusionGeneration:
 
     candidates: int = 10
     """Answers drawn for every source; minimum Bayes risk chooses one."""
+    likelihood_weight: float = 0.0
+    """The choice: what a candidate's log-probability (nats) counts beside its mean BLEU with the others; 0 is
+    minimum Bayes risk as published."""
     steps: int = 10
     """Network calls for one candidate."""
     sampler: Literal["ddim", "ancestral", "dpm-solver", "settle"] = "ddim"
@@ -257,6 +260,7 @@ _NUMBERS = {
     "temperature": (0.0, 100.0),
     "churn": (0.0, 1.0),
     "order_noise": (0.0, 100.0),
+    "likelihood_weight": (0.0, 1000.0),
     "eta": (0.0, 1.0),
     "guidance": (0.0, 100.0),
     "clamp_from": (0.0, 0.999),

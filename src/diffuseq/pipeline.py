@@ -35,14 +35,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one source: the chosen text, all candidates, and what it cost.
+    """What came of one source: the chosen text, all candidates with their log-probabilities, and what it cost.
 
-    seconds is the source's share of its batch; forwards counts the network calls for one candidate.
+    log_p is in nats (`Draft.log_p`); seconds is the source's share of its batch; forwards counts the network calls
+    for one candidate.
     """
 
     source: str
     text: str
     candidates: list[str]
+    log_p: list[float]
     seconds: float
     forwards: int
 
@@ -52,8 +54,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class TextDraft:
-    """One state of the candidates of one source on their way: a text, its words and their confidences
-    for each candidate (`text`, `words`, `confidence` are those of the first).
+    """One state of the candidates of one source on their way: a text, its log-probability in nats, its words and
+    their confidences for each candidate (`text`, `words`, `confidence` are those of the first).
 
     all_pinned: which of the words were given by a template; empty without one.
     """
@@ -62,6 +64,7 @@ class TextDraft:
     total: int
     forwards: int
     texts: list[str]
+    log_p: list[float]
     all_words: list[list[str]]
     all_confidence: list[list[float]]
     all_pinned: list[list[bool]] = field(default_factory=list)
@@ -248,12 +251,12 @@ class DiffuSeqPipeline:
             batch = [prompts[row] for row in rows]
             began = time.perf_counter()
             draft = _last(self.run(batch, settings))
-            groups = self.texts(draft, len(batch))
-            chosen = choose(groups)
+            groups, log_p = self.texts(draft, len(batch)), self.log_p(draft, len(batch))
+            chosen = choose(groups, log_p, settings.likelihood_weight)
             seconds = (time.perf_counter() - began) / len(rows)
             yield {
-                row: Answer(sources[row], group[best], group, seconds, draft.forwards)
-                for row, group, best in zip(rows, groups, chosen, strict=True)
+                row: Answer(sources[row], group[best], group, values, seconds, draft.forwards)
+                for row, group, values, best in zip(rows, groups, log_p, chosen, strict=True)
             }
 
     def stream(
@@ -316,22 +319,29 @@ class DiffuSeqPipeline:
         k = len(rows) // num_prompts
         return [rows[i * k : (i + 1) * k] for i in range(num_prompts)]
 
+    def log_p(self, draft: Draft, num_prompts: int) -> list[list[float]]:
+        """The log-probabilities of each prompt's candidates, in nats."""
+        values: list[list[float]] = draft.log_p().view(num_prompts, -1).tolist()
+        return values
+
     def readable(self, draft: Draft, prompts: Sequence[Prompt]) -> list[TextDraft]:
         """The draft of each prompt, in text."""
         k = len(draft.tokens) // len(prompts)
         tokens, padding = draft.tokens.tolist(), draft.padding.tolist()
-        sure = draft.confidence.tolist() if draft.confidence is not None else None
+        sure, log_p = draft.confidence.tolist(), self.log_p(draft, len(prompts))
         drafts = []
         for i, (prompt, texts) in enumerate(zip(prompts, self.texts(draft, len(prompts)), strict=True)):
             words, confidences, pinned = [], [], []
             for candidate, row in enumerate(range(i * k, (i + 1) * k)):
                 kept = [place for place, gone in enumerate(padding[row]) if not gone]
                 words.append(self.tokenizer.tokens([tokens[row][place] for place in kept]))
-                confidences.append([1.0 if sure is None else sure[row][place] for place in kept])
+                confidences.append([sure[row][place] for place in kept])
                 if prompt.templates:
                     pinned.append(prompt.pinned(candidate, kept))
             drafts.append(
-                TextDraft(draft.index, draft.total, draft.forwards, texts, words, confidences, pinned)
+                TextDraft(
+                    draft.index, draft.total, draft.forwards, texts, log_p[i], words, confidences, pinned
+                )
             )
         return drafts
 
@@ -359,12 +369,13 @@ class DiffuSeqPipeline:
             if callback is not None and callback(self, draft.index, self.readable(draft, prompts)[0]):
                 break
         assert draft is not None, "a system yields at least one draft"
-        candidates = self.texts(draft, 1)[0]
-        best = choose([candidates])[0]
+        candidates, log_p = self.texts(draft, 1)[0], self.log_p(draft, 1)[0]
+        best = choose([candidates], [log_p], settings.likelihood_weight)[0]
         if streamer is not None:
             streamer.put(_row(draft, best))
             streamer.end()
-        return Answer(source, candidates[best], candidates, time.perf_counter() - began, draft.forwards)
+        seconds = time.perf_counter() - began
+        return Answer(source, candidates[best], candidates, log_p, seconds, draft.forwards)
 
     def _with_template(self, prompt: Prompt, settings: Any, text: str) -> Prompt:
         """The prompt with its template at the length of the answer. Raises `InputError`."""

@@ -24,7 +24,13 @@ from diffuseq.config import (
 from diffuseq.errors import unknown_name
 
 _SETTLE = DiffusionGeneration(
-    candidates=10, sampler="settle", steps=10, temperature=0.5, order_noise=0.5, length_beam=5
+    candidates=10,
+    likelihood_weight=0.1,
+    sampler="settle",
+    steps=10,
+    temperature=0.5,
+    order_noise=0.5,
+    length_beam=5,
 )
 """Ten calls a candidate, confident words first with some chance, candidates over the five likeliest lengths."""
 
@@ -55,7 +61,7 @@ def tiny() -> Config:
             save_every=100_000,
         ),
         generation=DiffusionGeneration(
-            candidates=4, sampler="settle", steps=10, temperature=0.5, length_beam=8
+            candidates=4, likelihood_weight=1.0, sampler="settle", steps=10, temperature=0.5, length_beam=8
         ),
     )
 

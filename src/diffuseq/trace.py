@@ -64,14 +64,16 @@ class Frame:
 class Choice:
     """The end of a trace: which candidate was chosen and why.
 
-    agreement: BLEU of every candidate (row) with every other as its reference; the largest mean over the
-    others is chosen (minimum Bayes risk).
+    agreement: BLEU of every candidate (row) with every other as its reference; log_p: their log-probabilities in
+    nats; likelihood_weight: what these count. The largest mean agreement + weight · log_p is chosen.
     """
 
     text: str
     candidates: list[str]
     chosen: int
     agreement: list[list[float]]
+    log_p: list[float]
+    likelihood_weight: float
     seconds: float
     forwards: int
 
@@ -107,7 +109,8 @@ class Recording:
         for draft, frame in frames(drafts, unsure):  # noqa: B007
             self.trace.frames.append(frame)
             yield frame
-        choice = explain(draft.texts, frame.seconds, frame.forwards)
+        weight = self.settings.likelihood_weight
+        choice = explain(draft.texts, draft.log_p, weight, frame.seconds, frame.forwards)
         self.trace = dataclasses.replace(self.trace, choice=choice)
 
     @property
@@ -167,13 +170,18 @@ def _state(word: str, confidence: float, before: list[Piece], is_pinned: bool, t
     return "new" if was_noise else "changed"
 
 
-def explain(candidates: list[str], seconds: float, forwards: int) -> Choice:
-    """Choose one of the candidates by minimum Bayes risk, and keep what decided."""
+def explain(
+    candidates: list[str], log_p: list[float], likelihood_weight: float, seconds: float, forwards: int
+) -> Choice:
+    """Choose one of the candidates (`diffuseq.decoding.mbr`), and keep what decided."""
     from diffuseq.decoding.mbr import choose_from, pairwise_bleu
 
     agreement = pairwise_bleu(candidates)
-    chosen = choose_from(agreement[None], [len(candidates)])[0]
-    return Choice(candidates[chosen], candidates, chosen, agreement.tolist(), seconds, forwards)
+    chosen = choose_from(agreement[None], [len(candidates)], [log_p], likelihood_weight)[0]
+    numbers = agreement.tolist()
+    return Choice(
+        candidates[chosen], candidates, chosen, numbers, log_p, likelihood_weight, seconds, forwards
+    )
 
 
 def append_trace(path: Path, trace: Trace) -> None:
@@ -229,14 +237,26 @@ def _frame(*, index: Any, total: Any, forwards: Any, seconds: Any, rows: Any) ->
 
 
 def _choice(
-    *, text: Any, candidates: Any, chosen: Any, agreement: Any, seconds: Any, forwards: Any
+    *,
+    text: Any,
+    candidates: Any,
+    chosen: Any,
+    agreement: Any,
+    log_p: Any,
+    likelihood_weight: Any,
+    seconds: Any,
+    forwards: Any,
 ) -> Choice:
     texts = [_is(str, candidate) for candidate in _is(list, candidates)]
     numbers = [[_number(value) for value in row] for row in agreement]
     if [len(row) for row in numbers] != [len(texts)] * len(texts):
         raise ValueError("the agreement is one number for each two candidates")
     chosen = _one_of(range(len(texts)), chosen)
-    return Choice(_is(str, text), texts, chosen, numbers, _number(seconds), _is(int, forwards))
+    likelihoods = [_number(value) for value in _is(list, log_p)]
+    if len(likelihoods) != len(texts):
+        raise ValueError("there is a log-probability for each candidate")
+    weight, spent = _number(likelihood_weight), _number(seconds)
+    return Choice(_is(str, text), texts, chosen, numbers, likelihoods, weight, spent, _is(int, forwards))
 
 
 def _is(kind: type[T], value: Any) -> T:

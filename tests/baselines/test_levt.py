@@ -114,7 +114,7 @@ def test_an_answer_does_not_depend_on_its_batch(trained: tuple[LevT, list[float]
 
 def test_a_text_never_outgrows_max_length(fresh: LevT) -> None:
     with torch.no_grad():
-        fresh.placeholders.bias[7] = 100.0
+        fresh.placeholder_head.bias[7] = 100.0
     for draft in fresh.generate(request(BATCH, IterativeGeneration(steps=4))):
         assert (~draft.padding).sum(1).max() <= 12
     assert (~draft.padding).sum(1).min() >= 7

@@ -46,7 +46,7 @@ def make_draft(
     index: int, words: list[str], confidence: list[float], pinned: list[bool] | None = None
 ) -> TextDraft:
     given = [pinned] if pinned else []
-    return TextDraft(index, 3, index + 1, ["".join(words).strip()], [words], [confidence], given)
+    return TextDraft(index, 3, index + 1, ["".join(words).strip()], [-1.0], [words], [confidence], given)
 
 
 def test_each_word_has_the_state_of_what_became_of_it() -> None:
@@ -151,10 +151,10 @@ def test_a_file_that_is_no_trace_is_explained(tmp_path: Path, content: str) -> N
 
 
 def test_the_choice_says_how_much_candidates_agree() -> None:
-    choice = explain(["a b c d", "a b c d", "x y z w"], 0.1, 4)
+    choice = explain(["a b c d", "a b c d", "x y z w"], [-3.0, -2.0, -1.0], 0.0, 0.1, 4)
     assert choice.chosen == 0
     assert choice.mean_agreement(0) > choice.mean_agreement(2)
-    assert Choice("a", ["a"], 0, [[1.0]], 0.1, 1).mean_agreement(0) == 0
+    assert Choice("a", ["a"], 0, [[1.0]], [-1.0], 0.0, 0.1, 1).mean_agreement(0) == 0
 
 
 def test_keys_lead_through_frames_and_sources() -> None:

@@ -19,6 +19,15 @@ def test_duplicates_win_and_the_first_wins_a_tie() -> None:
     assert choose([["x y z", "a b c", "a b c"], ["a", "b", "c"]]) == [1, 0]
 
 
+def test_the_models_own_likelihood_counts_as_much_as_it_is_given() -> None:
+    groups = [["a b c d", "a b c d", "w x y z"], ["p q", "r s"]]
+    log_p = [[-9.0, -9.0, -1.0], [-3.0, -2.0]]
+    assert choose(groups, log_p) == choose(groups) == [0, 0]
+    # mean agreement 0.5 (one of two others is equal) against 0; the doubted text loses once 8 nats are worth more
+    assert choose(groups, log_p, 0.06) == [0, 1]
+    assert choose(groups, log_p, 0.07) == [2, 1]
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(TEXT, min_size=1, max_size=5), st.randoms(use_true_random=False))
 def test_the_order_of_the_candidates_does_not_change_the_utility_of_the_answer(group, random) -> None:  # type: ignore[no-untyped-def]

@@ -19,7 +19,10 @@ def write(path: Path, *rows: Any) -> Path:
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    rows = [Prediction("a", ("b", "ç"), ("d", ""), "d", 0.5, 10), Prediction("e", ("f",), ("g", "h"))]
+    rows = [
+        Prediction("a", ("b", "ç"), ("d", ""), "d", 0.5, 10, (-1.5, -2)),
+        Prediction("e", ("f",), ("g", "h")),
+    ]
     assert write_predictions(tmp_path / "run" / "predictions.jsonl", rows) == 2
     read = read_predictions(tmp_path / "run")
     assert list(read.rows) == rows
@@ -60,6 +63,11 @@ def test_published_files_become_candidates_and_lose_their_special_tokens(tmp_pat
         ),
         ([ROW, {**ROW, "source": "x", "candidates": ["e"]}], r":2: 1 candidates, but .*:1 has 2"),
         ([{**ROW, "seconds": -1}], r":1: the field 'seconds' is -1; it must be a number from 0 on"),
+        (
+            [{**ROW, "log_p": [-1.0]}],
+            r":1: the field 'log_p' must be null or one number for each of 2 candidates",
+        ),
+        ([{**ROW, "log_p": [-1.0, "x"]}], r":1: the field 'log_p' must be null or one number"),
         ([], r"holds no prediction"),
         (
             [{**ROW, "chosen": "e"}, {**ROW, "chosen": "x", "candidates": ["x", "y"]}],

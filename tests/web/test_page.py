@@ -341,7 +341,16 @@ def test_the_page_can_be_used_with_the_keyboard_alone(page: Chromium) -> None:
 
 def test_the_dials_are_those_of_the_model_and_of_the_sampler(page: Chromium) -> None:
     shown = "[...document.querySelectorAll('.dial')].filter((e) => !e.hidden).map((e) => e.dataset.dial)"
-    always = ["candidates", "steps", "sampler", "temperature", "guidance", "length", "seed"]
+    always = [
+        "candidates",
+        "steps",
+        "sampler",
+        "temperature",
+        "likelihood_weight",
+        "guidance",
+        "length",
+        "seed",
+    ]
     assert page.evaluate(shown) == [*always[:4], "order_noise", *always[4:]]
     page.evaluate("$('dial-sampler').value = 'ddim'; $('dial-sampler').dispatchEvent(new Event('change'))")
     assert page.evaluate(shown) == [*always[:4], "churn", "eta", *always[4:]]
@@ -368,6 +377,17 @@ def test_the_choice_is_explained_in_words(page: Chromium) -> None:
     assert page.evaluate(told) == (
         "Candidate 1 has the highest mean, 0.600, and is the first of those that share it (1, 3)."
     )
+
+
+def test_a_choice_by_likelihood_is_explained_as_well(page: Chromium) -> None:
+    page.evaluate("setDial('likelihood_weight', 0.5)")
+    ask(page, SOURCE)
+    page.evaluate("trace.answer.agreement = [[1, 0.2], [0.4, 1]]; trace.answer.log_p = [-1, -2]; 1")
+    told = "reasonOf({ ...trace.answer, chosen: 0 })"
+    assert page.evaluate(told) == "Candidate 1 has the highest score, -0.300 (0.200 + 0.5 × -1.00)."
+    assert "log-probability" in page.evaluate("$('score-name').textContent")
+    heads = "[...document.querySelectorAll('#agreement th[scope=col]')].map((e) => e.textContent)"
+    assert page.evaluate(heads)[-3:] == ["mean", "log p", "score"]
 
 
 def test_the_server_goes_on_while_a_client_stands_still(address: str, page: Chromium) -> None:

@@ -12,6 +12,8 @@ class AutoregressiveGeneration:
 
     candidates: int = 1
     """Answers for every source; minimum Bayes risk chooses one."""
+    likelihood_weight: float = 0.0
+    """As in `DiffusionGeneration`."""
     strategy: Literal["greedy", "beam", "diverse-beam", "sample"] = "greedy"
     """greedy and beam are deterministic; sample draws each candidate by its own seed."""
     beams: int = 5
@@ -42,6 +44,8 @@ class IterativeGeneration:
 
     candidates: int = 1
     """Answers for every source; minimum Bayes risk chooses one."""
+    likelihood_weight: float = 0.0
+    """As in `DiffusionGeneration`."""
     steps: int = 10
     """Most rounds of refinement (LevT stops by itself when nothing changes)."""
     temperature: float = 0.0
@@ -221,6 +225,8 @@ class GuidedGeneration:
 
     candidates: int = 10
     """Answers drawn for every source; minimum Bayes risk chooses one."""
+    likelihood_weight: float = 0.0
+    """As in `DiffusionGeneration`."""
     steps: int = 200
     """Denoising steps; each is one call of the language model and `updates` calls of the classifier."""
     guidance: float = 1.0

@@ -42,8 +42,8 @@ class LevT(NonAutoregressive):
 
     def __init__(self, config: LevTConfig, special: SpecialTokens) -> None:
         super().__init__(config, special)
-        self.deletion = nn.Linear(config.width, 2)
-        self.placeholders = nn.Linear(2 * config.width, config.max_insertions + 1)
+        self.deletion_head = nn.Linear(config.width, 2)
+        self.placeholder_head = nn.Linear(2 * config.width, config.max_insertions + 1)
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Loss:
         """What the decisions of the expert cost in nats (section 3.2 of the paper), a mean over target tokens.
@@ -107,7 +107,7 @@ class LevT(NonAutoregressive):
     def _placeholder_logits(self, hidden: Tensor) -> Tensor:
         """Scores [n l−1 max_insertions+1] of how many tokens each slot takes."""
         pairs = torch.cat((hidden[:, :-1], hidden[:, 1:]), dim=-1)
-        return self.placeholders(pairs).float()
+        return self.placeholder_head(pairs).float()
 
     @torch.no_grad()
     def _imagine(self, hidden: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -127,7 +127,7 @@ class LevT(NonAutoregressive):
         decided = ~padding
         decided[:, 0] = False
         decided &= goal != self.special.end
-        logits = self.deletion(self.read(written, padding, encoded)).float()
+        logits = self.deletion_head(self.read(written, padding, encoded)).float()
         return F.cross_entropy(logits[decided], unwanted[decided].long(), reduction="sum")
 
     def refine(self, request: Request, settings: IterativeGeneration) -> Iterator[Draft]:
@@ -181,7 +181,7 @@ class LevT(NonAutoregressive):
 
     def _delete(self, text: Text, encoded: Encoded) -> Text:
         hidden = self.read(text.tokens, text.padding, encoded)
-        unwanted = (self.deletion(hidden).argmax(-1) == 1) & self._inner(text.tokens, text.padding)
+        unwanted = (self.deletion_head(hidden).argmax(-1) == 1) & self._inner(text.tokens, text.padding)
         confidence, _ = delete(text.confidence, text.padding, unwanted, 0)
         return Text(*delete(text.tokens, text.padding, unwanted, self.special.pad), confidence)
 

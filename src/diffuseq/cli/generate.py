@@ -201,9 +201,14 @@ def _watch(
 
 
 def _prediction(question: Question, answer: Answer) -> Prediction:
-    candidates = tuple(answer.candidates)
     return Prediction(
-        question.source, question.references, candidates, answer.text, answer.seconds, answer.forwards
+        question.source,
+        question.references,
+        tuple(answer.candidates),
+        answer.text,
+        answer.seconds,
+        answer.forwards,
+        tuple(answer.log_p),
     )
 
 

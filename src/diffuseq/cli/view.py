@@ -111,12 +111,17 @@ def choice_view(choice: Choice, width: int) -> RenderableType:
     table = Table(box=None, padding=(0, 1), width=min(width, LARGEST_VIEW), show_edge=False)
     table.add_column("")
     table.add_column("candidate", ratio=1, justify="left")
-    table.add_column("BLEU with the others", justify="right", max_width=20, no_wrap=True)
+    for name in ("BLEU with the others", "log p") if choice.likelihood_weight else ("BLEU with the others",):
+        table.add_column(name, justify="right", max_width=20, no_wrap=True)
     for row, candidate in enumerate(choice.candidates):
         chosen = row == choice.chosen
         mark, style = ("→", "bold") if chosen else (" ", "")
-        table.add_row(mark, Text(candidate, style=style), f"{choice.mean_agreement(row):.2f}")
+        numbers = [f"{choice.mean_agreement(row):.2f}"]
+        numbers += [f"{choice.log_p[row]:.2f}"] if choice.likelihood_weight else []
+        table.add_row(mark, Text(candidate, style=style), *numbers)
     note = "  The one that agrees most with the others is chosen (minimum Bayes risk)."
+    if choice.likelihood_weight:
+        note = f"  The largest BLEU with the others + {choice.likelihood_weight:g} · log p is chosen."
     return Group(table, Text(f"{note}\n  {cost}", style="bright_black"))
 
 
@@ -132,7 +137,7 @@ def plain_choice(choice: Choice) -> str:
     if len(choice.candidates) > 1:
         lines = [
             f"{'chosen' if row == choice.chosen else 'candidate'} {row + 1}  "
-            f"BLEU with the others {choice.mean_agreement(row):.2f}  {candidate}"
+            f"BLEU with the others {choice.mean_agreement(row):.2f}  log p {choice.log_p[row]:.2f}  {candidate}"
             for row, candidate in enumerate(choice.candidates)
         ]
     return "\n".join([*lines, f"answer ({calls(choice.forwards)}, {choice.seconds:.2f} s)  {choice.text}"])

@@ -60,7 +60,9 @@ def _keep(recording: Recording, trace: Path | None) -> Answer:
     if trace is not None:
         append_trace(trace, recording.trace)
     choice = recording.choice
-    return Answer(recording.source, choice.text, choice.candidates, choice.seconds, choice.forwards)
+    return Answer(
+        recording.source, choice.text, choice.candidates, choice.log_p, choice.seconds, choice.forwards
+    )
 
 
 def show_frames(console: Console, source: str, frames: Iterable[Frame]) -> None:

@@ -1,8 +1,8 @@
 """Minimum Bayes risk: of several candidates, the one that agrees most with the others.
 
 The choice of the published script of DiffuSeq (Gong et al., ICLR 2023, Section 3.3, after Kumar and Byrne
-2004): the utility is sentence-BLEU (NLTK's, smoothing method 4), the sum over all other candidates decides,
-and the first wins a tie.
+2004): the utility is sentence-BLEU (NLTK's, smoothing method 4), the mean over all other candidates decides,
+and the first wins a tie. Ours may add the candidate's own log-probability.
 
 Legend: s sources, k candidates a source.
 """
@@ -25,23 +25,51 @@ def pairwise_bleu(candidates: Sequence[str]) -> NDArray[np.float64]:
     return pairwise_sentence_bleu([candidates])[0]
 
 
-def choose(candidates: Sequence[Sequence[str]]) -> list[int]:
-    """The index of the chosen candidate of each source.
+def choose(
+    candidates: Sequence[Sequence[str]], log_p: Sequence[Sequence[float]] | None = None, weight: float = 0.0
+) -> list[int]:
+    """The index of the chosen candidate of each source; log_p and weight as in `utilities`.
 
     Sources may have different numbers of candidates; one candidate is chosen as it is. Raises `InputError`
     for a source without any.
     """
     if not candidates:
         return []
-    return choose_from(pairwise_sentence_bleu(candidates), [len(group) for group in candidates])
+    return choose_from(
+        pairwise_sentence_bleu(candidates), [len(group) for group in candidates], log_p, weight
+    )
 
 
-def choose_from(matrix: NDArray[np.float64], sizes: Sequence[int]) -> list[int]:
+def choose_from(
+    matrix: NDArray[np.float64],
+    sizes: Sequence[int],
+    log_p: Sequence[Sequence[float]] | None = None,
+    weight: float = 0.0,
+) -> list[int]:
     """The choice, given the pairwise BLEU [s k k] of groups of `sizes` candidates."""
     for source, size in enumerate(sizes):
         if size == 0:
             raise InputError(f"Source {source} has no candidate; minimum Bayes risk needs at least one.")
-    utility = matrix.sum(axis=2) - np.diagonal(matrix, axis1=1, axis2=2)
+    utility = utilities(matrix, sizes, log_p, weight).round(_DECIMALS)
     outside = np.arange(matrix.shape[1]) >= np.array(sizes)[:, None]
-    utility = np.where(outside, -1.0, utility.round(_DECIMALS))
-    return [int(i) for i in utility.argmax(axis=1)]
+    return [int(i) for i in np.where(outside, -np.inf, utility).argmax(axis=1)]
+
+
+def utilities(
+    matrix: NDArray[np.float64],
+    sizes: Sequence[int],
+    log_p: Sequence[Sequence[float]] | None = None,
+    weight: float = 0.0,
+) -> NDArray[np.float64]:
+    """What each candidate is worth [s k]: its mean BLEU with the others + weight · its log-probability.
+
+    log_p: of each candidate of each source, in nats. With weight 0 this is minimum Bayes risk as published. The
+    others tell what many candidates agree on, which may be a copy of the source or a common mistake; the
+    log-probability tells which texts the model itself doubts (docs/log.md has what that is worth).
+    """
+    others = np.maximum(np.array(sizes) - 1, 1)[:, None]
+    utility = (matrix.sum(axis=2) - np.diagonal(matrix, axis1=1, axis2=2)) / others
+    if log_p is not None and weight:
+        for row, values in zip(utility, log_p, strict=True):
+            row[: len(values)] += weight * np.asarray(values)
+    return np.asarray(utility)

@@ -1,8 +1,9 @@
 """Read and write predictions: our `predictions.jsonl`, and the published output format.
 
-Ours: one object a source, `{"source", "references", "candidates", "chosen", "seconds", "forwards"}`; `chosen`
-is the chosen text (null: minimum Bayes risk chooses), `seconds` are for the source with all its candidates,
-`forwards` for one of them. The published: `{"recover", "reference", "source"}`, one file a seed.
+Ours: one object a source, `{"source", "references", "candidates", "chosen", "seconds", "forwards", "log_p"}`;
+`chosen` is the chosen text (null: minimum Bayes risk chooses), `seconds` are for the source with all its
+candidates, `forwards` for one of them, `log_p` the candidates' log-probabilities in nats (null: not known).
+The published: `{"recover", "reference", "source"}`, one file a seed.
 Whatever does not fit is an `InputError` with file and line; nothing is dropped.
 """
 
@@ -25,7 +26,8 @@ _PUBLISHED_SPECIALS = ("[CLS]", "[SEP]", "[PAD]")  # [UNK] stays, as in the publ
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a system answered to one source. seconds: for all candidates; forwards: network calls for one."""
+    """What a system answered to one source. seconds: for all candidates; forwards: network calls for one; log_p: of
+    each candidate, in nats."""
 
     source: str
     references: tuple[str, ...]
@@ -33,6 +35,7 @@ class Prediction:
     chosen: str | None = None
     seconds: float | None = None
     forwards: float | None = None
+    log_p: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,7 @@ def _own_rows(path: Path) -> tuple[list[Prediction], list[str]]:
             chosen=None if row.get("chosen") is None else _text(row, "chosen", place),
             seconds=_number(row, "seconds", place),
             forwards=_number(row, "forwards", place),
+            log_p=_log_p(row, place),
         )
         if rows and len(prediction.candidates) != len(rows[0].candidates):
             raise InputError(
@@ -230,6 +234,21 @@ def _number(row: dict[str, Any], key: str, place: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
         raise InputError(f"{place}: the field {key!r} is {value!r}; it must be a number from 0 on, or null.")
     return float(value)
+
+
+def _log_p(row: dict[str, Any], place: str) -> tuple[float, ...] | None:
+    values, count = row.get("log_p"), len(row["candidates"])
+    if values is None:
+        return None
+    if (
+        not isinstance(values, list)
+        or len(values) != count
+        or any(isinstance(v, bool) or not isinstance(v, int | float) or not abs(v) < 1e30 for v in values)
+    ):
+        raise InputError(
+            f"{place}: the field 'log_p' must be null or one number for each of {count} candidates."
+        )
+    return tuple(map(float, values))
 
 
 def _warnings(rows: Sequence[Prediction], places: Sequence[str]) -> list[str]:

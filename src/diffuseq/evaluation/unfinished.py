@@ -101,5 +101,5 @@ def unfinished(output: Path, identity: str) -> Iterator[Unfinished]:
 
 def _parse(line: bytes) -> tuple[int, Prediction]:
     values = json.loads(line)
-    values |= {key: tuple(values[key]) for key in ("references", "candidates")}
+    values |= {key: tuple(values[key]) for key in ("references", "candidates", "log_p")}
     return int(values.pop("row")), Prediction(**values)

@@ -20,7 +20,8 @@ from diffuseq.system import System
 from diffuseq.training.sharding import sharded_like, whole
 
 NOT_HIDDEN = ("embedding", "head")
-"""Parameters with one of these in their name are tables of words or outputs, not hidden matrices."""
+"""Parameters with one of these in their name are tables of words or outputs, not hidden matrices; so is the weight
+of every `nn.Embedding`, whatever its name (transformers call theirs wte or relative_attention_bias)."""
 
 
 class Muon(Optimizer):
@@ -125,13 +126,7 @@ def make_optimizers(system: System, settings: TrainingConfig) -> list[Optimizer]
     named = [(name, p) for name, p in system.named_parameters() if p.requires_grad]
     if not named:
         raise InputError("The system has no parameters to train; give one that has some.")
-    hidden = [
-        p
-        for name, p in named
-        if settings.optimizer == "muon"
-        and is_hidden_matrix(name, p)
-        and system.learning_rate_share(name) == 1
-    ]
+    hidden = hidden_matrices(system, dict(named)) if settings.optimizer == "muon" else []
     taken = set(map(id, hidden))
     alike: dict[tuple[bool, float], list[nn.Parameter]] = defaultdict(list)
     for name, p in named:
@@ -156,9 +151,18 @@ def make_optimizers(system: System, settings: TrainingConfig) -> list[Optimizer]
     return optimizers
 
 
-def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
-    """What Muon is for: matrices inside the network, neither embeddings nor heads."""
-    return parameter.ndim == 2 and min(parameter.shape) > 1 and not any(part in name for part in NOT_HIDDEN)
+def hidden_matrices(system: System, named: dict[str, nn.Parameter]) -> list[nn.Parameter]:
+    """What Muon is for: matrices inside the network, neither tables nor heads, that learn at the full rate."""
+    tables = {id(module.weight) for module in system.modules() if isinstance(module, nn.Embedding)}
+    return [
+        p
+        for name, p in named.items()
+        if p.ndim == 2
+        and min(p.shape) > 1
+        and id(p) not in tables
+        and not any(part in name for part in NOT_HIDDEN)
+        and system.learning_rate_share(name) == 1
+    ]
 
 
 def set_learning_rate(optimizers: Iterable[Optimizer], factor: float) -> None:

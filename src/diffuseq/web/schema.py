@@ -54,6 +54,12 @@ class Dials(BaseModel):
     order_noise: float | None = Field(
         None, ge=0, le=100, description="settle: chance in which words settle first."
     )
+    likelihood_weight: float | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="The choice: what a candidate's log-probability counts beside its BLEU.",
+    )
     guidance: float | None = Field(None, ge=0, le=100)
     order: Literal[1, 2] | None = Field(None, description="dpm-solver.")
     stochastic: bool | None = Field(None, description="dpm-solver.")
@@ -102,8 +108,9 @@ class AskInQuery(Dials):
 
 
 class AnswerOut(BaseModel):
-    """agreement: BLEU of each candidate (row) with each other (column); the largest mean is chosen. unread: tokens
-    at the end of the source that the model did not read, for it reads no longer ones."""
+    """agreement: BLEU of each candidate (row) with each other (column); log_p: log-probabilities in nats; the
+    largest mean agreement + likelihood_weight · log_p is chosen. unread: tokens at the end of the source that the
+    model did not read, for it reads no longer ones."""
 
     source: str
     unread: int
@@ -111,6 +118,8 @@ class AnswerOut(BaseModel):
     candidates: list[str]
     chosen: int
     agreement: list[list[float]]
+    log_p: list[float]
+    likelihood_weight: float
     seconds: float
     forwards: int
 

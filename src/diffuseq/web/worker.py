@@ -188,8 +188,10 @@ class Worker:
             self._deliver_frames(pipe, batch, prompts, draft, seconds)
             yield
         assert draft is not None, "a system yields at least one draft"
-        for job, candidates in zip(batch, pipe.texts(draft, len(batch)), strict=True):
-            job.deliver(explain(candidates, seconds, draft.forwards))
+        texts, log_p = pipe.texts(draft, len(batch)), pipe.log_p(draft, len(batch))
+        for job, candidates, values in zip(batch, texts, log_p, strict=True):
+            weight = settings.likelihood_weight
+            job.deliver(explain(candidates, values, weight, seconds, draft.forwards))
         self.meters.add("batches")
         self.meters.add("answers", len(batch))
         self.meters.add("batch_seconds", seconds)

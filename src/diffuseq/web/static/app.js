@@ -17,6 +17,7 @@ const DIALS = {
   order_noise: { label: "Chance in the order", kind: "range", min: 0, max: 2, step: 0.25, only: "settle" },
   churn: { label: "Churn (fresh noise)", kind: "range", min: 0, max: 1, step: 0.05, only: "ddim" },
   eta: { label: "Eta (instead of churn)", kind: "number", min: 0, max: 1, step: 0.05, placeholder: "off", only: "ddim" },
+  likelihood_weight: { label: "Likelihood in the choice", kind: "range", min: 0, max: 1, step: 0.05 },
   guidance: { label: "Guidance", kind: "range", min: 1, max: 5, step: 0.25 },
   length: { label: "Length in tokens", kind: "number", min: 1, placeholder: "predicted" },
   seed: { label: "Seed", kind: "seed", min: 0 },
@@ -346,19 +347,20 @@ function showCandidates() {
   const rows = answer.candidates.map((text, row) => {
     const said = element("span", { class: "said" }, text || "(empty)");
     if (row === answer.chosen && answer.candidates.length > 1) said.append(element("span", { class: "badge" }, "chosen"));
-    const score = answer.candidates.length > 1 ? meanAgreement(row).toFixed(2) : "";
+    const score = answer.candidates.length > 1 ? worth(row).toFixed(2) : "";
     const choose = () => { trace.candidate = row; show(trace.at); showCandidates(); keepLink(); };
     const button = element(
       "button",
       { type: "button", class: "candidate", "aria-pressed": String(row === trace.candidate), onclick: choose },
       element("span", { class: "numbers" }, String(row + 1)), said,
-      element("span", { class: "numbers score", title: "mean BLEU with the others" }, score),
+      element("span", { class: "numbers score", title: scoreName(answer) }, score),
     );
     return element("li", {}, button);
   });
   const focused = [...$("candidates").children].findIndex((item) => item.contains(document.activeElement));
   $("candidates").replaceChildren(...rows);
   if (focused >= 0) rows[focused]?.firstChild.focus();
+  $("score-name").textContent = scoreName(answer);
   $("why").hidden = $("score-name").hidden = answer.candidates.length < 2;
   if (!$("why").hidden) showAgreement();
 }
@@ -368,19 +370,30 @@ function meanAgreement(row) {
   return others.reduce((sum, value) => sum + value, 0) / Math.max(1, others.length);
 }
 
+// What decides: the mean, and the log-probability as far as the settings let it count.
+function worth(row) {
+  const { log_p, likelihood_weight } = trace.answer;
+  return meanAgreement(row) + likelihood_weight * log_p[row];
+}
+
+const scoreName = ({ likelihood_weight: weight }) =>
+  `mean BLEU with the others${weight ? ` + ${weight} × log-probability` : ""}`;
+
 // Which candidate won and by what, in words.
-function reasonOf({ agreement, chosen }) {
-  const means = agreement.map((_, row) => meanAgreement(row));
-  const equals = means.flatMap((mean, row) => (row !== chosen && Math.abs(mean - means[chosen]) < 1e-9 ? [row + 1] : []));
-  const reason = `Candidate ${chosen + 1} has the highest mean, ${means[chosen].toFixed(3)}`;
+function reasonOf({ agreement, chosen, log_p, likelihood_weight: weight }) {
+  const scores = agreement.map((_, row) => worth(row));
+  const equals = scores.flatMap((score, row) => (row !== chosen && Math.abs(score - scores[chosen]) < 1e-9 ? [row + 1] : []));
+  const sum = weight ? ` (${meanAgreement(chosen).toFixed(3)} + ${weight} × ${log_p[chosen].toFixed(2)})` : "";
+  const reason = `Candidate ${chosen + 1} has the highest ${weight ? "score" : "mean"}, ${scores[chosen].toFixed(3)}${sum}`;
   return equals.length ? `${reason}, and is the first of those that share it (${[chosen + 1, ...equals].join(", ")}).` : `${reason}.`;
 }
 
 function showAgreement() {
-  const { agreement, chosen } = trace.answer;
+  const { agreement, chosen, log_p, likelihood_weight: weight } = trace.answer;
   $("why-told").textContent = reasonOf(trace.answer);
   const names = agreement.map((_, column) => element("th", { scope: "col" }, String(column + 1)));
-  const head = element("tr", {}, element("td", { class: "self" }), ...names, element("th", { scope: "col" }, "mean"));
+  const head = element("tr", {}, element("td", { class: "self" }), ...names, element("th", { scope: "col" }, "mean"),
+    ...(weight ? [element("th", { scope: "col" }, "log p"), element("th", { scope: "col" }, "score")] : []));
   const body = agreement.map((values, row) => {
     const cells = values.map((value, column) => {
       if (row === column) return element("td", { class: "self" }, "·");
@@ -388,8 +401,9 @@ function showAgreement() {
       cell.style.setProperty("--share", (Math.min(1, value) * 0.45).toFixed(3));
       return cell;
     });
-    const mean = element("td", { class: "mean" }, meanAgreement(row).toFixed(3));
-    return element("tr", { class: row === chosen ? "best" : null }, element("th", { scope: "row" }, String(row + 1)), ...cells, mean);
+    const ends = [meanAgreement(row).toFixed(3), ...(weight ? [log_p[row].toFixed(2), worth(row).toFixed(3)] : [])]
+      .map((number) => element("td", { class: "mean" }, number));
+    return element("tr", { class: row === chosen ? "best" : null }, element("th", { scope: "row" }, String(row + 1)), ...cells, ...ends);
   });
   const caption = element("caption", {}, "BLEU of each candidate (row) with each other (column)");
   $("agreement").replaceChildren(caption, element("thead", {}, head), element("tbody", {}, ...body));
