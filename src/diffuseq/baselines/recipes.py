@@ -114,7 +114,8 @@ def gpvae_t5_scratch_small() -> Config:
         weights="random", layers=3, heads=4, width=256, head_width=64, feed_forward=768, dropout=0.0
     )
     generation = AutoregressiveGeneration(candidates=10, strategy="greedy")
-    return Config(system=system, training=_SMALL, generation=generation)
+    training = replace(_SMALL, optimizer="muon")
+    return Config(system=system, training=training, generation=generation)
 
 
 def levt() -> Config:
@@ -176,7 +177,8 @@ def diffusion_lm_small() -> Config:
     )
     text = TextConfig(max_source=46, max_target=46)
     generation = GuidedGeneration(candidates=3, steps=100, update_rate=0.3)
-    return Config(system=system, text=text, training=_SMALL, generation=generation)
+    training = replace(_SMALL, optimizer="muon")
+    return Config(system=system, text=text, training=training, generation=generation)
 
 
 BASELINES: dict[str, Callable[[], Config]] = {
