@@ -6,9 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from transformers.pytorch_utils import Conv1D
 
+from diffuseq.baselines.configs import Gpt2Config, GpvaeT5Config
 from diffuseq.config import TrainingConfig
 from diffuseq.errors import InputError
+from diffuseq.registry import build
+from diffuseq.system import SpecialTokens
 from diffuseq.training.optim import (
     Muon,
     learning_rate_factor,
@@ -78,6 +82,25 @@ def test_muon_gets_the_hidden_matrices_and_adamw_every_other_parameter_once() ->
     for name, parameter in system.named_parameters():
         expected = parameter.ndim == 2 and "embedding" not in name and "head" not in name
         assert (id(parameter) in hidden) == expected, name
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Gpt2Config(weights="random", layers=1, heads=2, width=8, max_length=16),
+        GpvaeT5Config(weights="random", layers=1, heads=2, width=8, head_width=4, feed_forward=16),
+    ],
+)
+def test_muon_leaves_the_tables_of_transformers_networks_alone(config: Gpt2Config | GpvaeT5Config) -> None:
+    system = build(config, SpecialTokens(vocab_size=32, pad=0, start=1, end=2, unknown=3, mask=4))
+    _, muon = make_optimizers(system, TrainingConfig(optimizer="muon"))
+    hidden = {id(p) for group in muon.param_groups for p in group["params"]}
+    tables = [module for module in system.modules() if isinstance(module, torch.nn.Embedding)]
+    layers = [module for module in system.modules() if isinstance(module, torch.nn.Linear | Conv1D)]
+    assert len(tables) > 1
+    assert not any(id(table.weight) in hidden for table in tables)
+    tied = {id(table.weight) for table in tables}
+    assert all(id(layer.weight) in hidden for layer in layers if id(layer.weight) not in tied)
 
 
 def test_weight_decay_is_for_matrices_alone() -> None:
