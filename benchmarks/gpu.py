@@ -112,7 +112,10 @@ def headline(minutes: float) -> list[Job]:
 def baselines(minutes: float) -> list[Job]:
     """Every baseline that needs no pretrained weights, on the same data for equal minutes."""
     configs = {name: recipe(name) for name in ("transformer", "gru", "levt", "cmlm")}
-    configs["gpt2-from-scratch"] = replace(configs["transformer"], system=Gpt2Config(weights="random"))
+    published = configs["transformer"]
+    # ours has Muon, so its peer has it as well
+    configs["transformer-muon"] = replace(published, training=replace(recipe("qqp").training, compile=False))
+    configs["gpt2-from-scratch"] = replace(published, system=Gpt2Config(weights="random"))
     return [
         Job(name, replace(timed, training=replace(timed.training, both_directions=True)))
         for name, timed in ((name, _for_minutes(config, minutes)) for name, config in configs.items())

@@ -1,0 +1,97 @@
+"""What the choice among candidates is worth: minimum Bayes risk, the model's own likelihood, and all between.
+
+    python benchmarks/choice.py RUN/predictions.jsonl [--lower] [--weights 0 0.1 1]
+    python benchmarks/choice.py RUN/predictions.jsonl --grammar     the built-in corpus knows what is valid
+
+A row for every `likelihood_weight`: BLEU of the chosen texts, their BLEU to the source, iBLEU; and beside them the
+first candidate, the best one (which no choice can beat) and copying. The predictions are those of `generate` with
+several candidates; nothing is generated here. Tune on validation rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffuseq.data.grammar import Grammar
+from diffuseq.decoding.mbr import choose_from
+from diffuseq.errors import InputError
+from diffuseq.evaluation.predictions import Predictions, lower_cased, read_predictions
+from diffuseq.metrics.bleu import pairwise_sentence_bleu, sentence_bleu
+from diffuseq.metrics.novelty import ibleu
+
+WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 1000.0)
+"""The last is as good as likelihood alone."""
+
+
+def picks(predictions: Predictions, weights: Sequence[float]) -> dict[str, list[int]]:
+    """Which candidate of each source each way of choosing takes. Raises `InputError` without log-probabilities."""
+    rows = predictions.rows
+    log_p = [row.log_p for row in rows if row.log_p is not None]
+    if len(log_p) < len(rows):
+        raise InputError(
+            f"{predictions.files[0]} has rows without log_p; generate them anew with `diffuseq generate`."
+        )
+    texts = [row.candidates for row in rows]
+    sizes, agreement = [len(group) for group in texts], pairwise_sentence_bleu(texts)
+    quality = _bleu(predictions)
+    return {
+        "first": [0] * len(rows),
+        **{f"weight {w:g}": choose_from(agreement, sizes, log_p, w) for w in weights},
+        "best": [int(i) for i in quality.argmax(axis=1)],
+    }
+
+
+def _bleu(predictions: Predictions) -> NDArray[np.float64]:
+    """BLEU of every candidate with the first reference [n k]."""
+    columns = zip(*predictions.candidates, strict=True)
+    references = [targets[0] for targets in predictions.references]
+    return np.stack([sentence_bleu(list(column), references) for column in columns], axis=1)
+
+
+def table(predictions: Predictions, weights: Sequence[float], grammar: Grammar | None) -> str:
+    """The rows as Markdown."""
+    sources = predictions.sources
+    references = [targets[0] for targets in predictions.references]
+
+    def line(name: str, texts: list[str]) -> str:
+        bleu, to_source = sentence_bleu(texts, references), sentence_bleu(texts, sources)
+        numbers = [bleu.mean(), to_source.mean(), ibleu(bleu, to_source).mean()]
+        if grammar is not None:
+            numbers.append(
+                np.mean([grammar.verdict(s, t).valid for s, t in zip(sources, texts, strict=True)])
+            )
+        return " | ".join([f"| {name}", *(f"{number:.4f}" for number in numbers)]) + " |"
+
+    head = ["choice", "BLEU", "BLEU to source", "iBLEU", *(["valid"] if grammar else [])]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for name, chosen in picks(predictions, weights).items():
+        groups = zip(predictions.candidates, chosen, strict=True)
+        lines.append(line(name, [group[index] for group, index in groups]))
+    return "\n".join([*lines, line("copying", sources)])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("predictions")
+    parser.add_argument("--weights", type=float, nargs="+", default=list(WEIGHTS))
+    parser.add_argument(
+        "--lower", action="store_true", help="score in lower case, as the published tasks are"
+    )
+    parser.add_argument("--grammar", action="store_true", help="the built-in grammar says what is valid")
+    options = parser.parse_args(arguments)
+    try:
+        predictions = read_predictions(options.predictions)
+        predictions = lower_cased(predictions) if options.lower else predictions
+        print(table(predictions, options.weights, Grammar() if options.grammar else None))
+    except InputError as error:
+        print(f"choice: {error}")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

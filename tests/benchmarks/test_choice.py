@@ -1,0 +1,33 @@
+"""The table of choices: the first, every weight, the best, and copying."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import choice
+import pytest
+
+from diffuseq.evaluation.predictions import Prediction, write_predictions
+
+SOURCE, REFERENCE = "what is the price of a new laptop in kenya?", "how expensive is a new laptop in kenya?"
+CANDIDATES = (SOURCE, SOURCE, REFERENCE)
+
+
+def test_likelihood_takes_the_answer_that_agreement_leaves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = Prediction(SOURCE, (REFERENCE,), CANDIDATES, None, None, None, (-9.0, -9.0, -1.0))
+    write_predictions(tmp_path / "predictions.jsonl", [row])
+    assert choice.main([str(tmp_path), "--grammar", "--weights", "0", "1"]) == 0
+    lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
+    valid = {name: float(cells[-1]) for name, *cells in lines[2:]}
+    assert valid == {"first": 0, "weight 0": 0, "weight 1": 1, "best": 1, "copying": 0}
+    assert {name: cells[0] for name, *cells in lines[2:]}["best"] == "1.0000"
+
+
+def test_predictions_without_log_probabilities_are_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_predictions(tmp_path / "predictions.jsonl", [Prediction(SOURCE, (REFERENCE,), CANDIDATES)])
+    assert choice.main([str(tmp_path)]) == 2
+    assert "rows without log_p" in capsys.readouterr().out
