@@ -16,6 +16,7 @@ from diffuseq.evaluation.plots import spread
 from diffuseq.evaluation.predictions import Prediction, write_predictions
 from diffuseq.evaluation.published_rows import PUBLISHED, published_rows
 from diffuseq.evaluation.report import html, markdown, write_report
+from diffuseq.evaluation.tables import quality
 
 WORDS = [f"w{i}" for i in range(30)]
 
@@ -118,6 +119,23 @@ def test_the_tables_show_best_worse_and_cost(runs: Path) -> None:
     assert re.search(r"\*\*0\.\d{4}\*\* ±", good) and "†" in bad
     assert "| good | 3 | 10 | 0.3 | 91.2 M | 1.5 h | 4.1 M | cpu |" in text
     assert "copy the source" in text and "As printed" not in text
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_narrow_terminal_gets_more_tables_and_no_broken_number(
+    runs: Path, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert compare_verb.main([f"a-system-with-a-long-name={runs / 'good'}", f"bad={runs / 'bad'}"]) == 0
+    shown = capsys.readouterr().out
+    lines = [line for line in shown.splitlines() if line.startswith(("┃", "│", "┏", "┡", "└"))]
+    assert max(map(len, lines)) <= width
+    assert ("more columns" in shown) == (width < 200)
+    table = quality(compared(runs).blocks[0])
+    for row in table.rows:
+        assert all(cell.text in shown for cell in row[1:])
+    for word in " ".join(table.header).split():
+        assert word in shown
 
 
 def test_the_report_works_without_the_figures(runs: Path) -> None:

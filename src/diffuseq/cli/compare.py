@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -78,13 +79,13 @@ def run(arguments: Compare) -> int:
         case=arguments.case,
     )
     for block in comparison.blocks:
-        console.print(_rich(tables.quality(block), block.title))
-        console.print(_rich(tables.cost(block), "Cost"))
+        _print(console, tables.quality(block), block.title)
+        _print(console, tables.cost(block), "Cost")
         for sentence in findings(block) + remarks(block):
             console.print(f"• {escape(sentence)}")
     console.print(f"[dim]{tables.LEGEND}[/dim]")
     if printed is not None:
-        console.print(_rich(tables.published(printed), f"As printed: {arguments.published}"))
+        _print(console, tables.published(printed), f"As printed: {arguments.published}")
         console.print(f"[dim]{published_rows.CAPTION}[/dim]")
     if arguments.out is not None:
         write_report(comparison, arguments.out, arguments.published)
@@ -94,10 +95,18 @@ def run(arguments: Compare) -> int:
     return 0
 
 
-def _rich(table: Table, title: str) -> RichTable:
+def _print(console: Console, table: Table, title: str) -> None:
+    """One table, or several below one another where the terminal is too narrow for all columns."""
+    for number, (part, widths) in enumerate(table.within(console.width)):
+        console.print(_rich(part, widths, title if number == 0 else f"{title}, more columns"))
+
+
+def _rich(table: Table, widths: Sequence[int], title: str) -> RichTable:
     shown = RichTable(title=escape(title), title_justify="left", title_style="bold")
-    for number, text in enumerate(table.header):
-        shown.add_column(escape(text), justify="left" if number == 0 else "right", overflow="fold")
+    for number, (text, width) in enumerate(zip(table.header, widths, strict=True)):
+        shown.add_column(
+            escape(text), justify="left" if number == 0 else "right", overflow="fold", width=width
+        )
     systems = len(table.rows) - table.yardsticks
     for number, row in enumerate(table.rows):
         shown.add_row(*map(_markup, row), style="dim" if number >= systems else "")

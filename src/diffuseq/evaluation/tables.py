@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from diffuseq.evaluation.catalogue import METRICS
@@ -11,6 +12,7 @@ from diffuseq.evaluation.published_rows import PublishedRow
 
 CLOSER = {"higher": "↑", "lower": "↓", "neither": ""}
 NOTHING = "–"
+_LONGEST_NAME = 20
 LEGEND = (
     "Bold: best of the systems. †: significantly worse than the best (paired bootstrap, p < .05 after Holm's"
     " correction within the column). Copying and the references are yardsticks and never bold."
@@ -34,6 +36,41 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     yardsticks: int = 0
+
+    def within(self, width: int) -> Iterator[tuple[Table, list[int]]]:
+        """The same in tables that fit into `width` characters, each with the names and some of the columns; and how
+        wide the cells of each column are.
+
+        Numbers are never broken; headers may be, between words, and long names. A column wider than all comes alone.
+        """
+        widths = [self._least_width(column) for column in range(len(self.header))]
+        columns: list[int] = []
+        for column in range(1, len(self.header)):
+            if columns and self._spare(width, widths, [*columns, column]) < 0:
+                yield self._with(columns, width, widths)
+                columns = []
+            columns.append(column)
+        yield self._with(columns, width, widths)
+
+    def _least_width(self, column: int) -> int:
+        cells = [len(row[column].text) + row[column].worse for row in self.rows]
+        return (
+            min(max(cells), _LONGEST_NAME)
+            if column == 0
+            else max(*cells, *map(len, self.header[column].split()))
+        )
+
+    @staticmethod
+    def _spare(width: int, widths: Sequence[int], columns: Sequence[int]) -> int:
+        """Characters that are left of `width`; a column has a line and two spaces beside its cells."""
+        return width - 1 - sum(widths[column] + 3 for column in (0, *columns))
+
+    def _with(self, columns: Sequence[int], width: int, widths: Sequence[int]) -> tuple[Table, list[int]]:
+        rows = (tuple(row[column] for column in (0, *columns)) for row in self.rows)
+        header = (self.header[0], *(self.header[column] for column in columns))
+        longest = max(len(text) for text in (self.header[0], *(row[0].text for row in self.rows)))
+        names = max(1, min(longest, widths[0] + self._spare(width, widths, columns)))
+        return Table(header, tuple(rows), self.yardsticks), [names, *(widths[column] for column in columns)]
 
 
 def quality(block: Block) -> Table:
