@@ -38,10 +38,11 @@ class Table:
     yardsticks: int = 0
 
     def within(self, width: int) -> Iterator[tuple[Table, list[int]]]:
-        """The same in tables that fit into `width` characters, each with the names and some of the columns; and how
-        wide the cells of each column are.
+        """The same in tables that fit into `width` characters of a terminal, each with the names and some of the
+        columns; and how wide the cells of each column are.
 
-        Numbers are never broken; headers may be, between words, and long names. A column wider than all comes alone.
+        Numbers are never broken; headers may be, between words, and long names. A column that is wider than all
+        there is comes alone.
         """
         widths = [self._least_width(column) for column in range(len(self.header))]
         columns: list[int] = []
