@@ -1,6 +1,7 @@
 """Recipes of the other systems: at the size of their papers, and small ones for equal budgets on a CPU.
 
-The small ones share tokenizer, batch, budget and (nearly) the number of parameters with `qqp-small`. What is
+The small ones share tokenizer, batch, budget and (nearly) the number of parameters with `qqp-small`, and but for
+the GRU its optimiser. What is
 as published and what is not stands in docs/baselines.md.
 """
 
