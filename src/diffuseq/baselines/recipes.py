@@ -1,8 +1,7 @@
 """Recipes of the other systems: at the size of their papers, and small ones for equal budgets on a CPU.
 
 The small ones share tokenizer, batch, budget and (nearly) the number of parameters with `qqp-small`, and but for
-the GRU its optimiser. What is
-as published and what is not stands in docs/baselines.md.
+the GRU its optimiser. What is as published and what is not stands in docs/baselines.md.
 """
 
 from __future__ import annotations
