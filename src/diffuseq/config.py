@@ -104,14 +104,26 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
-class DiffusionGeneration:
-    """How a diffusion system generates."""
+class Generation:
+    """What every system's generation can be told."""
 
-    candidates: int = 10
+    candidates: int = 1
     """Answers drawn for every source; minimum Bayes risk chooses one."""
     likelihood_weight: float = 0.0
     """The choice: what a candidate's log-probability (nats) counts beside its mean BLEU with the others; 0 is
     minimum Bayes risk as published."""
+    seed: int = 0
+    """One seed gives one answer, whatever the batch size or the order of the input."""
+    batch_size: int = 64
+    """Sources at a time. On a CPU small batches stay in the cache; on a GPU take 64 or more."""
+
+
+@dataclass(frozen=True)
+class DiffusionGeneration(Generation):
+    """How a diffusion system generates."""
+
+    candidates: int = 10
+    batch_size: int = 16
     steps: int = 10
     """Network calls for one candidate."""
     sampler: Literal["ddim", "ancestral", "dpm-solver", "settle"] = "ddim"
@@ -147,10 +159,6 @@ class DiffusionGeneration:
     """Length of the answer in tokens; None predicts it."""
     length_beam: int = 5
     """Candidates have so many likely lengths, each as often as is its probability."""
-    seed: int = 0
-    """One seed gives one answer, whatever the batch size or the order of the input."""
-    batch_size: int = 16
-    """Sources at a time. On a CPU small batches stay in the cache; on a GPU take 64 or more."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args, overload
 
 import torch
 
-from diffuseq.config import Config, Runtime, check_generation
+from diffuseq.config import Config, Generation, Runtime, check_generation
 from diffuseq.data.batch import pad
 from diffuseq.decoding.mbr import choose
 from diffuseq.errors import InputError, unknown_name
@@ -172,7 +172,7 @@ class DiffuSeqPipeline:
 
         return None if self.folder is None else current_card(self.folder)
 
-    def settings(self, **changes: Any) -> Any:
+    def settings(self, **changes: Any) -> Generation:
         """The model's generation settings with some changed. Raises `InputError` for an unknown name."""
         known = {f.name for f in dataclasses.fields(self.config.generation)}
         for name in changes:
@@ -218,7 +218,7 @@ class DiffuSeqPipeline:
     def answer_all(
         self,
         sources: Sequence[str],
-        settings: Any,
+        settings: Generation,
         progress: Callable[[int], None] | None = None,
         template: str | None = None,
     ) -> list[Answer]:
@@ -233,7 +233,7 @@ class DiffuSeqPipeline:
     def answer_batches(
         self,
         sources: Sequence[str],
-        settings: Any,
+        settings: Generation,
         template: str | None = None,
         done: Container[int] = (),
         turn: tuple[int, int] = (0, 1),
@@ -270,7 +270,7 @@ class DiffuSeqPipeline:
     def prepare(
         self,
         sources: Sequence[str],
-        settings: Any,
+        settings: Generation,
         template: str | None = None,
         seeds: Sequence[int] | None = None,
     ) -> list[Prompt]:
@@ -290,7 +290,7 @@ class DiffuSeqPipeline:
             return prompts
         return [self._with_template(prompt, settings, template) for prompt in prompts]
 
-    def run(self, prompts: Sequence[Prompt], settings: Any) -> Iterator[Draft]:
+    def run(self, prompts: Sequence[Prompt], settings: Generation) -> Iterator[Draft]:
         """Drafts of prompts of one shape; candidate j of prompt i is in row i·candidates + j."""
         k, device = settings.candidates, self.system.device
         seeds = [mix_seed(prompt.seed, prompt.source, j) for prompt in prompts for j in range(k)]
@@ -348,7 +348,7 @@ class DiffuSeqPipeline:
     def _answer_followed(
         self,
         source: str,
-        settings: Any,
+        settings: Generation,
         template: str | None,
         streamer: Streamer | None,
         callback: OnStep | None,
@@ -377,7 +377,7 @@ class DiffuSeqPipeline:
         seconds = time.perf_counter() - began
         return Answer(source, candidates[best], candidates, log_p, seconds, draft.forwards)
 
-    def _with_template(self, prompt: Prompt, settings: Any, text: str) -> Prompt:
+    def _with_template(self, prompt: Prompt, settings: Generation, text: str) -> Prompt:
         """The prompt with its template at the length of the answer. Raises `InputError`."""
         template = parse_template(text, self.tokenizer)
         asked = getattr(settings, "length", None)

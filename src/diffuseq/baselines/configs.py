@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from diffuseq.config import Generation
+
 
 @dataclass(frozen=True)
-class AutoregressiveGeneration:
+class AutoregressiveGeneration(Generation):
     """How an autoregressive system generates."""
 
-    candidates: int = 1
-    """Answers for every source; minimum Bayes risk chooses one."""
-    likelihood_weight: float = 0.0
-    """As in `DiffusionGeneration`."""
     strategy: Literal["greedy", "beam", "diverse-beam", "sample"] = "greedy"
     """greedy and beam are deterministic; sample draws each candidate by its own seed."""
     beams: int = 5
@@ -32,20 +30,12 @@ class AutoregressiveGeneration:
     """sample: keep the smallest set of words with this probability."""
     max_length: int = 64
     """Longest answer, in tokens."""
-    seed: int = 0
-    """One seed gives one answer, whatever the batch size or the order of the input."""
-    batch_size: int = 64
-    """Sources at a time."""
 
 
 @dataclass(frozen=True)
-class IterativeGeneration:
+class IterativeGeneration(Generation):
     """How an iterative non-autoregressive system (LevT, CMLM) generates."""
 
-    candidates: int = 1
-    """Answers for every source; minimum Bayes risk chooses one."""
-    likelihood_weight: float = 0.0
-    """As in `DiffusionGeneration`."""
     steps: int = 10
     """Most rounds of refinement (LevT stops by itself when nothing changes)."""
     temperature: float = 0.0
@@ -56,10 +46,6 @@ class IterativeGeneration:
     length_beam: int = 1
     """CMLM: so many likely lengths are tried. Fewer candidates than lengths: the likeliest answers stay (one
     candidate is the published length beam); more: candidates are spread over the lengths."""
-    seed: int = 0
-    """One seed gives one answer, whatever the batch size or the order of the input."""
-    batch_size: int = 64
-    """Sources at a time."""
 
 
 @dataclass(frozen=True)
@@ -220,13 +206,11 @@ class DiffusionLMConfig:
 
 
 @dataclass(frozen=True)
-class GuidedGeneration:
+class GuidedGeneration(Generation):
     """How Diffusion-LM generates."""
 
     candidates: int = 10
-    """Answers drawn for every source; minimum Bayes risk chooses one."""
-    likelihood_weight: float = 0.0
-    """As in `DiffusionGeneration`."""
+    batch_size: int = 16
     steps: int = 200
     """Denoising steps; each is one call of the language model and `updates` calls of the classifier."""
     guidance: float = 1.0
@@ -241,7 +225,3 @@ class GuidedGeneration:
     """Round every estimate to its nearest word from this share of the steps on (0 = always); None = never."""
     length: int | None = None
     """Length of the answer in tokens; None leaves it to the model."""
-    seed: int = 0
-    """One seed gives one answer, whatever the batch size or the order of the input."""
-    batch_size: int = 16
-    """Sources at a time."""
