@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 class Answer:
     """What came of one source: the chosen text, all candidates with their log-probabilities, and what it cost.
 
-    log_p is in nats (`Draft.log_p`); seconds is the source's share of its batch; forwards counts the network calls
-    for one candidate.
+    log_p is in nats (`diffuseq.system.Draft`); seconds is the source's share of its batch; forwards counts the
+    network calls for one candidate.
     """
 
     source: str
@@ -321,7 +321,7 @@ class DiffuSeqPipeline:
 
     def log_p(self, draft: Draft, num_prompts: int) -> list[list[float]]:
         """The log-probabilities of each prompt's candidates, in nats."""
-        values: list[list[float]] = draft.log_p().view(num_prompts, -1).tolist()
+        values: list[list[float]] = draft.log_p.view(num_prompts, -1).tolist()
         return values
 
     def readable(self, draft: Draft, prompts: Sequence[Prompt]) -> list[TextDraft]:

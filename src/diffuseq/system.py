@@ -72,22 +72,27 @@ class Request:
 @dataclass(frozen=True)
 class Draft:
     """One state of the texts on their way: tokens [n l], padding [n l] (True past the end of the answer),
-    confidence [n l] (the probability that the network gave each word when it was drawn), the step's index and the
-    number of steps, and the network calls so far.
+    confidence [n l] (the probability that the network gave each word when it was drawn), log_p [n], the step's
+    index and the number of steps, and the network calls so far.
+
+    log_p: log-probability of every text in nats; given its length where that is chosen first, with its end where
+    the system writes one. Exact where each word is drawn given all that stand already (autoregressive systems,
+    settle with a call a word), else as if the words of one call were independent.
     """
 
     tokens: Tensor
     padding: Tensor
     confidence: Tensor
+    log_p: Tensor
     index: int
     total: int
     forwards: int
 
-    def log_p(self) -> Tensor:
-        """Log-probability of every text [n] in nats: the sum over its words. Exact where each word is drawn given
-        all that stand already (autoregressive systems, settle with a call a word), else as if those of one call
-        were independent. No word counts as less likely than 10⁻³⁰."""
-        return self.confidence.float().clamp_min(1e-30).log().masked_fill(self.padding, 0.0).sum(1)
+
+def log_p_of_words(confidence: Tensor, padding: Tensor) -> Tensor:
+    """Log-probability of the words of every text [n], from the probability of each [n l]. None of them counts as
+    less likely than 10⁻³⁰, so that the sum is finite."""
+    return confidence.float().clamp_min(1e-30).log().masked_fill(padding, 0.0).sum(1)
 
 
 class System(nn.Module, ABC):

@@ -127,6 +127,18 @@ def test_candidates_of_a_beam_are_distinct_and_the_best_comes_first() -> None:
         assert scores == sorted(scores, reverse=True)
 
 
+@pytest.mark.parametrize(
+    ("strategy", "width"), [("greedy", 1), ("sample", 5), ("beam", 4), ("diverse-beam", 4)]
+)
+def test_the_log_probability_of_a_text_has_its_end_in_it(strategy: str, width: int) -> None:
+    table = language()
+    *_, draft = run(table, width, strategy=strategy, beams=4, beam_groups=2)
+    for row, (tokens, gone) in enumerate(zip(draft.tokens, draft.padding, strict=True)):
+        text = (*tokens[~gone].tolist(), END)[:LENGTH]
+        expected = log_probability(table[row // width], text)
+        assert float(draft.log_p[row]) == pytest.approx(expected, abs=1e-4)
+
+
 def test_groups_without_diversity_are_so_many_equal_beams() -> None:
     table = language()
     together = found(table, 6, strategy="diverse-beam", beams=6, beam_groups=3, diversity=0.0)

@@ -19,7 +19,7 @@ from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
 from diffuseq.model.length import LengthHead
 from diffuseq.sampling.noise import RowNoise
-from diffuseq.system import Draft, Loss, Request, SpecialTokens
+from diffuseq.system import Draft, Loss, Request, SpecialTokens, log_p_of_words
 
 
 class CMLM(NonAutoregressive):
@@ -62,10 +62,10 @@ class CMLM(NonAutoregressive):
         for index, (tokens, confidence) in enumerate(
             self._mask_predict(encoded, padding, _pinned(request, padding), settings, noise)
         ):
-            kept = _surest(confidence, padding, k, rows)
-            yield Draft(
-                tokens[kept], padding[kept], confidence[kept], index, settings.steps, forwards=index + 1
-            )
+            log_p = log_p_of_words(confidence, padding)
+            kept = _surest(log_p / (~padding).sum(1), k, rows)
+            draft = (tokens[kept], padding[kept], confidence[kept], log_p[kept])
+            yield Draft(*draft, index, settings.steps, forwards=index + 1)
 
     def _lengths(self, request: Request, settings: IterativeGeneration, encoded: Encoded) -> Tensor:
         """The lengths that are tried, [b r]: at least k rows, and at least the whole length beam."""
@@ -143,14 +143,10 @@ def _row_seeds(seeds: list[int], k: int, rows: int) -> list[int]:
     ]
 
 
-def _surest(confidence: Tensor, padding: Tensor, k: int, rows: int) -> Tensor:
-    """Indices [b·k] of the k rows of every source that are drafts of answers.
-
-    With more lengths than candidates: the highest mean log-probability first (section 3.3).
-    """
+def _surest(score: Tensor, k: int, rows: int) -> Tensor:
+    """Indices [b·k] of the k rows of every source that are drafts of answers, by the mean log-probability of their
+    words [b·rows]: with more lengths than candidates, the highest first (section 3.3)."""
     if rows == k:
-        return torch.arange(len(padding), device=padding.device)
-    log_p = confidence.clamp_min(1e-30).log().masked_fill(padding, 0.0)
-    score = (log_p.sum(1) / (~padding).sum(1)).view(-1, rows)
-    best = score.topk(k, dim=1).indices
+        return torch.arange(len(score), device=score.device)
+    best = score.view(-1, rows).topk(k, dim=1).indices
     return (best + torch.arange(len(best), device=best.device)[:, None] * rows).flatten()

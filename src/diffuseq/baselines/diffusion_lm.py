@@ -35,7 +35,7 @@ from diffuseq.sampling.grid import make_grid
 from diffuseq.sampling.hooks import clamp, pin
 from diffuseq.sampling.noise import RowNoise
 from diffuseq.sampling.step import Denoise, Estimate, Step
-from diffuseq.system import Draft, Loss, Request, SpecialTokens, System
+from diffuseq.system import Draft, Loss, Request, SpecialTokens, System, log_p_of_words
 
 
 @dataclass(frozen=True)
@@ -219,9 +219,8 @@ class DiffusionLM(System):
         tokens = torch.where(frame.known[:, inner], frame.ids[:, inner], tokens)
         stops = (tokens == special.end) | (tokens == special.pad)
         padding = stops.cumsum(1) > 0
-        return Draft(
-            tokens.masked_fill(padding, special.pad), padding, confidence, step.index, step.total, forwards
-        )
+        tokens, log_p = tokens.masked_fill(padding, special.pad), log_p_of_words(confidence, padding)
+        return Draft(tokens, padding, confidence, log_p, step.index, step.total, forwards)
 
 
 def _check(settings: GuidedGeneration) -> None:

@@ -22,7 +22,7 @@ from diffuseq.baselines.nonautoregressive import Encoded, NonAutoregressive
 from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
 from diffuseq.sampling.noise import RowNoise
-from diffuseq.system import Draft, Loss, Request, SpecialTokens
+from diffuseq.system import Draft, Loss, Request, SpecialTokens, log_p_of_words
 
 
 @dataclass(frozen=True)
@@ -228,6 +228,7 @@ class LevT(NonAutoregressive):
             tokens.masked_fill(gone, self.special.pad)[:, :width],
             gone[:, :width],
             confidence.masked_fill(gone, 0.0)[:, :width],
+            log_p_of_words(confidence, gone),
             index,
             total,
             forwards,

@@ -35,6 +35,8 @@ class State(Protocol):
         """The state whose row i is this state's row `rows[i]`; both belong to the same source."""
 
 
+_EMPTY = -1e9
+"""The log-probability of a place in the beam that no hypothesis has taken; finite, so that it can be told."""
 Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
 Choose = Callable[[Tensor, int], Tensor]
 
@@ -136,20 +138,22 @@ def walk(step: Step, state: Any, count: int, rules: Rules, choose: Choose) -> It
     current = _starts(count, rules, state)
     done = torch.zeros_like(current, dtype=torch.bool)
     tokens, padding, confidence = _blank((count,), rules, current.device)
+    log_p = torch.zeros(count, device=current.device)
     for position in range(rules.max_length):
         logits, state = step(current, state)
         log_probs = rules.restrict(logits.float().log_softmax(-1), position)
         current = choose(log_probs, position)
+        drawn = log_probs.gather(1, current[:, None])[:, 0]
+        log_p = log_p + drawn.masked_fill(done, 0.0)
         if rules.template is None:
             done = done | (current == rules.end)
         current = current.masked_fill(done, rules.pad)
         tokens[:, position] = current
         padding[:, position] = done
-        confidence[:, position] = log_probs.gather(1, current[:, None])[:, 0].exp().masked_fill(done, 1.0)
+        confidence[:, position] = drawn.exp().masked_fill(done, 1.0)
         seen = slice(0, position + 1)
-        yield _draft(
-            tokens[:, seen].clone(), padding[:, seen].clone(), confidence[:, seen].clone(), position, rules
-        )
+        text = tokens[:, seen].clone(), padding[:, seen].clone(), confidence[:, seen].clone()
+        yield Draft(*text, log_p, position, rules.max_length, position + 1)
         if done.all():
             return
 
@@ -194,7 +198,8 @@ class Beam:
     """One group of beams for every source: the live hypotheses and the finished ones, best first.
 
     tokens, confidence [b w l] with scores [b w] (summed log-probabilities); ended_tokens, ended_confidence
-    [b w l], ended_padding [b w l], ended_scores [b w] (normalised by length; −inf where there is none).
+    [b w l], ended_padding [b w l], ended_log_p [b w], ended_scores [b w] (the same normalised by length; −inf
+    where there is none).
     """
 
     tokens: Tensor
@@ -203,6 +208,7 @@ class Beam:
     ended_tokens: Tensor
     ended_padding: Tensor
     ended_confidence: Tensor
+    ended_log_p: Tensor
     ended_scores: Tensor
 
     @staticmethod
@@ -212,15 +218,16 @@ class Beam:
         # All beams start as the same empty text; only the first may be extended, or they would stay equal.
         scores = nothing.clone()
         scores[:, 0] = 0.0
-        return Beam(tokens, confidence, scores, tokens.clone(), padding, confidence.clone(), nothing)
+        ended = (tokens.clone(), padding, confidence.clone())
+        return Beam(tokens, confidence, scores, *ended, torch.zeros_like(nothing), nothing)
 
     @property
     def full(self) -> Tensor:
         """Whether every slot for a finished hypothesis is taken; bool [b]."""
         return self.ended_scores.isfinite().all(-1)
 
-    def finish(self, tokens: Tensor, confidence: Tensor, scores: Tensor, length: int) -> Beam:
-        """Take up hypotheses [b m l] of `length` tokens with normalised `scores` [b m]; keep the best w."""
+    def finish(self, tokens: Tensor, confidence: Tensor, log_p: Tensor, scores: Tensor, length: int) -> Beam:
+        """Take up hypotheses [b m l] of `length` tokens with `log_p` and normalised `scores` [b m]; keep w."""
         padding = torch.ones_like(tokens, dtype=torch.bool)
         padding[..., :length] = False
         all_scores = torch.cat([self.ended_scores, scores], 1)
@@ -230,6 +237,7 @@ class Beam:
             ended_tokens=_pick(torch.cat([self.ended_tokens, tokens], 1), index),
             ended_padding=_pick(torch.cat([self.ended_padding, padding], 1), index),
             ended_confidence=_pick(torch.cat([self.ended_confidence, confidence], 1), index),
+            ended_log_p=torch.cat([self.ended_log_p, log_p], 1).gather(1, index),
             ended_scores=best,
         )
 
@@ -258,9 +266,9 @@ def advance(
     ends = (words == rules.end) if rules.template is None else torch.zeros_like(words, dtype=torch.bool)
 
     ended = ends[:, :width] & ~beam.full[:, None]
-    normalised = (total[:, :width] / (position + 1) ** length_penalty).masked_fill(~ended, -torch.inf)
-    stems = parents[:, :width]
-    beam = beam.finish(_pick(beam.tokens, stems), _pick(beam.confidence, stems), normalised, position)
+    log_p, stems = total[:, :width], parents[:, :width]
+    normalised = (log_p / (position + 1) ** length_penalty).masked_fill(~ended, -torch.inf)
+    beam = beam.finish(_pick(beam.tokens, stems), _pick(beam.confidence, stems), log_p, normalised, position)
 
     merit, going = merit.masked_fill(ends, -torch.inf).topk(width, dim=1)
     parents, words, total = (x.gather(1, going) for x in (parents, words, total))
@@ -329,18 +337,18 @@ def _standing(
         open_scores = beam.scores / length**length_penalty
         # A full source is finished: its open hypotheses no longer count.
         open_scores = open_scores.masked_fill(beam.full[:, None], -torch.inf)
-        closed.append(beam.finish(beam.tokens, beam.confidence, open_scores, length))
+        closed.append(beam.finish(beam.tokens, beam.confidence, beam.scores, open_scores, length))
     ranks = range(beams[0].scores.shape[1])
     chosen = [(group, rank) for rank in ranks for group in range(len(beams))][:candidates]
 
     def gather(name: str) -> Tensor:
-        return torch.stack(
-            [getattr(closed[group], name)[:, rank, :length] for group, rank in chosen], 1
-        ).flatten(0, 1)
+        return torch.stack([getattr(closed[group], name)[:, rank] for group, rank in chosen], 1).flatten(0, 1)
 
-    padding = gather("ended_padding")
-    tokens = gather("ended_tokens").masked_fill(padding, rules.pad)
-    return _draft(tokens, padding, gather("ended_confidence").masked_fill(padding, 1.0), position, rules)
+    padding = gather("ended_padding")[:, :length]
+    tokens = gather("ended_tokens")[:, :length].masked_fill(padding, rules.pad)
+    confidence = gather("ended_confidence")[:, :length].masked_fill(padding, 1.0)
+    log_p = gather("ended_log_p").clamp_min(_EMPTY)
+    return Draft(tokens, padding, confidence, log_p, position, rules.max_length, length)
 
 
 def _pick(values: Tensor, index: Tensor) -> Tensor:
@@ -357,7 +365,3 @@ def _blank(shape: tuple[int, ...], rules: Rules, device: torch.device) -> tuple[
 
 def _starts(count: int, rules: Rules, state: Any) -> Tensor:
     return torch.full((count,), rules.start, dtype=torch.long, device=state.device)
-
-
-def _draft(tokens: Tensor, padding: Tensor, confidence: Tensor, position: int, rules: Rules) -> Draft:
-    return Draft(tokens, padding, confidence, position, rules.max_length, position + 1)

@@ -26,7 +26,7 @@ from diffuseq.sampling.hooks import clamp, guide, guide_words, pin, truncate
 from diffuseq.sampling.noise import RowNoise
 from diffuseq.sampling.settle import Predict, SettleStep, settle
 from diffuseq.sampling.step import Denoise, Estimate, Noise, Project, Step, keep
-from diffuseq.system import Draft, Request
+from diffuseq.system import Draft, Request, log_p_of_words
 
 if TYPE_CHECKING:
     from diffuseq.systems.diffuseq import DiffuSeq
@@ -64,7 +64,8 @@ def generate(system: DiffuSeq, request: Request) -> Iterator[Draft]:
     calls_a_step = 1 if unconditional is None else 2
     for step in _steps(settings, network, unconditional, start, noise, pinned):
         tokens, confidence = _words(step, pinned)
-        yield Draft(tokens, padding, confidence, step.index, step.total, (step.index + 1) * calls_a_step)
+        log_p, forwards = log_p_of_words(confidence, padding), (step.index + 1) * calls_a_step
+        yield Draft(tokens, padding, confidence, log_p, step.index, step.total, forwards)
 
 
 def _steps(

@@ -39,7 +39,7 @@ from diffuseq.sampling.grid import Grid, make_grid
 from diffuseq.sampling.hooks import anchor, clamp, truncate
 from diffuseq.sampling.noise import RowNoise
 from diffuseq.sampling.step import Denoise, Estimate, Noise, Project, Step
-from diffuseq.system import Draft, Loss, Request, SpecialTokens, System
+from diffuseq.system import Draft, Loss, Request, SpecialTokens, System, log_p_of_words
 
 _ROWS_AT_A_TIME = 16
 """Rows whose scores over the vocabulary are in memory at once."""
@@ -252,7 +252,8 @@ class PublishedDiffuSeq(System):
         confidence = confidence.masked_fill(question.pinned >= 0, 1.0)
         padding = question.outside | ((tokens == self.special.end).cumsum(1) > 0)
         tokens = tokens.masked_fill(padding, self.special.pad)
-        return Draft(tokens, padding, confidence, step.index, step.total, step.index + 1)
+        log_p = log_p_of_words(confidence, padding)
+        return Draft(tokens, padding, confidence, log_p, step.index, step.total, step.index + 1)
 
     def _words(self, state: Tensor, fixed_length: bool) -> tuple[Tensor, Tensor]:
         """Words and their probabilities [n a]; where the length is given, none of them may end the answer."""
