@@ -74,7 +74,6 @@ def test_every_candidate_has_its_log_probability_and_the_choice_can_weigh_it(
 ) -> None:
     settings = {"candidates": 4, "steps": 3, "temperature": 1.0}
     answers = pipe(sources, **settings)
-    answers = pipe(sources, **settings)
     draft = list(pipe.stream(sources[0], **settings))[-1]
     sums = [sum(map(math.log, confidence)) for confidence in draft.all_confidence]
     assert answers[0].log_p == pytest.approx(draft.log_p, abs=1e-4)
