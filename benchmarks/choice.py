@@ -1,6 +1,6 @@
 """What the choice among candidates is worth: minimum Bayes risk, the model's own likelihood, and all between.
 
-    python benchmarks/choice.py RUN/predictions.jsonl [--lower] [--weights 0 0.1 1]
+    python benchmarks/choice.py RUN/predictions.jsonl [--lower] [--no-copies] [--weights 0 0.1 1]
     python benchmarks/choice.py RUN/predictions.jsonl --grammar     the built-in corpus knows what is valid
 
 A row for every `likelihood_weight`: BLEU of the chosen texts, their BLEU to the source, iBLEU; and beside them the
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffuseq.data.grammar import Grammar
-from diffuseq.decoding.mbr import choose_from
+from diffuseq.decoding.mbr import choose_from, copies_of
 from diffuseq.errors import InputError
 from diffuseq.evaluation.predictions import Predictions, lower_cased, read_predictions
 from diffuseq.metrics.bleu import pairwise_sentence_bleu, sentence_bleu
@@ -27,20 +27,22 @@ WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 1000.0)
 """The last is as good as likelihood alone."""
 
 
-def picks(predictions: Predictions, weights: Sequence[float]) -> dict[str, list[int]]:
-    """Which candidate of each source each way of choosing takes. Raises `InputError` without log-probabilities."""
+def picks(predictions: Predictions, weights: Sequence[float], copies: bool) -> dict[str, list[int]]:
+    """Which candidate of each source each way of choosing takes; copies: whether that may be the source itself.
+    Raises `InputError` where log-probabilities are missing and count."""
     rows = predictions.rows
     log_p = [row.log_p for row in rows if row.log_p is not None]
-    if len(log_p) < len(rows):
+    if len(log_p) < len(rows) and any(weights):
         raise InputError(
             f"{predictions.files[0]} has rows without log_p; generate them anew with `diffuseq generate`."
         )
     texts = [row.candidates for row in rows]
     sizes, agreement = [len(group) for group in texts], pairwise_sentence_bleu(texts)
+    barred = None if copies else copies_of(predictions.sources, texts)
     quality = _bleu(predictions)
     return {
         "first": [0] * len(rows),
-        **{f"weight {w:g}": choose_from(agreement, sizes, log_p, w) for w in weights},
+        **{f"weight {w:g}": choose_from(agreement, sizes, log_p if w else None, w, barred) for w in weights},
         "best": [int(i) for i in quality.argmax(axis=1)],
     }
 
@@ -52,7 +54,9 @@ def _bleu(predictions: Predictions) -> NDArray[np.float64]:
     return np.stack([sentence_bleu(list(column), references) for column in columns], axis=1)
 
 
-def table(predictions: Predictions, weights: Sequence[float], grammar: Grammar | None) -> str:
+def table(
+    predictions: Predictions, weights: Sequence[float], copies: bool = True, grammar: Grammar | None = None
+) -> str:
     """The rows as Markdown."""
     sources = predictions.sources
     references = [targets[0] for targets in predictions.references]
@@ -68,7 +72,7 @@ def table(predictions: Predictions, weights: Sequence[float], grammar: Grammar |
 
     head = ["choice", "BLEU", "BLEU to source", "iBLEU", *(["valid"] if grammar else [])]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for name, chosen in picks(predictions, weights).items():
+    for name, chosen in picks(predictions, weights, copies).items():
         groups = zip(predictions.candidates, chosen, strict=True)
         lines.append(line(name, [group[index] for group, index in groups]))
     return "\n".join([*lines, line("copying", sources)])
@@ -81,12 +85,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--lower", action="store_true", help="score in lower case, as the published tasks are"
     )
+    parser.add_argument("--no-copies", action="store_true", help="pass over candidates that are the source")
     parser.add_argument("--grammar", action="store_true", help="the built-in grammar says what is valid")
     options = parser.parse_args(arguments)
     try:
         predictions = read_predictions(options.predictions)
         predictions = lower_cased(predictions) if options.lower else predictions
-        print(table(predictions, options.weights, Grammar() if options.grammar else None))
+        grammar = Grammar() if options.grammar else None
+        print(table(predictions, options.weights, not options.no_copies, grammar))
     except InputError as error:
         print(f"choice: {error}")
         return 2

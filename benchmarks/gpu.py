@@ -33,7 +33,7 @@ import torch
 
 from diffuseq.baselines.configs import AutoregressiveGeneration, Gpt2Config, IterativeGeneration
 from diffuseq.checkpoint import load_model, save_model
-from diffuseq.config import Config, DiffusionGeneration, to_dict
+from diffuseq.config import Config, DiffusionGeneration, Generation, to_dict
 from diffuseq.data.grammar import write_corpus
 from diffuseq.data.pairs import Pair, find_split, read_pairs
 from diffuseq.decoding.mbr import choose
@@ -344,15 +344,16 @@ def _measure(
         write_predictions(call.out / job.name / f"{split}.predictions.jsonl", rows)
     if set(changes) == {"candidates"}:
         for count in CANDIDATES[:-1]:
-            fewer = [_first(one, count, settings.likelihood_weight) for one in answers]
+            fewer = [_first(one, count, settings) for one in answers]
             yield f"{count} candidates", scored(predictions(pairs, fewer), job.task, bootstrap=0)
     yield name, scored(predictions(pairs, answers), job.task, bootstrap=0 if changes or call.dry else 1000)
 
 
-def _first(one: Answer, count: int, likelihood_weight: float) -> Answer:
+def _first(one: Answer, count: int, settings: Generation) -> Answer:
     """What would have been answered with the first candidates alone: each is drawn by its own seed."""
     group, log_p = one.candidates[:count], one.log_p[:count]
-    text = group[choose([group], [log_p], likelihood_weight)[0]]
+    sources = None if settings.copies else [one.source]
+    text = group[choose([group], [log_p], settings.likelihood_weight, sources)[0]]
     share = count / len(one.candidates)
     return replace(one, text=text, candidates=group, log_p=log_p, seconds=one.seconds * share)
 

@@ -112,6 +112,9 @@ class Generation:
     likelihood_weight: float = 0.0
     """The choice: what a candidate's log-probability (nats) counts beside its mean BLEU with the others; 0 is
     minimum Bayes risk as published."""
+    copies: bool = True
+    """The choice: whether it may fall on a candidate that is the source itself (but for case and spaces). A
+    paraphrase is better without; where all candidates are copies, one of them is the answer."""
     seed: int = 0
     """One seed gives one answer, whatever the batch size or the order of the input."""
     batch_size: int = 64

@@ -33,6 +33,8 @@ _SETTLE = DiffusionGeneration(
     length_beam=5,
 )
 """Ten calls a candidate, confident words first with some chance, candidates over the five likeliest lengths."""
+_PARAPHRASE = replace(_SETTLE, copies=False)
+"""The question itself is no answer."""
 
 
 def tiny() -> Config:
@@ -61,7 +63,13 @@ def tiny() -> Config:
             save_every=100_000,
         ),
         generation=DiffusionGeneration(
-            candidates=4, likelihood_weight=1.0, sampler="settle", steps=10, temperature=0.5, length_beam=8
+            candidates=4,
+            likelihood_weight=1.0,
+            copies=False,
+            sampler="settle",
+            steps=10,
+            temperature=0.5,
+            length_beam=8,
         ),
     )
 
@@ -73,7 +81,7 @@ def qqp() -> Config:
         training=TrainingConfig(
             batch_size=512, minutes=28, optimizer="muon", both_directions=True, compile=True
         ),
-        generation=_SETTLE,
+        generation=_PARAPHRASE,
     )
 
 
@@ -110,7 +118,7 @@ def qqp_small() -> Config:
             evaluate_every=2000,
             save_every=2000,
         ),
-        generation=_SETTLE,
+        generation=_PARAPHRASE,
     )
 
 

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, get_args
 
-from diffuseq.config import to_dict
+from diffuseq.config import Generation, to_dict
 from diffuseq.data.pairs import BadRowError, decode, numbered_lines, parse_json
 from diffuseq.errors import InputError
 
@@ -65,7 +65,8 @@ class Choice:
     """The end of a trace: which candidate was chosen and why.
 
     agreement: BLEU of every candidate (row) with every other as its reference; log_p: their log-probabilities in
-    nats; likelihood_weight: what these count. The largest mean agreement + weight · log_p is chosen.
+    nats; likelihood_weight: what these count; passed_over: candidates that are the source itself, where that may
+    not be chosen. Of the others the one with the largest mean agreement + weight · log_p is chosen.
     """
 
     text: str
@@ -74,6 +75,7 @@ class Choice:
     agreement: list[list[float]]
     log_p: list[float]
     likelihood_weight: float
+    passed_over: list[int]
     seconds: float
     forwards: int
 
@@ -109,8 +111,8 @@ class Recording:
         for draft, frame in frames(drafts, unsure):  # noqa: B007
             self.trace.frames.append(frame)
             yield frame
-        weight = self.settings.likelihood_weight
-        choice = explain(draft.texts, draft.log_p, weight, frame.seconds, frame.forwards)
+        settings = self.settings
+        choice = explain(self.source, draft.texts, draft.log_p, settings, frame.seconds, frame.forwards)
         self.trace = dataclasses.replace(self.trace, choice=choice)
 
     @property
@@ -171,16 +173,24 @@ def _state(word: str, confidence: float, before: list[Piece], is_pinned: bool, t
 
 
 def explain(
-    candidates: list[str], log_p: list[float], likelihood_weight: float, seconds: float, forwards: int
+    source: str,
+    candidates: list[str],
+    log_p: list[float],
+    settings: Generation,
+    seconds: float,
+    forwards: int,
 ) -> Choice:
     """Choose one of the candidates (`diffuseq.decoding.mbr`), and keep what decided."""
-    from diffuseq.decoding.mbr import choose_from, pairwise_bleu
+    from diffuseq.decoding.mbr import choose_from, copies_of, pairwise_bleu
 
     agreement = pairwise_bleu(candidates)
-    chosen = choose_from(agreement[None], [len(candidates)], [log_p], likelihood_weight)[0]
+    weight = settings.likelihood_weight
+    copies = [] if settings.copies else copies_of([source], [candidates])[0]
+    passed_over = copies if len(copies) < len(candidates) else []
+    chosen = choose_from(agreement[None], [len(candidates)], [log_p], weight, [passed_over])[0]
     numbers = agreement.tolist()
     return Choice(
-        candidates[chosen], candidates, chosen, numbers, log_p, likelihood_weight, seconds, forwards
+        candidates[chosen], candidates, chosen, numbers, log_p, weight, passed_over, seconds, forwards
     )
 
 
@@ -244,6 +254,7 @@ def _choice(
     agreement: Any,
     log_p: Any,
     likelihood_weight: Any,
+    passed_over: Any,
     seconds: Any,
     forwards: Any,
 ) -> Choice:
@@ -256,7 +267,8 @@ def _choice(
     if len(likelihoods) != len(texts):
         raise ValueError("there is a log-probability for each candidate")
     weight, spent = _number(likelihood_weight), _number(seconds)
-    return Choice(_is(str, text), texts, chosen, numbers, likelihoods, weight, spent, _is(int, forwards))
+    out = [_one_of(range(len(texts)), index) for index in _is(list, passed_over)]
+    return Choice(_is(str, text), texts, chosen, numbers, likelihoods, weight, out, spent, _is(int, forwards))
 
 
 def _is(kind: type[T], value: Any) -> T:

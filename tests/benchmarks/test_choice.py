@@ -22,6 +22,8 @@ def test_likelihood_takes_the_answer_that_agreement_leaves(
     lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
     valid = {name: float(cells[-1]) for name, *cells in lines[2:]}
     assert valid == {"first": 0, "weight 0": 0, "weight 1": 1, "best": 1, "copying": 0}
+    assert choice.main([str(tmp_path), "--grammar", "--weights", "0", "--no-copies"]) == 0
+    assert "| weight 0 | 1.0000 |" in capsys.readouterr().out
     assert {name: cells[0] for name, *cells in lines[2:]}["best"] == "1.0000"
 
 

@@ -19,6 +19,7 @@ from diffuseq.cli import main
 from diffuseq.cli.replay import Position, key_of, step_through
 from diffuseq.cli.view import LOOKS, draft_lines, one_line, view
 from diffuseq.cli.watch import record, watch
+from diffuseq.config import Generation
 from diffuseq.errors import InputError
 from diffuseq.pipeline import DiffuSeqPipeline, TextDraft
 from diffuseq.trace import Choice, Frame, Piece, explain, frames, read_traces
@@ -151,10 +152,10 @@ def test_a_file_that_is_no_trace_is_explained(tmp_path: Path, content: str) -> N
 
 
 def test_the_choice_says_how_much_candidates_agree() -> None:
-    choice = explain(["a b c d", "a b c d", "x y z w"], [-3.0, -2.0, -1.0], 0.0, 0.1, 4)
+    choice = explain("a", ["a b c d", "a b c d", "x y z w"], [-3.0, -2.0, -1.0], Generation(), 0.1, 4)
     assert choice.chosen == 0
     assert choice.mean_agreement(0) > choice.mean_agreement(2)
-    assert Choice("a", ["a"], 0, [[1.0]], [-1.0], 0.0, 0.1, 1).mean_agreement(0) == 0
+    assert Choice("a", ["a"], 0, [[1.0]], [-1.0], 0.0, [], 0.1, 1).mean_agreement(0) == 0
 
 
 def test_keys_lead_through_frames_and_sources() -> None:

@@ -371,7 +371,9 @@ def test_the_examples_are_those_of_the_model(page: Chromium) -> None:
 
 
 def test_the_choice_is_explained_in_words(page: Chromium) -> None:
-    told = """reasonOf({ agreement: [[1, 0.2, 1], [0.2, 1, 0.2], [1, 0.2, 1]], chosen: 0, candidates: [] })"""
+    told = (
+        """reasonOf({ agreement: [[1, 0.2, 1], [0.2, 1, 0.2], [1, 0.2, 1]], chosen: 0, passed_over: [] })"""
+    )
     ask(page, SOURCE)
     page.evaluate("trace.answer.agreement = [[1, 0.2, 1], [0.2, 1, 0.2], [1, 0.2, 1]]; 1")
     assert page.evaluate(told) == (
@@ -385,6 +387,10 @@ def test_a_choice_by_likelihood_is_explained_as_well(page: Chromium) -> None:
     page.evaluate("trace.answer.agreement = [[1, 0.2], [0.4, 1]]; trace.answer.log_p = [-1, -2]; 1")
     told = "reasonOf({ ...trace.answer, chosen: 0 })"
     assert page.evaluate(told) == "Candidate 1 has the highest score, -0.300 (0.200 + 0.5 × -1.00)."
+    copied = page.evaluate("reasonOf({ ...trace.answer, chosen: 1, passed_over: [0] })")
+    assert (
+        "Candidate 2 has the highest score of those that are not the source itself (as 1), -0.600" in copied
+    )
     assert "log-probability" in page.evaluate("$('score-name').textContent")
     heads = "[...document.querySelectorAll('#agreement th[scope=col]')].map((e) => e.textContent)"
     assert page.evaluate(heads)[-3:] == ["mean", "log p", "score"]

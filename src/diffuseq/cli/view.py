@@ -122,6 +122,8 @@ def choice_view(choice: Choice, width: int) -> RenderableType:
     note = "  The one that agrees most with the others is chosen (minimum Bayes risk)."
     if choice.likelihood_weight:
         note = f"  The largest BLEU with the others + {choice.likelihood_weight:g} · log p is chosen."
+    if choice.passed_over:
+        note += " Copies of the source are passed over."
     return Group(table, Text(f"{note}\n  {cost}", style="bright_black"))
 
 

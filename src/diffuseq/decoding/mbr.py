@@ -26,18 +26,21 @@ def pairwise_bleu(candidates: Sequence[str]) -> NDArray[np.float64]:
 
 
 def choose(
-    candidates: Sequence[Sequence[str]], log_p: Sequence[Sequence[float]] | None = None, weight: float = 0.0
+    candidates: Sequence[Sequence[str]],
+    log_p: Sequence[Sequence[float]] | None = None,
+    weight: float = 0.0,
+    sources: Sequence[str] | None = None,
 ) -> list[int]:
-    """The index of the chosen candidate of each source; log_p and weight as in `utilities`.
+    """The index of the chosen candidate of each source.
 
-    Sources may have different numbers of candidates; one candidate is chosen as it is. Raises `InputError`
-    for a source without any.
+    log_p and weight as in `utilities`; sources: with them, a copy is passed over (`copies_of`). Sources may have
+    different numbers of candidates; one candidate is chosen as it is. Raises `InputError` for a source without any.
     """
     if not candidates:
         return []
-    return choose_from(
-        pairwise_sentence_bleu(candidates), [len(group) for group in candidates], log_p, weight
-    )
+    barred = None if sources is None else copies_of(sources, candidates)
+    sizes = [len(group) for group in candidates]
+    return choose_from(pairwise_sentence_bleu(candidates), sizes, log_p, weight, barred)
 
 
 def choose_from(
@@ -45,14 +48,31 @@ def choose_from(
     sizes: Sequence[int],
     log_p: Sequence[Sequence[float]] | None = None,
     weight: float = 0.0,
+    barred: Sequence[Sequence[int]] | None = None,
 ) -> list[int]:
-    """The choice, given the pairwise BLEU [s k k] of groups of `sizes` candidates."""
+    """The choice, given the pairwise BLEU [s k k] of groups of `sizes` candidates. barred: indices of each group's
+    candidates that are chosen only where nothing else is left."""
     for source, size in enumerate(sizes):
         if size == 0:
             raise InputError(f"Source {source} has no candidate; minimum Bayes risk needs at least one.")
     utility = utilities(matrix, sizes, log_p, weight).round(_DECIMALS)
-    outside = np.arange(matrix.shape[1]) >= np.array(sizes)[:, None]
-    return [int(i) for i in np.where(outside, -np.inf, utility).argmax(axis=1)]
+    utility[np.arange(matrix.shape[1]) >= np.array(sizes)[:, None]] = -np.inf
+    for row, size, indices in zip(utility, sizes, barred or [()] * len(sizes), strict=True):
+        if len(indices) < size:
+            row[list(indices)] = -np.inf
+    return [int(i) for i in utility.argmax(axis=1)]
+
+
+def copies_of(sources: Sequence[str], candidates: Sequence[Sequence[str]]) -> list[list[int]]:
+    """Indices of the candidates that are their source itself, but for case and spaces."""
+    return [
+        [index for index, text in enumerate(group) if _bare(text) == _bare(source)]
+        for source, group in zip(sources, candidates, strict=True)
+    ]
+
+
+def _bare(text: str) -> str:
+    return "".join(text.split()).casefold()
 
 
 def utilities(

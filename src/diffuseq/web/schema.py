@@ -60,6 +60,7 @@ class Dials(BaseModel):
         le=1000,
         description="The choice: what a candidate's log-probability counts beside its BLEU.",
     )
+    copies: bool | None = Field(None, description="The choice: whether the source itself may be the answer.")
     guidance: float | None = Field(None, ge=0, le=100)
     order: Literal[1, 2] | None = Field(None, description="dpm-solver.")
     stochastic: bool | None = Field(None, description="dpm-solver.")
@@ -109,8 +110,8 @@ class AskInQuery(Dials):
 
 class AnswerOut(BaseModel):
     """agreement: BLEU of each candidate (row) with each other (column); log_p: log-probabilities in nats; the
-    largest mean agreement + likelihood_weight · log_p is chosen. unread: tokens at the end of the source that the
-    model did not read, for it reads no longer ones."""
+    largest mean agreement + likelihood_weight · log_p is chosen, but none of passed_over, which are copies of the
+    source. unread: tokens at the end of the source that the model did not read, for it reads no longer ones."""
 
     source: str
     unread: int
@@ -120,6 +121,7 @@ class AnswerOut(BaseModel):
     agreement: list[list[float]]
     log_p: list[float]
     likelihood_weight: float
+    passed_over: list[int]
     seconds: float
     forwards: int
 

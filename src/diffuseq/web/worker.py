@@ -190,8 +190,8 @@ class Worker:
         assert draft is not None, "a system yields at least one draft"
         texts, log_p = pipe.texts(draft, len(batch)), pipe.log_p(draft, len(batch))
         for job, candidates, values in zip(batch, texts, log_p, strict=True):
-            weight = settings.likelihood_weight
-            job.deliver(explain(candidates, values, weight, seconds, draft.forwards))
+            source = job.prompt.source
+            job.deliver(explain(source, candidates, values, settings, seconds, draft.forwards))
         self.meters.add("batches")
         self.meters.add("answers", len(batch))
         self.meters.add("batch_seconds", seconds)

@@ -380,11 +380,13 @@ const scoreName = ({ likelihood_weight: weight }) =>
   `mean BLEU with the others${weight ? ` + ${weight} × log-probability` : ""}`;
 
 // Which candidate won and by what, in words.
-function reasonOf({ agreement, chosen, log_p, likelihood_weight: weight }) {
-  const scores = agreement.map((_, row) => worth(row));
+function reasonOf({ agreement, chosen, log_p, likelihood_weight: weight, passed_over: passed }) {
+  const scores = agreement.map((_, row) => (passed.includes(row) ? -Infinity : worth(row)));
   const equals = scores.flatMap((score, row) => (row !== chosen && Math.abs(score - scores[chosen]) < 1e-9 ? [row + 1] : []));
   const sum = weight ? ` (${meanAgreement(chosen).toFixed(3)} + ${weight} × ${log_p[chosen].toFixed(2)})` : "";
-  const reason = `Candidate ${chosen + 1} has the highest ${weight ? "score" : "mean"}, ${scores[chosen].toFixed(3)}${sum}`;
+  const others = passed.length ? ` of those that are not the source itself (as ${passed.map((row) => row + 1).join(", ")})` : "";
+  const name = weight ? "score" : "mean";
+  const reason = `Candidate ${chosen + 1} has the highest ${name}${others}, ${scores[chosen].toFixed(3)}${sum}`;
   return equals.length ? `${reason}, and is the first of those that share it (${[chosen + 1, ...equals].join(", ")}).` : `${reason}.`;
 }
 
