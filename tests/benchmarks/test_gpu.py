@@ -69,10 +69,11 @@ def test_the_first_candidates_of_many_are_what_fewer_would_have_been(tmp_path):
     assert gpu.run_job(headline, place)
     pipe = DiffuSeqPipeline.from_pretrained(place.work / "headline")
     pairs = place.pairs("qqp", "valid")
-    many = gpu.answer(pipe, pairs, pipe.settings(candidates=20))
+    settings = pipe.settings(candidates=20)
+    many = gpu.answer(pipe, pairs, settings)
     few = gpu.answer(pipe, pairs, pipe.settings(candidates=5))
-    assert [gpu._first(one, 5).candidates for one in many] == [one.candidates for one in few]
-    assert [gpu._first(one, 5).text for one in many] == [one.text for one in few]
+    assert [gpu._first(one, 5, settings).candidates for one in many] == [one.candidates for one in few]
+    assert [gpu._first(one, 5, settings).text for one in many] == [one.text for one in few]
 
 
 @dataclass
