@@ -116,7 +116,8 @@ def _score(pipe: Any, rows: Sequence[dict[str, Any]], settings: Any, grammar: An
 
 def _table(scored: Sequence[tuple[str, dict[str, float]]], settings: Any) -> Table:
     table = Table(
-        title=f"MBR over {settings.candidates} candidates, sampler {settings.sampler}", title_justify="left"
+        title=f"chosen out of {settings.candidates} candidates, sampler {settings.sampler}",
+        title_justify="left",
     )
     table.add_column("")
     for name, _ in scored:
