@@ -347,6 +347,7 @@ function showCandidates() {
   const rows = answer.candidates.map((text, row) => {
     const said = element("span", { class: "said" }, text || "(empty)");
     if (row === answer.chosen && answer.candidates.length > 1) said.append(element("span", { class: "badge" }, "chosen"));
+    if (answer.passed_over.includes(row)) said.append(element("span", { class: "quiet" }, " the source itself, passed over"));
     const score = answer.candidates.length > 1 ? worth(row).toFixed(2) : "";
     const choose = () => { trace.candidate = row; show(trace.at); showCandidates(); keepLink(); };
     const button = element(
