@@ -384,7 +384,13 @@ def test_the_choice_is_explained_in_words(page: Chromium) -> None:
 def test_a_choice_by_likelihood_is_explained_as_well(page: Chromium) -> None:
     page.evaluate("setDial('likelihood_weight', 0.5)")
     ask(page, SOURCE)
-    page.evaluate("trace.answer.agreement = [[1, 0.2], [0.4, 1]]; trace.answer.log_p = [-1, -2]; 1")
+    page.evaluate("trace.answer.passed_over = [0]; showCandidates(); 1")
+    assert page.evaluate("document.querySelector('.said').textContent").endswith(
+        "the source itself, passed over"
+    )
+    page.evaluate(
+        "trace.answer.agreement = [[1, 0.2], [0.4, 1]]; trace.answer.log_p = [-1, -2]; trace.answer.passed_over = []; 1"
+    )
     told = "reasonOf({ ...trace.answer, chosen: 0 })"
     assert page.evaluate(told) == "Candidate 1 has the highest score, -0.300 (0.200 + 0.5 × -1.00)."
     page.evaluate("trace.answer.passed_over = [0]; showCandidates(); 1")
