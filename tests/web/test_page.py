@@ -385,25 +385,16 @@ def test_a_choice_by_likelihood_is_explained_as_well(page: Chromium) -> None:
     page.evaluate("setDial('likelihood_weight', 0.5)")
     ask(page, SOURCE)
     page.evaluate("trace.answer.passed_over = [0]; showCandidates(); 1")
-    assert page.evaluate("document.querySelector('.said').textContent").endswith(
-        "the source itself, passed over"
-    )
-    page.evaluate(
-        "trace.answer.agreement = [[1, 0.2], [0.4, 1]]; trace.answer.log_p = [-1, -2]; trace.answer.passed_over = []; 1"
-    )
-    told = "reasonOf({ ...trace.answer, chosen: 0 })"
-    assert page.evaluate(told) == "Candidate 1 has the highest score, -0.300 (0.200 + 0.5 × -1.00)."
-    page.evaluate("trace.answer.passed_over = [0]; showCandidates(); 1")
-    assert page.evaluate("document.querySelector('.said').textContent").endswith(
-        "the source itself, passed over"
-    )
-    copied = page.evaluate("reasonOf({ ...trace.answer, chosen: 1, passed_over: [0] })")
-    assert (
-        "Candidate 2 has the highest score of those that are not the source itself (as 1), -0.600" in copied
-    )
+    said = page.evaluate("document.querySelector('.said').textContent")
+    assert said.endswith("the source itself, passed over")
     assert "log-probability" in page.evaluate("$('score-name').textContent")
     heads = "[...document.querySelectorAll('#agreement th[scope=col]')].map((e) => e.textContent)"
     assert page.evaluate(heads)[-3:] == ["mean", "log p", "score"]
+    page.evaluate("trace.answer.agreement = [[1, 0.2], [0.4, 1]]; trace.answer.log_p = [-1, -2]; 1")
+    told = page.evaluate("reasonOf({ ...trace.answer, chosen: 0, passed_over: [] })")
+    assert told == "Candidate 1 has the highest score, -0.300 (0.200 + 0.5 × -1.00)."
+    copied = page.evaluate("reasonOf({ ...trace.answer, chosen: 1, passed_over: [0] })")
+    assert "highest score of those that are not the source itself (as 1), -0.600" in copied
 
 
 def test_the_server_goes_on_while_a_client_stands_still(address: str, page: Chromium) -> None:
