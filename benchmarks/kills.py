@@ -304,6 +304,7 @@ class Generation:
         if not unfinished.exists():
             if self.kept.get(out) and not (out / "predictions.jsonl").exists():
                 raise Wrong(f"{out}: the answers so far are gone")
+            self.kept.pop(out, None)  # it was killed when all was done: the next start answers anew
             return False
         whole = [line for line in unfinished.read_text().splitlines(keepends=True)[1:] if line.endswith("\n")]
         rows = [json.loads(line)["row"] for line in whole]

@@ -70,3 +70,16 @@ def test_other_answers_and_half_written_files_are_noticed(generation):
     (folder / f"{kills.PARTIAL}host-1-predictions.jsonl").write_text("")
     with pytest.raises(kills.Wrong, match="left behind"):
         made.check_whole(folder)
+
+
+def test_a_run_that_was_killed_when_all_was_done_may_begin_anew(generation):
+    made, folder = generation
+    (folder / "predictions.jsonl.unfinished").unlink()
+    (folder / "predictions.jsonl").write_text(line(0).replace("0.5", "0.9") + line(1))
+    (folder / "predictions.settings.json").write_text("{}")
+    with pytest.raises(kills.Wrong, match="was kept, and was made again"):
+        made.check(folder)
+    (folder / "predictions.jsonl").write_text(line(0) + line(1))
+    assert not made.check(folder)
+    (folder / "predictions.jsonl").write_text(line(0).replace("0.5", "0.9") + line(1))
+    made.check_whole(folder)
