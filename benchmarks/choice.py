@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffuseq.data.grammar import Grammar
-from diffuseq.decoding.mbr import choose_from, copies_of
+from diffuseq.decoding.mbr import barred_copies, choose_from
 from diffuseq.errors import InputError
 from diffuseq.evaluation.predictions import Predictions, lower_cased, read_predictions
 from diffuseq.metrics.bleu import pairwise_sentence_bleu, sentence_bleu
@@ -38,7 +38,7 @@ def picks(predictions: Predictions, weights: Sequence[float], copies: bool) -> d
         )
     texts = [row.candidates for row in rows]
     sizes, agreement = [len(group) for group in texts], pairwise_sentence_bleu(texts)
-    barred = None if copies else copies_of(predictions.sources, texts)
+    barred = None if copies else barred_copies(predictions.sources, texts)
     quality = _bleu(predictions)
     return {
         "first": [0] * len(rows),

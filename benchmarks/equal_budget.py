@@ -112,10 +112,7 @@ def answer(
     began = time.process_time()
     answers = pipe.answer_all([question.source for question in questions], settings)
     seconds = (time.process_time() - began) / len(questions)
-    rows = (
-        Prediction(q.source, q.references, tuple(a.candidates), a.text, a.seconds, a.forwards, tuple(a.log_p))
-        for q, a in zip(questions, answers, strict=True)
-    )
+    rows = (Prediction.of(question, answer) for question, answer in zip(questions, answers, strict=True))
     write_predictions(folder / "predictions.jsonl", rows)
     write_text(
         folder / "predictions.settings.json", json.dumps(dataclasses.asdict(settings), indent=2) + "\n"

@@ -36,13 +36,12 @@ from diffuseq.checkpoint import load_model, save_model
 from diffuseq.config import Config, DiffusionGeneration, Generation, to_dict
 from diffuseq.data.grammar import write_corpus
 from diffuseq.data.pairs import Pair, find_split, read_pairs
-from diffuseq.decoding.mbr import choose
 from diffuseq.errors import InputError, unknown_name
 from diffuseq.evaluation.predictions import Prediction, Predictions, write_predictions
 from diffuseq.evaluation.score import score
 from diffuseq.files import write_text
 from diffuseq.memory import keep_freed_memory
-from diffuseq.pipeline import Answer, DiffuSeqPipeline
+from diffuseq.pipeline import Answer, DiffuSeqPipeline, choose_by
 from diffuseq.recipes import recipe
 from diffuseq.training.run import train
 from diffuseq.training.signals import TrainingStopped
@@ -352,8 +351,7 @@ def _measure(
 def _first(one: Answer, count: int, settings: Generation) -> Answer:
     """What would have been answered with the first candidates alone: each is drawn by its own seed."""
     group, log_p = one.candidates[:count], one.log_p[:count]
-    sources = None if settings.copies else [one.source]
-    text = group[choose([group], [log_p], settings.likelihood_weight, sources)[0]]
+    text = group[choose_by(settings, [one.source], [group], [log_p])[0]]
     share = count / len(one.candidates)
     return replace(one, text=text, candidates=group, log_p=log_p, seconds=one.seconds * share)
 
@@ -365,10 +363,7 @@ def answer(pipe: DiffuSeqPipeline, pairs: Sequence[Pair], settings: Any) -> list
 
 def predictions(pairs: Sequence[Pair], answers: Sequence[Answer]) -> Predictions:
     """What `score` takes."""
-    rows = tuple(
-        Prediction(p.source, p.references, tuple(a.candidates), a.text, a.seconds, a.forwards, tuple(a.log_p))
-        for p, a in zip(pairs, answers, strict=True)
-    )
+    rows = tuple(Prediction.of(pair, answer) for pair, answer in zip(pairs, answers, strict=True))
     return Predictions("gpu", rows, ())
 
 

@@ -252,7 +252,7 @@ class DiffuSeqPipeline:
             began = time.perf_counter()
             draft = _last(self.run(batch, settings))
             groups, log_p = self.texts(draft, len(batch)), self.log_p(draft, len(batch))
-            chosen = _choose(settings, [prompt.source for prompt in batch], groups, log_p)
+            chosen = choose_by(settings, [prompt.source for prompt in batch], groups, log_p)
             seconds = (time.perf_counter() - began) / len(rows)
             yield {
                 row: Answer(sources[row], group[best], group, values, seconds, draft.forwards)
@@ -370,7 +370,7 @@ class DiffuSeqPipeline:
                 break
         assert draft is not None, "a system yields at least one draft"
         candidates, log_p = self.texts(draft, 1)[0], self.log_p(draft, 1)[0]
-        best = _choose(settings, [source], [candidates], [log_p])[0]
+        best = choose_by(settings, [source], [candidates], [log_p])[0]
         if streamer is not None:
             streamer.put(_row(draft, best))
             streamer.end()
@@ -432,13 +432,13 @@ class DiffuSeqPipeline:
         return ids
 
 
-def _choose(
+def choose_by(
     settings: Generation,
     sources: Sequence[str],
     candidates: Sequence[Sequence[str]],
     log_p: Sequence[Sequence[float]],
 ) -> list[int]:
-    """The choice by the settings, for the answers of a batch."""
+    """The index of the chosen candidate of each source, as the settings say (`diffuseq.decoding.mbr.choose`)."""
     return choose(candidates, log_p, settings.likelihood_weight, None if settings.copies else sources)
 
 

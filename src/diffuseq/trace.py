@@ -181,12 +181,11 @@ def explain(
     forwards: int,
 ) -> Choice:
     """Choose one of the candidates (`diffuseq.decoding.mbr`), and keep what decided."""
-    from diffuseq.decoding.mbr import choose_from, copies_of, pairwise_bleu
+    from diffuseq.decoding.mbr import barred_copies, choose_from, pairwise_bleu
 
     agreement = pairwise_bleu(candidates)
     weight = settings.likelihood_weight
-    copies = [] if settings.copies else copies_of([source], [candidates])[0]
-    passed_over = copies if len(copies) < len(candidates) else []
+    passed_over = [] if settings.copies else barred_copies([source], [candidates])[0]
     chosen = choose_from(agreement[None], [len(candidates)], [log_p], weight, [passed_over])[0]
     numbers = agreement.tolist()
     return Choice(

@@ -86,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
     else:
         answers = _answer(pipe, questions, settings, _template(files), team)
     if files.output is not None:
-        _write(files.output, map(_prediction, questions, answers), settings)
+        _write(files.output, map(Prediction.of, questions, answers), settings)
     elif not files.watch and team.is_main:
         for each in answers:
             print(each.text)
@@ -172,7 +172,7 @@ def _answer_into(
             advance(len(done))
         for batch in pipe.answer_batches(sources, settings, template, done, (team.rank, team.count)):
             advance(len(batch.keys() - done) * team.count)
-            kept.add({row: _prediction(questions[row], answer) for row, answer in batch.items()})
+            kept.add({row: Prediction.of(questions[row], answer) for row, answer in batch.items()})
         everything = team.joined(kept.done)
         if team.is_main:
             _write(output, (everything[row] for row in range(len(questions))), settings)
@@ -198,18 +198,6 @@ def _watch(
     if files.watch or trace is None:
         return [watch(pipe, question.source, settings, trace, template=template) for question in questions]
     return [record(pipe, question.source, settings, trace, template) for question in questions]
-
-
-def _prediction(question: Question, answer: Answer) -> Prediction:
-    return Prediction(
-        question.source,
-        question.references,
-        tuple(answer.candidates),
-        answer.text,
-        answer.seconds,
-        answer.forwards,
-        tuple(answer.log_p),
-    )
 
 
 def _write(path: Path, rows: Iterable[Prediction], settings: Any) -> None:

@@ -33,12 +33,13 @@ def choose(
 ) -> list[int]:
     """The index of the chosen candidate of each source.
 
-    log_p and weight as in `utilities`; sources: with them, a copy is passed over (`copies_of`). Sources may have
-    different numbers of candidates; one candidate is chosen as it is. Raises `InputError` for a source without any.
+    log_p and weight as in `utilities`; sources: with them, copies of the source are passed over
+    (`barred_copies`). Sources may have different numbers of candidates; one candidate is chosen as it is.
+    Raises `InputError` for a source without any.
     """
     if not candidates:
         return []
-    barred = None if sources is None else copies_of(sources, candidates)
+    barred = None if sources is None else barred_copies(sources, candidates)
     sizes = [len(group) for group in candidates]
     return choose_from(pairwise_sentence_bleu(candidates), sizes, log_p, weight, barred)
 
@@ -51,24 +52,25 @@ def choose_from(
     barred: Sequence[Sequence[int]] | None = None,
 ) -> list[int]:
     """The choice, given the pairwise BLEU [s k k] of groups of `sizes` candidates. barred: indices of each group's
-    candidates that are chosen only where nothing else is left."""
+    candidates that are never chosen; not all of a group."""
     for source, size in enumerate(sizes):
         if size == 0:
             raise InputError(f"Source {source} has no candidate; minimum Bayes risk needs at least one.")
     utility = utilities(matrix, sizes, log_p, weight).round(_DECIMALS)
     utility[np.arange(matrix.shape[1]) >= np.array(sizes)[:, None]] = -np.inf
-    for row, size, indices in zip(utility, sizes, barred or [()] * len(sizes), strict=True):
-        if len(indices) < size:
+    if barred is not None:
+        for row, indices in zip(utility, barred, strict=True):
             row[list(indices)] = -np.inf
     return [int(i) for i in utility.argmax(axis=1)]
 
 
-def copies_of(sources: Sequence[str], candidates: Sequence[Sequence[str]]) -> list[list[int]]:
-    """Indices of the candidates that are their source itself, but for case and spaces."""
-    return [
+def barred_copies(sources: Sequence[str], candidates: Sequence[Sequence[str]]) -> list[list[int]]:
+    """Indices of the candidates that are their source itself, but for case and spaces; none where all are."""
+    copies = [
         [index for index, text in enumerate(group) if _bare(text) == _bare(source)]
         for source, group in zip(sources, candidates, strict=True)
     ]
+    return [found if len(found) < len(group) else [] for found, group in zip(copies, candidates, strict=True)]
 
 
 def _bare(text: str) -> str:

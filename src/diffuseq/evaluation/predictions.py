@@ -14,11 +14,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffuseq.data.pairs import BadRowError, decode, numbered_lines, parse_json
 from diffuseq.errors import InputError
 from diffuseq.files import atomic_file
+
+if TYPE_CHECKING:
+    from diffuseq.data.pairs import Pair, Question
+    from diffuseq.pipeline import Answer
 
 FILE_NAME = "predictions.jsonl"
 _PUBLISHED_SPECIALS = ("[CLS]", "[SEP]", "[PAD]")  # [UNK] stays, as in the published script
@@ -36,6 +40,14 @@ class Prediction:
     seconds: float | None = None
     forwards: float | None = None
     log_p: tuple[float, ...] | None = None
+
+    @classmethod
+    def of(cls, asked: Question | Pair, answer: Answer) -> Prediction:
+        """What the pipeline answered to a question, with its references."""
+        candidates, log_p = tuple(answer.candidates), tuple(answer.log_p)
+        return cls(
+            asked.source, asked.references, candidates, answer.text, answer.seconds, answer.forwards, log_p
+        )
 
 
 @dataclass(frozen=True)
