@@ -3,10 +3,11 @@
     diffuseq export runs/mine                      writes runs/mine/onnx
     diffuseq generate runs/mine --runtime onnx
 
-One answer comes half as fast again as with PyTorch, for there the cost of an operation counts; ten candidates
-gain a fifth (docs/log.md). Two graphs serve all rows and lengths: `decoder` is `Denoiser.decode`, `words` is
-`Denoiser.logits`. Everything around them (samplers, guidance, templates, the pointer, the draw, and the
-source, which is read once) stays ours, so that all settings work with both.
+One answer comes half as fast again as with PyTorch, for there the cost of an operation counts and small products
+are slow; ten candidates gain a fifth (docs/log.md). Three graphs serve all rows and lengths: `reader` is our
+encoder with what the decoder remembers of it, `decoder` is `Denoiser.decode_slots`, `words` is `Denoiser.logits`.
+Everything around them (samplers, guidance, templates, the pointer, the draw) stays ours, so that all settings
+work with both.
 
 Legend: n rows, l target length, s source length, d embedding width, w width, v vocabulary, m positions.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffuseq.errors import InputError, first_line
@@ -33,7 +35,7 @@ from diffuseq.weights import hash_weights, read_json
 
 ONNX = "onnx"
 """The folder in a model folder."""
-_DECODER, _WORDS, _MADE_FROM = "decoder.onnx", "words.onnx", "made-from.json"
+_READER, _DECODER, _WORDS, _MADE_FROM = "reader.onnx", "decoder.onnx", "words.onnx", "made-from.json"
 _ONE_FILE = 2**30
 """Bytes of weights up to which a graph is one file; ONNX allows two gigabytes."""
 
@@ -72,55 +74,92 @@ def use_onnx(system: System, folder: str | Path) -> System:
             f"The graphs in {place} were made from other weights than those of {folder}; write them anew with "
             f"`diffuseq export {folder}`."
         )
-    ours.denoiser = OnnxDenoiser(ours.denoiser, _Graph(place / _DECODER), _Graph(place / _WORDS))
+    reader = _Graph(place / _READER) if ours.denoiser.reader is None else None
+    ours.denoiser = OnnxDenoiser(ours.denoiser, reader, _Graph(place / _DECODER), _Graph(place / _WORDS))
     return ours.eval()
 
 
 class OnnxDenoiser(Denoiser):
-    """A denoiser that leaves `decode` and `logits` to ONNX Runtime, and shares all else with the original."""
+    """A denoiser that leaves its matrix products to ONNX Runtime, and shares all else with the original."""
 
-    def __init__(self, original: Denoiser, decoder: _Graph, words: _Graph) -> None:
+    def __init__(self, original: Denoiser, reader: _Graph | None, decoder: _Graph, words: _Graph) -> None:
+        """reader: None where a BERT reads the source."""
         nn.Module.__init__(self)
         self.__dict__.update(original.__dict__)
-        self._decoder, self._words = decoder, words
-        self._source: tuple[Encoded, list[Tensor]] | None = None
+        self._reader, self._decoder, self._words = reader, decoder, words
+
+    def encode(self, ids: Tensor, padding: Tensor) -> Encoded:
+        if self._reader is None:
+            return super().encode(ids, padding)
+        states, *rest = self._reader([self.word_embedding(ids), padding])
+        pointer_key = rest.pop() if self.copy else None
+        return Encoded(states, ids, padding, _as_memories(rest), pointer_key)
 
     def decode(
         self, x: Tensor, level: Level, padding: Tensor, encoded: Encoded, estimate: Tensor | None = None
     ) -> Tensor:
-        levels = (part.expand(*x.shape[:2], *part.shape[2:]) for part in level)
-        estimates = [] if estimate is None else [estimate]
-        return self._decoder([x, *levels, padding, *estimates, *self._of_source(encoded)])
+        """All places of a memory that is made for this call."""
+        places = torch.arange(x.shape[1]).expand(x.shape[:2])
+        modulation = level.modulation.expand(*x.shape[:2], -1, -1)
+        slots = places + encoded.padding.shape[1]
+        mask = ~torch.cat((encoded.padding, F.pad(padding, (0, 1), value=True)), dim=1)
+        hidden = self._enter(x, level, padding, estimate)
+        return self.decode_slots(
+            hidden, modulation, places, slots, mask, encoded.with_room(x.shape[1]).memories
+        )
+
+    def decode_slots(
+        self,
+        hidden: Tensor,
+        modulation: Tensor,
+        places: Tensor,
+        slots: Tensor,
+        mask: Tensor,
+        memories: list[Memory],
+    ) -> Tensor:
+        given = [hidden, modulation, places, slots, mask, *(part for memory in memories for part in memory)]
+        hidden, *after = self._decoder([part.contiguous() for part in given])
+        memories[:] = _as_memories(after)
+        return hidden
 
     def logits(self, hidden: Tensor, table: Tensor | None = None) -> Tensor:
         """[m w] or [n l w] → [… v]; the table is in the graph."""
-        scores = self._words([hidden.flatten(0, -2)])
+        (scores,) = self._words([hidden.flatten(0, -2)])
         return scores.view(*hidden.shape[:-1], scores.shape[-1])
 
-    def _of_source(self, encoded: Encoded) -> list[Tensor]:
-        """What the graph takes of the source, laid out once for all calls of a generation."""
-        if self._source is None or self._source[0] is not encoded:
-            parts = [encoded.padding, *(part for memory in encoded.memories for part in memory)]
-            self._source = encoded, [part.contiguous() for part in parts]
-        return self._source[1]
+
+class _Read(nn.Module):
+    """The encoder: embedded words [b s d] and padding [b s] → states, memories and, where there is one, the
+    pointer's key."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        words, padding = given
+        encoded = self.denoiser.remember(self.denoiser.read(words, padding), padding, padding)
+        pointer_key = () if encoded.pointer_key is None else (encoded.pointer_key,)
+        return encoded.states, *(part for memory in encoded.memories for part in memory), *pointer_key
 
 
 class _Decode(nn.Module):
-    """`Denoiser.decode` over plain tensors, in the order in which `OnnxDenoiser` gives them."""
+    """`Denoiser.decode_slots` over plain tensors → states and the memories after it."""
 
-    def __init__(self, denoiser: Denoiser, self_conditioned: bool) -> None:
+    def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()
-        self.denoiser, self.self_conditioned = denoiser, self_conditioned
+        self.denoiser = denoiser
 
-    def forward(self, x: Tensor, *given: Tensor) -> Tensor:
-        level, (padding, *rest) = Level(*given[:3]), given[3:]
-        estimate = rest.pop(0) if self.self_conditioned else None
-        source_padding, *memory = rest
-        memories = [Memory(*memory[i : i + 2]) for i in range(0, len(memory), 2)]
-        nothing = x.new_zeros(0)  # the parts that `decode` leaves alone
-        return self.denoiser.decode(
-            x, level, padding, Encoded(nothing, nothing, source_padding, memories, None), estimate
-        )
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        hidden, modulation, places, slots, mask, *parts = given
+        memories = _as_memories([part.clone() for part in parts])  # a graph may not change what it is given
+        states = self.denoiser.decode_slots(hidden, modulation, places, slots, mask, memories)
+        return states, *(part for memory in memories for part in memory)
+
+
+def _as_memories(parts: Sequence[Tensor]) -> list[Memory]:
+    """Keys and values in turn, one pair a layer."""
+    return [Memory(*parts[i : i + 2]) for i in range(0, len(parts), 2)]
 
 
 class _Logits(nn.Module):
@@ -132,33 +171,38 @@ class _Logits(nn.Module):
         self.register_buffer("table", denoiser.word_embedding.table().T.contiguous())
         self.register_buffer("bias", denoiser.word_bias.detach().clone())
 
-    def forward(self, hidden: Tensor) -> Tensor:
+    def forward(self, *given: Tensor) -> Tensor:
+        (hidden,) = given
         return self.head(hidden) @ self.table + self.bias
 
 
 def _graphs(system: DiffuSeq) -> list[tuple[str, nn.Module, list[tuple[Tensor, dict[int, Any]]]]]:
     """The graphs by file name, with an example of every input and the names of its free sizes."""
-    denoiser, n, length, source = system.denoiser.float().cpu().eval(), 6, 7, 9
-    rows, target, read = (torch.export.Dim(name, min=2) for name in ("rows", "target", "source"))
-    x = torch.randn(n, length, denoiser.word_embedding.weight.shape[1])
-    is_padding = torch.zeros(n, length, dtype=torch.bool)
+    denoiser, n, m, length, source = system.denoiser.float().cpu().eval(), 6, 5, 7, 9
+    rows, some, room = (torch.export.Dim(name, min=2) for name in ("rows", "places", "room"))
+    read = torch.export.Dim("source", min=3)  # what the exporter asks for; shorter sources work as well
     ids = torch.zeros(n, source, dtype=torch.long)
-    encoded = denoiser.encode(ids, torch.zeros(n, source, dtype=torch.bool))
-    on_target = [x, *denoiser.level(torch.zeros(n, length)), is_padding]
-    on_target += [torch.randn_like(x)] if system.config.self_condition else []
-    memory = [part.contiguous() for memory in encoded.memories for part in memory]
-    inputs = [(each, {0: rows, 1: target}) for each in on_target]
-    inputs += [(encoded.padding, {0: rows, 1: read}), *((each, {0: rows, 2: read}) for each in memory)]
-    hidden = [(torch.randn(n, denoiser.width), {0: rows})]
-    return [
-        (_DECODER, _Decode(denoiser, bool(system.config.self_condition)).eval(), inputs),
-        (_WORDS, _Logits(denoiser), hidden),
+    is_padding = torch.zeros(n, source, dtype=torch.bool)
+    memories = denoiser.encode(ids, is_padding).with_room(length).memories
+    places = torch.arange(m).expand(n, m).contiguous()
+    entering = torch.randn(n, m, denoiser.width)
+    modulation = denoiser.level(torch.zeros(n, m)).modulation
+    on_places = [(each, {0: rows, 1: some}) for each in (entering, modulation, places, places + source)]
+    mask = torch.ones(n, source + length + 1, dtype=torch.bool)
+    memory = [(part.contiguous(), {0: rows, 2: room}) for memory in memories for part in memory]
+    graphs: list[tuple[str, nn.Module, list[tuple[Tensor, dict[int, Any]]]]] = [
+        (_DECODER, _Decode(denoiser).eval(), [*on_places, (mask, {0: rows, 1: room}), *memory]),
+        (_WORDS, _Logits(denoiser), [(torch.randn(n, denoiser.width), {0: rows})]),
     ]
+    if denoiser.reader is None:
+        words = denoiser.word_embedding(ids)
+        to_read = [(words, {0: rows, 1: read}), (is_padding, {0: rows, 1: read})]
+        graphs.append((_READER, _Read(denoiser).eval(), to_read))
+    return graphs
 
 
 def _export(graph: nn.Module, example: list[tuple[Tensor, dict[int, Any]]], path: Path) -> None:
     inputs, shapes = zip(*example, strict=True)
-    free: Any = shapes if len(shapes) == 1 else (shapes[0], shapes[1:])  # the rest is one argument, `*given`
     weights = sum(each.nbytes for each in graph.state_dict().values())
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it regrets that torchvision is not there
     with warnings.catch_warnings():
@@ -168,14 +212,14 @@ def _export(graph: nn.Module, example: list[tuple[Tensor, dict[int, Any]]], path
             inputs,
             path,
             dynamo=True,
-            dynamic_shapes=free,
+            dynamic_shapes=(shapes,),  # all inputs are one argument, `*given`
             external_data=weights > _ONE_FILE,
             verbose=False,
         )
 
 
 class _Graph:
-    """A graph as ONNX Runtime has opened it: tensors in, in the order of its inputs, its one output out."""
+    """A graph as ONNX Runtime has opened it: tensors in, in the order of its inputs, and out."""
 
     def __init__(self, path: Path) -> None:
         runtime = _package("onnxruntime")
@@ -190,10 +234,10 @@ class _Graph:
             raise InputError(f"{path} is no graph that ONNX Runtime opens: {first_line(error)}.") from error
         self.path, self.names = path, [each.name for each in self.session.get_inputs()]
 
-    def __call__(self, inputs: Sequence[Tensor]) -> Tensor:
+    def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         try:
             given = {name: value.detach().numpy() for name, value in zip(self.names, inputs, strict=True)}
-            return torch.from_numpy(self.session.run(None, given)[0])
+            return [torch.from_numpy(output) for output in self.session.run(None, given)]
         except Exception as error:
             raise InputError(
                 f"ONNX Runtime cannot compute {self.path} ({first_line(error)}); write it anew with "

@@ -91,7 +91,7 @@ def qqp_base() -> Config:
     return replace(
         config,
         system=replace(
-            config.system, encoder_layers=6, decoder_layers=6, heads=12, width=768, feed_forward=2048
+            config.system, encoder_layers=9, decoder_layers=3, heads=12, width=768, feed_forward=2048
         ),
     )
 
@@ -100,8 +100,8 @@ def qqp_small() -> Config:
     """Paraphrase (QQP), sized for an hour of a laptop's CPU; the model that comes with the package."""
     return Config(
         system=DiffuSeqConfig(
-            encoder_layers=3,
-            decoder_layers=3,
+            encoder_layers=4,
+            decoder_layers=2,
             heads=4,
             width=256,
             feed_forward=512,

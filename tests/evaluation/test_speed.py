@@ -1,5 +1,7 @@
 """The speed measurements: what is counted, what is drawn, what is fitted."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -57,9 +59,13 @@ def test_the_backward_pass_of_a_linear_layer_counts_twice_its_forward_pass():
 def test_more_calls_do_proportionally_more_work():
     writer = Writer(TINY, CPU)
     batch = fixed_batch(2, 6, 6, TINY.special)
+    kept = [count_operations(writer.action([batch], calls)) for calls in (1, 2, 3)]
+    writer.settings = replace(writer.settings, cache=False)
     one, two, three = (count_operations(writer.action([batch], calls)) for calls in (1, 2, 3))
     assert one < two < three
     assert three - two == two - one
+    assert kept[:2] == pytest.approx([one, two], rel=0.01), "of the first call everything is computed once more"
+    assert two < kept[2] < three, "of the second, what had not settled by then"
 
 
 def test_our_answers_are_as_long_as_their_sources():

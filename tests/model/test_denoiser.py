@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffuseq.model.denoiser import Denoiser
+from diffuseq.model.denoiser import Denoiser, Level, places_of
 
 VOCAB = 30
 
@@ -86,6 +86,41 @@ def test_a_position_has_the_same_distribution_whether_others_are_asked_for_or_no
     where = rows["log_snr"] > 0
     everywhere = network.distribution(hidden, encoded, torch.ones_like(where)).view(3, 5, VOCAB)
     torch.testing.assert_close(network.distribution(hidden, encoded, where), everywhere[where])
+
+
+def test_some_places_are_computed_as_all_are_where_the_others_are_known(
+    rows: dict[str, torch.Tensor],
+) -> None:
+    network, padding = make_denoiser(), torch.zeros(3, 5, dtype=torch.bool)
+    padding[1, 4:] = True
+    encoded = network.encode(rows["source"], torch.zeros(3, 6, dtype=torch.bool))
+    level = network.level(rows["log_snr"])
+    room = encoded.with_room(5)
+    assert encoded.memories[0].key.shape[2] == 6 < room.memories[0].key.shape[2] == 12
+
+    def decode(x: torch.Tensor, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The places and their states."""
+        places = places_of(chosen)
+        at = places.clamp_max(4)[..., None, None].expand(-1, -1, *level.modulation.shape[2:])
+        some = Level(level.scale, level.features, level.modulation.gather(1, at))
+        return places, network.decode_places(x, some, padding, room, places)
+
+    everything = network.decode(rows["x"], level, padding, encoded)
+    places, states = decode(rows["x"], ~padding)
+    torch.testing.assert_close(states[~padding], everything[~padding])
+    chosen = torch.tensor([[0, 1, 0, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]], dtype=torch.bool)
+    places, states = decode(rows["x"], chosen)
+    assert places.tolist() == [[1, 3], [2, 5], [5, 5]], "5 is nowhere"
+    torch.testing.assert_close(states[places < 5], everything[chosen])
+    # what is not computed again is taken as it was
+    changed = rows["x"].clone()
+    changed[0, 4] += 1.0
+    there = torch.tensor([[1, 0, 0, 0, 0]] + [[0] * 5] * 2, dtype=torch.bool)
+    _, stale = decode(changed, there)
+    torch.testing.assert_close(stale[0, 0], everything[0, 0])
+    assert (network.decode(changed, level, padding, encoded)[0, 0] - everything[0, 0]).abs().max() > 1e-4
+    _, anew = decode(changed, ~padding)
+    torch.testing.assert_close(anew[0], network.decode(changed, level, padding, encoded)[0])
 
 
 def test_repeating_the_encoding_equals_encoding_the_repeated_source(rows: dict[str, torch.Tensor]) -> None:

@@ -66,6 +66,37 @@ def test_an_answer_does_not_depend_on_what_else_is_in_the_batch(
     assert [answer.candidates for answer in together] == [answer.candidates for answer in alone]
 
 
+@pytest.mark.parametrize("template", [None, "what is [MASK]*3 to learn [MASK]?"])
+def test_settled_words_are_computed_once_more_and_then_kept(
+    tiny_pipe: DiffuSeqPipeline, template: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denoiser, counts = tiny_pipe.system.denoiser, []  # type: ignore[attr-defined]
+    compute = denoiser.decode_slots
+
+    def count(hidden: torch.Tensor, *rest: Any) -> torch.Tensor:
+        counts.append(hidden.shape[1])
+        return compute(hidden, *rest)
+
+    monkeypatch.setattr(denoiser, "decode_slots", count)
+    length = {} if template else {"length": 10}
+    settings = tiny_pipe.settings(**SAMPLERS["settle"], steps=5, **length)
+    drafts = list(tiny_pipe.run(tiny_pipe.prepare(SOURCES, settings, template), settings))
+    # of ten, two settle in every call; of the template's four open ones, one, until none is left
+    assert counts == ([drafts[0].tokens.shape[1], 4, 3, 2] if template else [10, 10, 8, 6, 4])
+
+
+def test_without_the_cache_everything_is_computed_anew(tiny_pipe: DiffuSeqPipeline) -> None:
+    """The first call has nothing to keep, so that the words that settle in it are the same."""
+    kept, anew = (
+        [draft.tokens.tolist() for draft in tiny_pipe.run(tiny_pipe.prepare(SOURCES, settings), settings)]
+        for settings in (tiny_pipe.settings(cache=on, temperature=0) for on in (True, False))
+    )
+    assert kept[0] == anew[0]
+    assert len(kept) == len(anew)
+    in_one_call = (tiny_pipe(SOURCES, steps=1, cache=on) for on in (True, False))
+    assert len({str([answer.candidates for answer in answers]) for answers in in_one_call}) == 1
+
+
 def test_another_seed_gives_other_candidates(tiny_pipe: DiffuSeqPipeline) -> None:
     assert tiny_pipe(SOURCES[0], seed=1).candidates != tiny_pipe(SOURCES[0], seed=2).candidates
 

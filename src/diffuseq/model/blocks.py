@@ -18,6 +18,16 @@ class Memory(NamedTuple):
     key: Tensor
     value: Tensor
 
+    def with_room(self, positions: int) -> Memory:
+        """A copy with so many positions more, for what a layer is to keep of the target."""
+        return Memory(*(F.pad(part, (0, 0, 0, positions)) for part in self))
+
+    def put(self, places: Tensor, key: Tensor, value: Tensor) -> None:
+        """Write keys and values [b h m e] in place at the positions [b m]."""
+        index = places[:, None, :, None].expand_as(key)
+        for part, new in zip(self, (key, value), strict=True):
+            part.scatter_(2, index, new.to(part.dtype))
+
 
 def rotary(positions: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosine and sine [n e] of rotary positions (Su et al., 2021, RoFormer)."""
@@ -79,12 +89,24 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(
-        self, x: Tensor, mask: Tensor, turn: tuple[Tensor, Tensor], memory: Memory | None = None
+        self,
+        x: Tensor,
+        mask: Tensor,
+        turn: tuple[Tensor, Tensor],
+        memory: Memory | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
-        """x [b n w]; mask [b 1 1 s+n], True where there is a token to attend to."""
+        """x [b n w]; mask [b 1 1 s+n], True where there is a token to attend to.
+
+        places [b n]: the memory has room for the target, x belongs at these positions of it, and what stands
+        at its other ones is attended to as well.
+        """
         parts = split_heads(self.qkv(x), self.heads, 3)
         (query, key), value = rotate(even(parts[:2]), turn), parts[2]
-        if memory is not None:
+        if memory is not None and places is not None:
+            memory.put(places, key, value)
+            key, value = memory
+        elif memory is not None:
             key = torch.cat((memory.key, key), dim=2)
             value = torch.cat((memory.value, value), dim=2)
         dropout = self.dropout if self.training else 0.0
@@ -137,9 +159,17 @@ class DecoderBlock(nn.Module):
         return Memory(rotate(even(key), turn), value)
 
     def forward(
-        self, x: Tensor, modulation: Tensor, mask: Tensor, turn: tuple[Tensor, Tensor], memory: Memory
+        self,
+        x: Tensor,
+        modulation: Tensor,
+        mask: Tensor,
+        turn: tuple[Tensor, Tensor],
+        memory: Memory,
+        places: Tensor | None = None,
     ) -> Tensor:
-        """x [b l w]; modulation [b l 4 w] (or [b 1 4 w] when the whole row has one level)."""
+        """x [b l w]; modulation [b l 4 w] (or [b 1 4 w] when the whole row has one level); places as in
+        `Attention`."""
         gain1, gate1, gain2, gate2 = (1 + modulation + self.modulation_offset).unbind(2)
-        x = x + gate1 * self.dropout(self.attention(self.attention_norm(x) * gain1, mask, turn, memory))
+        mixed = self.attention(self.attention_norm(x) * gain1, mask, turn, memory, places)
+        x = x + gate1 * self.dropout(mixed)
         return x + gate2 * self.dropout(self.feed_forward(self.feed_norm(x) * gain2))

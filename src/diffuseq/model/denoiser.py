@@ -8,14 +8,14 @@ output. The output is a mixture of the vocabulary's softmax and of a pointer to 
 al., 2017): a sequence-to-sequence target repeats names and rare words of its source, and the pointer learns
 to do so from few pairs.
 
-Legend: b rows, l target length, s source length, d embedding width, w width, v vocabulary.
+Legend: b rows, l target length, s source length, m positions, d embedding width, w width, v vocabulary.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
 import torch
@@ -46,6 +46,12 @@ class Encoded:
         """Some of the rows."""
         return self._each(lambda part: part[rows])
 
+    def with_room(self, positions: int) -> Encoded:
+        """Room in the memories for so many positions of a target and one that nothing attends to; see
+        `Denoiser.decode_places`, which writes into it."""
+        memories = [memory.with_room(positions + 1) for memory in self.memories]
+        return replace(self, memories=memories)
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> Encoded:
         return Encoded(
             change(self.states),
@@ -67,6 +73,13 @@ class Level(NamedTuple):
     def at(self, index: Tensor) -> Level:
         """Of a table of levels, those that `index` says [n l]."""
         return Level(*(part[index] for part in self))
+
+
+def places_of(chosen: Tensor) -> Tensor:
+    """The chosen positions [b l] of every row as numbers [b m], ascending; a row with fewer has l for the rest."""
+    length = chosen.shape[1]
+    numbers = torch.arange(length, device=chosen.device)
+    return torch.where(chosen, numbers, length).sort(1).values[:, : int(chosen.sum(1).max())]
 
 
 SMALLEST = 1e-20
@@ -172,20 +185,24 @@ class Denoiser(nn.Module):
 
     def encode(self, ids: Tensor, padding: Tensor) -> Encoded:
         """Source ids [b s] → everything that the decoder needs of them."""
-        turn = rotary(ids.shape[1], self.head_size, ids.device)
-        states = self._read(ids, padding, turn) if self.reader is None else self.reader(ids, padding)
-        states = self.encoder_norm(states)
-        memories = [cast(DecoderBlock, block).remember(states, turn) for block in self.decoder]
-        return Encoded(states, ids, padding, memories, self.pointer_key_head(states) if self.copy else None)
+        if self.reader is not None:
+            return self.remember(self.reader(ids, padding), ids, padding)
+        return self.remember(self.read(self.word_embedding(ids), padding), ids, padding)
 
-    def _read(self, ids: Tensor, padding: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
-        """Our own encoder: [b s] → [b s w]."""
-        mask = ~padding[:, None, None, :]
-        words = self.source_up(self.word_embedding(ids))
-        states = self.dropout(self.source_neighbours(words, padding))
+    def read(self, words: Tensor, padding: Tensor) -> Tensor:
+        """Our own encoder: the source's embeddings [b s d] → states [b s w]."""
+        mask, turn = ~padding[:, None, None, :], rotary(words.shape[1], self.head_size, words.device)
+        states = self.dropout(self.source_neighbours(self.source_up(words), padding))
         for block in self.encoder:
             states = block(states, mask, turn)
         return states
+
+    def remember(self, states: Tensor, ids: Tensor, padding: Tensor) -> Encoded:
+        """What decoder and pointer keep of the states [b s w] of a source."""
+        states = self.encoder_norm(states)
+        turn = rotary(states.shape[1], self.head_size, states.device)
+        memories = [cast(DecoderBlock, block).remember(states, turn) for block in self.decoder]
+        return Encoded(states, ids, padding, memories, self.pointer_key_head(states) if self.copy else None)
 
     def level(self, log_snr: Tensor) -> Level:
         """What `decode` is told of noise of log_snr […].
@@ -206,15 +223,51 @@ class Denoiser(nn.Module):
 
         estimate: the last x_0 estimate [b l d], for a self-conditioned network.
         """
-        hidden = self.target_up(x * level.scale.to(x.dtype))
-        if estimate is not None:
-            hidden = hidden + self.estimate_up(estimate)
-        hidden = self.target_neighbours(hidden + level.features, padding)
+        hidden = self._enter(x, level, padding, estimate)
         turn = rotary(x.shape[1], self.head_size, x.device)
         mask = ~torch.cat((encoded.padding, padding), dim=1)[:, None, None, :]
         for block, memory in zip(self.decoder, encoded.memories, strict=True):
             hidden = block(hidden, level.modulation, mask, turn, memory)
         return self.decoder_norm(hidden)
+
+    def decode_places(
+        self, x: Tensor, level: Level, padding: Tensor, encoded: Encoded, places: Tensor
+    ) -> Tensor:
+        """As `decode`, at some positions only: places [b m] → states [b m w].
+
+        The other positions are attended to as the last call that had them left them in `encoded`, which is
+        that of `Encoded.with_room(l)` and of one generation. A row with fewer than m positions has l for the
+        rest, whose states mean nothing. level.modulation is that of the places [b m 4 w].
+        """
+        hidden = self._enter(x, level, padding)
+        hidden = hidden.gather(1, places.clamp_max(x.shape[1] - 1)[..., None].expand(-1, -1, self.width))
+        mask = ~torch.cat((encoded.padding, F.pad(padding, (0, 1), value=True)), dim=1)
+        slots = places + encoded.padding.shape[1]
+        return self.decode_slots(hidden, level.modulation, places, slots, mask, encoded.memories)
+
+    def decode_slots(
+        self,
+        hidden: Tensor,
+        modulation: Tensor,
+        places: Tensor,
+        slots: Tensor,
+        mask: Tensor,
+        memories: list[Memory],
+    ) -> Tensor:
+        """The decoder's blocks for what enters at the places [b m w]: slots [b m] are the places in the
+        memories, which get new keys and values there, and mask [b s+l+1] is True where there is a token."""
+        # as long as the memories, which is longer than any place: what is exported knows no other size
+        cosine, sine = (part[places][:, None] for part in rotary(mask.shape[1], self.head_size, mask.device))
+        for block, memory in zip(self.decoder, memories, strict=True):
+            hidden = block(hidden, modulation, mask[:, None, None, :], (cosine, sine), memory, slots)
+        return self.decoder_norm(hidden)
+
+    def _enter(self, x: Tensor, level: Level, padding: Tensor, estimate: Tensor | None = None) -> Tensor:
+        """What the decoder's blocks begin with [b l w]."""
+        hidden = self.target_up(x * level.scale.to(x.dtype))
+        if estimate is not None:
+            hidden = hidden + self.estimate_up(estimate)
+        return self.target_neighbours(hidden + level.features, padding)
 
     def logits(self, hidden: Tensor, table: Tensor | None = None) -> Tensor:
         """Scores of the vocabulary [… v] for states [… w].

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from diffuseq.config import DiffusionGeneration
 from diffuseq.decoding.lengths import apportion
 from diffuseq.decoding.rounding import likeliest
 from diffuseq.errors import InputError
-from diffuseq.model.denoiser import Encoded, Level
+from diffuseq.model.denoiser import Encoded, Level, places_of
 from diffuseq.sampling.ancestral import ancestral
 from diffuseq.sampling.ddim import ddim
 from diffuseq.sampling.dpm_solver import dpm_solver
@@ -54,13 +55,12 @@ def generate(system: DiffuSeq, request: Request) -> Iterator[Draft]:
         noise = truncate(noise, settings.truncate)
     start = noise(torch.empty(*padding.shape, system.config.embedding_width, device=padding.device))
     table = system.denoiser.word_embedding.table()
-    network = Network(
-        system, encoded.repeat(request.candidates), padding, table, settings.temperature, pinned
-    )
+    cache = settings.cache and settings.sampler == "settle"
+    given = padding, table, settings.temperature, pinned, cache
+    network = Network(system, encoded.repeat(request.candidates), *given)
     unconditional = None
     if settings.guidance != 1:
-        free = _without_source(system, request).repeat(len(padding))
-        unconditional = Network(system, free, padding, table, settings.temperature, pinned)
+        unconditional = Network(system, _without_source(system, request).repeat(len(padding)), *given)
     calls_a_step = 1 if unconditional is None else 2
     for step in _steps(settings, network, unconditional, start, noise, pinned):
         tokens, confidence = _words(step, pinned)
@@ -163,6 +163,10 @@ class Network:
     settle (`Predict`). temperature sharpens the distribution whose mean the estimate is; at 0 it is the
     likeliest word. Pinned words (ids [n l], −1 where free) are told to be clean whatever the level of the
     others, as in training with token-wise noise, and are their own estimate.
+
+    With `cache`, `words` computes what was open when it was last called and takes the rest as it stands: a
+    word that has settled is computed once more, clean, and then keeps its keys and values, though the words
+    around it change. A self-conditioned network, whose estimates go on changing, computes everything.
     """
 
     def __init__(
@@ -173,9 +177,13 @@ class Network:
         table: Tensor,
         temperature: float,
         pinned: Tensor | None,
+        cache: bool = False,
     ) -> None:
         self.system, self.encoded, self.padding = system, encoded, padding
         self.table, self.temperature = table, temperature
+        self.stale: Tensor | None = None
+        if cache and not system.config.self_condition:
+            self.stale, self.encoded = ~padding, encoded.with_room(padding.shape[1])
         self.is_pinned = None if pinned is None else pinned >= 0
         self.known = None if pinned is None else table[pinned.clamp_min(0)]
         self.last: Tensor | None = None
@@ -189,7 +197,8 @@ class Network:
         if self.is_pinned is not None:
             times = times.masked_fill(self.is_pinned, 0.0)
         everywhere = torch.ones_like(self.padding)
-        probability = self._distribution(x, self._level(times), everywhere).view(*x.shape[:2], -1)
+        probability = self._distribution(self._decode(x, self._level(times)), everywhere)
+        probability = probability.view(*x.shape[:2], -1)
         x0 = self._mean(probability)
         if self.is_pinned is not None and self.known is not None:
             x0 = torch.where(self.is_pinned[..., None], self.known, x0)
@@ -198,7 +207,12 @@ class Network:
 
     def words(self, x: Tensor, is_open: Tensor) -> Tensor:
         """Log-probabilities [m v] at the open positions [n l], which are pure noise; the others are clean."""
-        probability = self._distribution(x, self.clean_or_noise.at(is_open.long()), is_open)
+        if self.stale is None:
+            hidden = self._decode(x, self.clean_or_noise.at(is_open.long()))
+            probability = self._distribution(hidden, is_open)
+        else:
+            probability = self._distribution(*self._decode_stale(x, is_open, self.stale))
+            self.stale = is_open
         if self.system.config.self_condition:
             x0 = x.clone()
             x0[is_open] = self._mean(probability).to(x0.dtype)
@@ -208,13 +222,24 @@ class Network:
     def _level(self, times: Tensor) -> Level:
         return self.system.denoiser.level(self.system.schedule.log_snr(times).float())
 
-    def _distribution(self, x: Tensor, level: Level, where: Tensor) -> Tensor:
-        """p of every word that has text [m v] at the positions `where`, for x at its level [n 1] or [n l]."""
-        system = self.system
-        if system.config.self_condition and self.last is None:
+    def _decode(self, x: Tensor, level: Level) -> Tensor:
+        """States [n l w] for x at its level [n 1] or [n l]."""
+        if self.system.config.self_condition and self.last is None:
             self.last = torch.zeros_like(x)
-        hidden = system.denoiser.decode(x, level, self.padding, self.encoded, self.last)
-        probability = system.denoiser.distribution(hidden, self.encoded, where, self.table)
+        return self.system.denoiser.decode(x, level, self.padding, self.encoded, self.last)
+
+    def _decode_stale(self, x: Tensor, is_open: Tensor, stale: Tensor) -> tuple[Tensor, Tensor]:
+        """States [n m w] of the positions that are to be computed, and which of them [n m] are open."""
+        places = places_of(stale)
+        opened = F.pad(is_open, (0, 1)).gather(1, places)
+        scale, features, modulation = self.clean_or_noise
+        everywhere = is_open.long()
+        level = Level(scale[everywhere], features[everywhere], modulation[opened.long()])
+        return self.system.denoiser.decode_places(x, level, self.padding, self.encoded, places), opened
+
+    def _distribution(self, hidden: Tensor, where: Tensor) -> Tensor:
+        """p of every word that has text [m v] at the positions `where` [n l] of the states [n l w]."""
+        probability = self.system.denoiser.distribution(hidden, self.encoded, where, self.table)
         probability[:, self.silent] = _NEVER
         return probability
 
