@@ -60,8 +60,8 @@ SYSTEMS = {
     "diffuseq": Entry("qqp-small", {"candidates": 1, "temperature": 0.3}, {"mbr10": {"candidates": 10}}),
     "published": Entry(
         "qqp-paper-small",
-        {"candidates": 1, "steps": 100},
-        {"mbr3-200": {"candidates": 3, "steps": 200}},
+        {"candidates": 1, "steps": 20},
+        {"one-200": {"candidates": 1, "steps": 200}},
     ),
     "transformer": Entry("transformer-small", _GREEDY, _WRITTEN),
     "gru": Entry("gru-small", _GREEDY, _WRITTEN),
