@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,16 +47,26 @@ def export_onnx(system: System, folder: str | Path) -> Path:
     Raises `InputError` for a system that is not ours, or where a package is missing.
     """
     folder, ours = Path(folder), _ours(system)
-    _package("onnx")
-    _package("onnxscript")
-    _package("onnxruntime")
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        _package(name)
     made_from = {"weights": hash_weights(folder)}
-    with atomic_folder(folder / ONNX) as temporary, torch.no_grad():
-        for name, graph, example in _graphs(ours):
-            _export(graph, example, temporary / name)
-            _Graph(temporary / name)  # what cannot be opened is noticed now
+    with atomic_folder(folder / ONNX) as temporary:
+        _write_graphs(ours, temporary)
+        _open_graphs(ours.denoiser, temporary)  # what cannot be opened is noticed now
         (temporary / _MADE_FROM).write_text(json.dumps(made_from, indent=2) + "\n", encoding="utf-8")
     return folder / ONNX
+
+
+def compute_with_onnx(system: System) -> System:
+    """The system itself, its denoiser computed by ONNX Runtime from now on, with graphs that are nowhere kept.
+
+    Raises `InputError` for a system that is not ours, or where a package is missing.
+    """
+    ours = _ours(system)
+    with tempfile.TemporaryDirectory() as folder:
+        _write_graphs(ours, Path(folder))
+        ours.denoiser = _open_graphs(ours.denoiser, Path(folder))
+    return ours.eval()
 
 
 def use_onnx(system: System, folder: str | Path) -> System:
@@ -74,8 +85,7 @@ def use_onnx(system: System, folder: str | Path) -> System:
             f"The graphs in {place} were made from other weights than those of {folder}; write them anew with "
             f"`diffuseq export {folder}`."
         )
-    reader = _Graph(place / _READER) if ours.denoiser.reader is None else None
-    ours.denoiser = OnnxDenoiser(ours.denoiser, reader, _Graph(place / _DECODER), _Graph(place / _WORDS))
+    ours.denoiser = _open_graphs(ours.denoiser, place)
     return ours.eval()
 
 
@@ -199,6 +209,17 @@ def _graphs(system: DiffuSeq) -> list[tuple[str, nn.Module, list[tuple[Tensor, d
         to_read = [(words, {0: rows, 1: read}), (is_padding, {0: rows, 1: read})]
         graphs.append((_READER, _Read(denoiser).eval(), to_read))
     return graphs
+
+
+def _write_graphs(system: DiffuSeq, folder: Path) -> None:
+    with torch.no_grad():
+        for name, graph, example in _graphs(system):
+            _export(graph, example, folder / name)
+
+
+def _open_graphs(denoiser: Denoiser, folder: Path) -> OnnxDenoiser:
+    reader = _Graph(folder / _READER) if denoiser.reader is None else None
+    return OnnxDenoiser(denoiser, reader, _Graph(folder / _DECODER), _Graph(folder / _WORDS))
 
 
 def _export(graph: nn.Module, example: list[tuple[Tensor, dict[int, Any]]], path: Path) -> None:

@@ -64,7 +64,9 @@ def test_more_calls_do_proportionally_more_work():
     one, two, three = (count_operations(writer.action([batch], calls)) for calls in (1, 2, 3))
     assert one < two < three
     assert three - two == two - one
-    assert kept[:2] == pytest.approx([one, two], rel=0.01), "of the first call everything is computed once more"
+    assert kept[:2] == pytest.approx([one, two], rel=0.01), (
+        "of the first call everything is computed once more"
+    )
     assert two < kept[2] < three, "of the second, what had not settled by then"
 
 
@@ -118,6 +120,21 @@ def test_the_rate_of_products_is_positive():
 )
 def test_numbers_are_shown_with_three_digits(value, text):
     assert rounded(value) == text
+
+
+def test_onnx_runtime_is_measured_beside_pytorch(monkeypatch):
+    pytest.importorskip("transformers")
+    pytest.importorskip("onnxscript")
+    from diffuseq import onnx_runtime
+    from diffuseq.evaluation.speed import autoregressive
+
+    given = []  # the graphs themselves are tested with the runtime; writing them takes long
+    monkeypatch.setattr(onnx_runtime, "compute_with_onnx", given.append)
+    names = [row[0] for row in autoregressive.measure(TINY, CPU).rows]
+    assert len(given) == 1
+    assert "ours, 10 calls" in names and "ours, 10 calls, ONNX Runtime" in names
+    quick = autoregressive.measure(find_size("tiny", quick=True), CPU)
+    assert len(given) == 1 and not any("ONNX" in row[0] for row in quick.rows)
 
 
 def test_unknown_sizes_and_parts_are_refused_before_anything_is_measured():

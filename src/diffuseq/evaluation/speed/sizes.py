@@ -51,6 +51,8 @@ class Size:
     published_decoding_rows: int
     repeats: int
     product: int
+    onnx: bool = True
+    """Whether ONNX Runtime is measured too; writing its graphs takes half a minute."""
     ranges: Ranges = Ranges()
 
     @property
@@ -76,7 +78,7 @@ def find_size(name: str, quick: bool = False) -> Size:
     if not quick:
         return size
     ranges = replace(size.ranges, pairs=tuple(pairs // 10 for pairs in size.ranges.pairs))
-    return replace(size, repeats=min(size.repeats, 2), ranges=ranges)
+    return replace(size, repeats=min(size.repeats, 2), ranges=ranges, onnx=False)
 
 
 def _base() -> Size:
