@@ -246,6 +246,8 @@ class _Graph:
         runtime = _package("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
+        # threads that wait in a circle take the cores from the next graph and from torch (docs/log.md)
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 4  # what goes wrong is told by the exceptions
         try:
             self.session = runtime.InferenceSession(
