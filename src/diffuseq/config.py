@@ -158,7 +158,7 @@ class DiffusionGeneration(Generation):
     none at the end); at 0.5 candidates differ clearly more (docs/log.md)."""
     cache: bool = True
     """settle: settled words keep their keys and values in attention; off, they are computed anew in every call,
-    which takes a quarter longer and answers no better (docs/log.md)."""
+    which takes up to a third longer, its answers the same within chance (docs/log.md)."""
     guidance: float = 1.0
     """Classifier-free guidance; 1 is off. For systems trained with source dropout."""
     length: int | None = None

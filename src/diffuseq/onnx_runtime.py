@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffuseq.errors import InputError, first_line
@@ -47,8 +46,6 @@ def export_onnx(system: System, folder: str | Path) -> Path:
     Raises `InputError` for a system that is not ours, or where a package is missing.
     """
     folder, ours = Path(folder), _ours(system)
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        _package(name)
     made_from = {"weights": hash_weights(folder)}
     with atomic_folder(folder / ONNX) as temporary:
         _write_graphs(ours, temporary)
@@ -108,15 +105,10 @@ class OnnxDenoiser(Denoiser):
     def decode(
         self, x: Tensor, level: Level, padding: Tensor, encoded: Encoded, estimate: Tensor | None = None
     ) -> Tensor:
-        """All places of a memory that is made for this call."""
+        """All places of a memory that is made for this call: there is one graph for both ways."""
         places = torch.arange(x.shape[1]).expand(x.shape[:2])
-        modulation = level.modulation.expand(*x.shape[:2], -1, -1)
-        slots = places + encoded.padding.shape[1]
-        mask = ~torch.cat((encoded.padding, F.pad(padding, (0, 1), value=True)), dim=1)
-        hidden = self._enter(x, level, padding, estimate)
-        return self.decode_slots(
-            hidden, modulation, places, slots, mask, encoded.with_room(x.shape[1]).memories
-        )
+        level = level._replace(modulation=level.modulation.expand(*x.shape[:2], -1, -1))
+        return self.decode_places(x, level, padding, encoded.with_room(x.shape[1]), places, estimate)
 
     def decode_slots(
         self,
@@ -212,6 +204,8 @@ def _graphs(system: DiffuSeq) -> list[tuple[str, nn.Module, list[tuple[Tensor, d
 
 
 def _write_graphs(system: DiffuSeq, folder: Path) -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        _package(package)
     with torch.no_grad():
         for name, graph, example in _graphs(system):
             _export(graph, example, folder / name)

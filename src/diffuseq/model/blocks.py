@@ -26,7 +26,7 @@ class Memory(NamedTuple):
         """Write keys and values [b h m e] in place at the positions [b m]."""
         index = places[:, None, :, None].expand_as(key)
         for part, new in zip(self, (key, value), strict=True):
-            part.scatter_(2, index, new.to(part.dtype))
+            part.scatter_(2, index, new)
 
 
 def rotary(positions: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -231,7 +231,13 @@ class Denoiser(nn.Module):
         return self.decoder_norm(hidden)
 
     def decode_places(
-        self, x: Tensor, level: Level, padding: Tensor, encoded: Encoded, places: Tensor
+        self,
+        x: Tensor,
+        level: Level,
+        padding: Tensor,
+        encoded: Encoded,
+        places: Tensor,
+        estimate: Tensor | None = None,
     ) -> Tensor:
         """As `decode`, at some positions only: places [b m] → states [b m w].
 
@@ -239,7 +245,7 @@ class Denoiser(nn.Module):
         that of `Encoded.with_room(l)` and of one generation. A row with fewer than m positions has l for the
         rest, whose states mean nothing. level.modulation is that of the places [b m 4 w].
         """
-        hidden = self._enter(x, level, padding)
+        hidden = self._enter(x, level, padding, estimate)
         hidden = hidden.gather(1, places.clamp_max(x.shape[1] - 1)[..., None].expand(-1, -1, self.width))
         mask = ~torch.cat((encoded.padding, F.pad(padding, (0, 1), value=True)), dim=1)
         slots = places + encoded.padding.shape[1]
@@ -262,7 +268,7 @@ class Denoiser(nn.Module):
             hidden = block(hidden, modulation, mask[:, None, None, :], (cosine, sine), memory, slots)
         return self.decoder_norm(hidden)
 
-    def _enter(self, x: Tensor, level: Level, padding: Tensor, estimate: Tensor | None = None) -> Tensor:
+    def _enter(self, x: Tensor, level: Level, padding: Tensor, estimate: Tensor | None) -> Tensor:
         """What the decoder's blocks begin with [b l w]."""
         hidden = self.target_up(x * level.scale.to(x.dtype))
         if estimate is not None:
