@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ablations import BASE, trainings
 
 from diffuseq.baselines.configs import AutoregressiveGeneration, Gpt2Config, IterativeGeneration
 from diffuseq.checkpoint import load_model, save_model
@@ -124,27 +125,8 @@ def baselines(minutes: float) -> list[Job]:
 def ablations(minutes: float) -> list[Job]:
     """The recipe as it is, and with one thing changed at a time, for equal minutes."""
     base = _for_minutes(recipe("qqp"), minutes)
-
-    def system(**changes: Any) -> Config:
-        return replace(base, system=replace(base.system, **changes))
-
-    def training(**changes: Any) -> Config:
-        return replace(base, training=replace(base.training, **changes))
-
-    changed = {
-        "as-it-is": base,
-        "no-pointer": system(copy=False),
-        "one-draw": system(draws=1),
-        "self-conditioning": system(self_condition=0.5),
-        "half-token-wise": system(token_wise=0.5),
-        "no-dropout": system(dropout=0.0),
-        "wider-embedding": system(embedding_width=256),
-        "adamw": training(optimizer="adamw"),
-        "one-direction": training(both_directions=False),
-        "no-averaging": training(ema=0.0),
-        "batch-256": training(batch_size=256),
-    }
-    return [Job(f"ablation-{name}", config, tested=False) for name, config in changed.items()]
+    configs = {BASE: base, **trainings(base)}
+    return [Job(f"ablation-{name}", config, tested=False) for name, config in configs.items()]
 
 
 def tasks(minutes: float) -> list[Job]:
