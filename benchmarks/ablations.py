@@ -48,15 +48,18 @@ def trainings(base: Config) -> dict[str, Config]:
     def course(**changes: Any) -> Config:
         return replace(base, training=replace(training, **changes))
 
-    one_level = replace(network(token_wise=0.0), generation=replace(generation, sampler="ddim"))
+    one_level = network(attention="all", draws=2, token_wise=0.0)
+    left_to_right = replace(generation, left_first=100.0)
     changed = {
         "adamw": course(optimizer="adamw"),
         "no-pointer": network(copy=False),
-        "one-level": one_level,
-        "half-token-wise": network(token_wise=0.5),
-        "self-conditioning": network(self_condition=0.5),
-        "one-draw": network(draws=1),
-        "four-draws": network(draws=4),
+        "random-orders": network(left_to_right=0.0),
+        "left-to-right": replace(network(left_to_right=1.0), generation=left_to_right),
+        "two-orders": network(draws=2),
+        "all-seen": network(attention="all", draws=2),
+        "all-seen-self-conditioning": network(attention="all", draws=2, self_condition=0.5),
+        "all-seen-half-token-wise": network(attention="all", draws=2, token_wise=0.5),
+        "all-seen-one-level": replace(one_level, generation=replace(generation, sampler="ddim")),
         "no-averaging": course(ema=0.0),
         "half-the-batch": course(batch_size=training.batch_size // 2),
         "twice-the-batch": course(batch_size=training.batch_size * 2),
@@ -76,7 +79,8 @@ def generations() -> dict[str, dict[str, Any]]:
         "mbr-alone": {"likelihood_weight": 0.0},
         "copies-allowed": {"copies": True},
         "repeats-allowed": {"repeats": True},
-        "everything-anew": {"cache": False},
+        "confidence-alone": {"left_first": 0.0},
+        "left-far-ahead": {"left_first": 2.0},
         "one-length": {"length_beam": 1},
         "chance-in-the-order": {"order_noise": 0.5},
         "temperature-1": {"temperature": 1.0},

@@ -61,7 +61,7 @@ SYSTEMS = {
     "published": Entry(
         "qqp-paper-small",
         {"candidates": 1, "steps": 20},
-        {"one-200": {"candidates": 1, "steps": 200}},
+        {"one-100": {"candidates": 1, "steps": 100}},
     ),
     "transformer": Entry("transformer-small", _GREEDY, _WRITTEN),
     "gru": Entry("gru-small", _GREEDY, _WRITTEN),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,18 @@ _TEXTS = [
 
 @pytest.fixture(scope="session")
 def tiny_pipe() -> DiffuSeqPipeline:
-    """Our DiffuSeq with a network of two layers and a vocabulary of four questions."""
+    """Our DiffuSeq with a network of two layers, which every sampler may be asked for, and a vocabulary of four
+    questions."""
+    return _pipe(attention="all", token_wise=0.5)
+
+
+@pytest.fixture(scope="session")
+def ordered_pipe() -> DiffuSeqPipeline:
+    """The same as the recipes have it: positions see what settled before them."""
+    return _pipe()
+
+
+def _pipe(**changes: Any) -> DiffuSeqPipeline:
     torch.manual_seed(0)
     tokenizer = Tokenizer.train(_TEXTS * 3, vocab_size=120)
     system = DiffuSeqConfig(
@@ -34,8 +46,8 @@ def tiny_pipe() -> DiffuSeqPipeline:
         embedding_width=16,
         dropout=0.0,
         source_dropout=0.1,
-        token_wise=0.5,
         max_length=24,
+        **changes,
     )
     generation = DiffusionGeneration(candidates=3, sampler="settle", steps=4, length_beam=2)
     config = Config(system=system, text=TextConfig(max_source=24, max_target=24), generation=generation)

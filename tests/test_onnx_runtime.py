@@ -73,6 +73,15 @@ def test_a_self_conditioned_network_is_told_its_last_estimate(
     assert [answer.candidates for answer in again(SOURCES)] == expected
 
 
+def test_a_network_in_order_sees_what_settled(ordered_pipe: DiffuSeqPipeline, tmp_path: Path) -> None:
+    ordered_pipe.save_pretrained(tmp_path)
+    export_onnx(DiffuSeqPipeline.from_pretrained(tmp_path).system, tmp_path)
+    again = DiffuSeqPipeline.from_pretrained(tmp_path, runtime="onnx")
+    for options in ({}, {"guidance": 1.5, "left_first": 1.0}, {"template": "what [...] tea [MASK]?"}):
+        ours, theirs = ordered_pipe(SOURCES, **options), again(SOURCES, **options)  # type: ignore[call-overload]
+        assert [answer.candidates for answer in ours] == [answer.candidates for answer in theirs]
+
+
 def test_it_is_written_and_used_from_the_command_line(
     tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

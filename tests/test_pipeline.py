@@ -37,6 +37,7 @@ def pipe() -> DiffuSeqPipeline:
         embedding_width=16,
         encoder_layers=1,
         decoder_layers=1,
+        attention="all",
         token_wise=0.5,  # so that every sampler may be asked for
     )
     config = dataclasses.replace(tiny, system=small)

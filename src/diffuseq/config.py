@@ -156,9 +156,13 @@ class DiffusionGeneration(Generation):
     order_noise: float = 0.0
     """settle: chance in which words settle first (scale of Gumbel noise on their log-probabilities, falling to
     none at the end); at 0.5 candidates differ clearly more (docs/log.md)."""
+    left_first: float = 0.0
+    """settle: nats of log-probability that a word is ahead of the next one to its right when it is decided who
+    settles first: 0 is confidence alone, 100 from left to right."""
     cache: bool = True
     """settle: settled words keep their keys and values in attention; off, they are computed anew in every call,
-    which takes up to a third longer, its answers the same within chance (docs/log.md)."""
+    which takes up to a third longer, its answers the same within chance (docs/log.md). A system with
+    `attention` "settled" always keeps them, and loses nothing by it."""
     guidance: float = 1.0
     """Classifier-free guidance; 1 is off. For systems trained with source dropout."""
     length: int | None = None
@@ -207,12 +211,20 @@ class DiffuSeqConfig:
     """log(α²/σ²) where the noise begins: a word is readable there without any network."""
     log_snr_min: float = -8.0
     """log(α²/σ²) where the noise ends: nothing of the word is left."""
+    attention: Literal["settled", "all"] = "settled"
+    """settled: a position sees the words that settled before it, so that one pass trains on every word of a
+    target, each from what was there before it. all: every position sees all others, at any noise level."""
+    left_to_right: float = 0.5
+    """attention "settled": share of training sequences that settle from left to right; the others in random
+    order."""
     token_wise: float = 1.0
-    """Share of training sequences whose tokens have levels of their own: some clean, the rest pure noise."""
+    """attention "all": share of training sequences whose tokens have levels of their own, some clean, the rest
+    pure noise; the others have one level, as the samplers other than settle need."""
     self_condition: float = 0.0
     """Share of training sequences that see the network's own first estimate."""
-    draws: int = 2
-    """Noise draws for every encoded source in a training step."""
+    draws: int = 1
+    """Noise draws (orders, where attention is "settled") for every encoded source in a training step; with
+    attention "all" 2 are better (docs/log.md)."""
     source_dropout: float = 0.0
     """Share of training sequences without their source, for classifier-free guidance."""
     length_loss: float = 1.0
@@ -275,6 +287,7 @@ _NUMBERS = {
     "temperature": (0.0, 100.0),
     "churn": (0.0, 1.0),
     "order_noise": (0.0, 100.0),
+    "left_first": (0.0, 100.0),
     "likelihood_weight": (0.0, 1000.0),
     "eta": (0.0, 1.0),
     "guidance": (0.0, 100.0),
@@ -286,7 +299,7 @@ _NUMBERS = {
 
 _SHARES = {
     *("dropout", "label_smoothing", "source_dropout", "word_dropout"),
-    *("token_wise", "self_condition", "absorb_rate", "pretrained_rate"),
+    *("token_wise", "left_to_right", "self_condition", "absorb_rate", "pretrained_rate"),
     *("from_empty", "roll_in_noise"),
 }
 """Settings of any system that are a share: from 0 to 1."""

@@ -190,10 +190,10 @@ def _graphs(system: DiffuSeq) -> list[tuple[str, nn.Module, list[tuple[Tensor, d
     entering = torch.randn(n, m, denoiser.width)
     modulation = denoiser.level(torch.zeros(n, m)).modulation
     on_places = [(each, {0: rows, 1: some}) for each in (entering, modulation, places, places + source)]
-    mask = torch.ones(n, source + length + 1, dtype=torch.bool)
+    mask = torch.ones(n, m, source + length + 1, dtype=torch.bool)
     memory = [(part.contiguous(), {0: rows, 2: room}) for memory in memories for part in memory]
     graphs: list[tuple[str, nn.Module, list[tuple[Tensor, dict[int, Any]]]]] = [
-        (_DECODER, _Decode(denoiser).eval(), [*on_places, (mask, {0: rows, 1: room}), *memory]),
+        (_DECODER, _Decode(denoiser).eval(), [*on_places, (mask, {0: rows, 1: some, 2: room}), *memory]),
         (_WORDS, _Logits(denoiser), [(torch.randn(n, denoiser.width), {0: rows})]),
     ]
     if denoiser.reader is None:

@@ -30,9 +30,11 @@ _SETTLE = DiffusionGeneration(
     steps=10,
     temperature=0.5,
     order_noise=0.5,
+    left_first=0.2,
     length_beam=5,
 )
-"""Ten calls a candidate, confident words first with some chance, candidates over the five likeliest lengths."""
+"""Ten calls a candidate, confident words first with some chance and the left ones a little ahead, candidates over
+the five likeliest lengths."""
 _PARAPHRASE = replace(_SETTLE, copies=False)
 """The question itself is no answer."""
 
@@ -113,6 +115,7 @@ def qqp_small() -> Config:
             minutes=60,
             optimizer="muon",
             learning_rate=1.5e-3,
+            muon_learning_rate=0.01,
             both_directions=True,
             ema=0.999,
             evaluate_every=2000,

@@ -24,13 +24,13 @@ def test_every_change_of_the_generation_is_one_and_is_allowed() -> None:
 def test_a_dry_run_trains_what_was_asked_for_and_the_unchanged_recipe_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--only", "one-level,mbr-alone,two-calls", "--dry-run", "--out", str(tmp_path)]
+    arguments = ["--only", "all-seen-one-level,mbr-alone,two-calls", "--dry-run", "--out", str(tmp_path)]
     assert ablations.main(arguments) == 0
     lines = json.loads((tmp_path / "results.json").read_text())
-    assert [line["name"] for line in lines] == ["as-it-is", "mbr-alone", "two-calls", "one-level"]
+    assert [line["name"] for line in lines] == ["as-it-is", "mbr-alone", "two-calls", "all-seen-one-level"]
     assert len({line["pairs"] for line in lines[:3]}) == 1
     assert lines[2]["scores"]["forwards"] < lines[0]["scores"]["forwards"]
-    assert "| one-level |" in capsys.readouterr().out
+    assert "| all-seen-one-level |" in capsys.readouterr().out
 
 
 def test_an_unknown_change_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

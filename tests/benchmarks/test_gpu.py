@@ -108,7 +108,9 @@ def test_a_call_without_time_does_nothing_and_asks_for_another(tmp_path):
     assert not list(tmp_path.glob("work/headline/*.safetensors"))
 
 
-@pytest.mark.parametrize("name", ["gru", "levt", "cmlm", "gpt2-from-scratch", "ablation-self-conditioning"])
+@pytest.mark.parametrize(
+    "name", ["gru", "levt", "cmlm", "gpt2-from-scratch", "ablation-all-seen-self-conditioning"]
+)
 def test_every_kind_of_system_goes_through(name, tmp_path):
     place = call(tmp_path, final=True)
     assert gpu.run_job(job(name), place)
@@ -119,7 +121,7 @@ def test_every_kind_of_system_goes_through(name, tmp_path):
 
 def test_ablations_change_one_thing_and_keep_the_budget():
     base, *others = gpu.ablations(6.0)
-    assert len({json.dumps(to_dict(other.config)) for other in others}) == len(others) == 14
+    assert len({json.dumps(to_dict(other.config)) for other in others}) == len(others) == 16
     for other in others:
         assert other.config != base.config
         assert other.config.training.minutes == base.config.training.minutes == 6.0

@@ -41,7 +41,7 @@ SIZE = {
 }
 SYSTEMS = {
     "ours": (
-        DiffuSeqConfig(**SIZE, embedding_width=8, token_wise=0.5),
+        DiffuSeqConfig(**SIZE, embedding_width=8, attention="all", token_wise=0.5),
         DiffusionGeneration(candidates=2, sampler="settle", steps=3, length_beam=2, length=9),
     ),
     "transformer": (

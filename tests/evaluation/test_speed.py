@@ -57,7 +57,8 @@ def test_the_backward_pass_of_a_linear_layer_counts_twice_its_forward_pass():
 
 
 def test_more_calls_do_proportionally_more_work():
-    writer = Writer(TINY, CPU)
+    seeing_all = replace(TINY.ours, system=replace(TINY.ours.system, attention="all"))
+    writer = Writer(replace(TINY, ours=seeing_all), CPU)
     batch = fixed_batch(2, 6, 6, TINY.special)
     kept = [count_operations(writer.action([batch], calls)) for calls in (1, 2, 3)]
     writer.settings = replace(writer.settings, cache=False)

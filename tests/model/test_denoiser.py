@@ -160,3 +160,72 @@ def test_what_noise_hides_is_not_read(rows: dict[str, torch.Tensor]) -> None:
 
     assert difference(-12.0) < 0.02 < 0.2 < difference(3.0)
     assert network.level(torch.tensor(30.0)).scale == 1, "clean words stay as they are"
+
+
+class InOrder:
+    """A network whose positions see only what settled before, and a row of words with their levels."""
+
+    def __init__(self, length: int = 6) -> None:
+        torch.manual_seed(0)
+        self.network = Denoiser(
+            VOCAB, width=16, heads=2, feed_forward=24, encoder_layers=1, decoder_layers=2, embedding_width=8,
+            dropout=0.0, copy=True, self_conditioned=False, longest_in_order=8,
+        ).eval()  # fmt: skip
+        with torch.no_grad():  # the modulation begins at zero
+            self.network.modulation_head.weight.normal_(std=0.2)
+        self.levels = self.network.level(torch.tensor([3.0, -8.0]))
+        self.padding = torch.zeros(1, length, dtype=torch.bool)
+        self.words = torch.randint(VOCAB, (1, length))
+        self.noise = torch.randn(1, length, 8)
+        source = torch.randint(VOCAB, (1, 4))
+        self.encoded = self.network.encode(source, torch.zeros(1, 4, dtype=torch.bool))
+
+    def states(self, words: torch.Tensor, order: list[int]) -> torch.Tensor:
+        x0, rank = self.network.word_embedding(words), torch.tensor([order]).argsort(1).float()
+        return self.network.decode_in_order(x0, self.noise, self.levels, self.padding, self.encoded, rank)[0]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5], [3, 0, 5, 1, 4, 2]])
+def test_in_order_a_position_sees_the_words_before_it_and_no_others(order: list[int]) -> None:
+    case = InOrder()
+    before = case.states(case.words, order)
+    for turn, place in enumerate(order):
+        words = case.words.clone()
+        words[0, place] = (words[0, place] + 1) % VOCAB
+        moved = (case.states(words, order) - before).abs().amax(-1) > 1e-6
+        assert sorted(order[turn + 1 :]) == moved.nonzero().flatten().tolist(), f"after word {place}"
+
+
+@torch.no_grad()
+def test_one_pass_in_order_says_what_one_call_after_the_other_does() -> None:
+    case, order = InOrder(), [3, 0, 5, 1, 4, 2]
+    at_once = case.states(case.words, order)
+    room, clean = case.encoded.with_room(6), case.network.word_embedding(case.words)
+    rank, stale = torch.full((1, 6), torch.inf), list(range(6))
+    for turn, place in enumerate(order):
+        is_open = rank.isinf()
+        x, which = torch.where(is_open[..., None], case.noise, clean), is_open.long()
+        places = torch.tensor([sorted(stale)])
+        scale, features, modulation = case.levels
+        level = Level(scale[which], features[which], modulation[which.gather(1, places)])
+        states = case.network.decode_places(x, level, case.padding, room, places, rank=rank)[0]
+        torch.testing.assert_close(states[sorted(stale).index(place)], at_once[place])
+        rank[0, place] = turn
+        stale = is_open[0].nonzero().flatten().tolist()  # what settles now is computed once more, clean
+
+
+@torch.no_grad()
+def test_in_order_nobody_sees_padding_and_the_number_of_words_to_come_counts() -> None:
+    case, order = InOrder(), [0, 1, 2, 3, 4, 5]
+    whole = case.states(case.words, order)
+    case.padding[0, 4:] = True
+    x0, rank = (
+        case.network.word_embedding(case.words),
+        torch.arange(6.0)[None].masked_fill(case.padding, torch.inf),
+    )
+    given = case.noise, case.levels, case.padding, case.encoded, rank
+    cut = case.network.decode_in_order(x0, *given)[0]
+    assert (cut[:4] - whole[:4]).abs().amax(-1).min() > 1e-4
+    x0[0, 4:] = 7.0
+    torch.testing.assert_close(case.network.decode_in_order(x0, *given)[0][:4], cut[:4])

@@ -9,6 +9,7 @@ import torch
 
 from diffuseq.config import DiffusionGeneration, check_generation
 from diffuseq.errors import InputError
+from diffuseq.model.denoiser import Level
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.recipes import RECIPES
 from diffuseq.registry import SYSTEMS
@@ -95,6 +96,64 @@ def test_without_the_cache_everything_is_computed_anew(tiny_pipe: DiffuSeqPipeli
     assert len(kept) == len(anew)
     in_one_call = (tiny_pipe(SOURCES, steps=1, cache=on) for on in (True, False))
     assert len({str([answer.candidates for answer in answers]) for answers in in_one_call}) == 1
+
+
+@pytest.mark.parametrize("template", [None, "what is [MASK]*3 to learn [MASK]?"])
+def test_in_order_an_answer_is_computed_as_it_would_be_in_training(
+    ordered_pipe: DiffuSeqPipeline, template: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One pass over the finished answer, in the order in which it settled, gives the confidence of every word."""
+    system: Any = ordered_pipe.system
+    scale, features, modulation = system.clean_or_noise()
+    unread = Level(scale * torch.tensor([[1.0], [0.0]]), features, modulation)  # the draws of noise differ
+    monkeypatch.setattr(system, "clean_or_noise", lambda: unread)
+    settings = ordered_pipe.settings(steps=24, repeats=True)  # a word a call
+    prompts = ordered_pipe.prepare(SOURCES[:1], settings, template)
+    drafts = list(ordered_pipe.run(prompts, settings))
+    last, settled_in = drafts[-1], torch.zeros_like(drafts[-1].tokens)
+    for draft in reversed(drafts):  # confidence does not change any more once a word has settled
+        settled_in[draft.confidence == last.confidence] = draft.index  # type: ignore[operator]
+    given = torch.tensor(prompts[0].templates[0]) >= 0 if template else torch.zeros(1, dtype=torch.bool)
+    settled_in.masked_fill_(given, -1)
+    place = torch.arange(settled_in.shape[1]) / 100
+    rank = (settled_in + place).masked_fill(last.padding, torch.inf)
+    source = torch.tensor([prompts[0].ids])
+    encoded = system.denoiser.encode(source, torch.zeros_like(source, dtype=torch.bool)).repeat(3)
+    hidden = system.states_by_rank(last.tokens, last.padding, encoded, rank, torch.Generator().manual_seed(0))
+    everywhere = torch.ones_like(last.padding)
+    chances = system.denoiser.distribution(hidden, encoded, everywhere).view(*last.tokens.shape, -1)
+    special = ordered_pipe.tokenizer.special
+    chances[..., [special.pad, special.start, special.end, special.mask]] = 0  # they have no text
+    found = (chances / chances.sum(-1, keepdim=True)).gather(2, last.tokens[..., None])[..., 0]
+    free = ~last.padding & ~given
+    torch.testing.assert_close(found[free], last.confidence[free], rtol=1e-4, atol=1e-6)  # type: ignore[index]
+
+
+def test_in_order_what_has_settled_is_never_computed_anew(
+    ordered_pipe: DiffuSeqPipeline,
+) -> None:
+    with_cache, without = (
+        [answer.candidates for answer in ordered_pipe(SOURCES, cache=cache)] for cache in (True, False)
+    )
+    assert with_cache == without
+    together = [answer.candidates for answer in ordered_pipe(SOURCES)]
+    assert together == [ordered_pipe(source).candidates for source in SOURCES]
+
+
+def test_the_left_settles_first_where_it_is_far_ahead(ordered_pipe: DiffuSeqPipeline) -> None:
+    settings = ordered_pipe.settings(steps=10, length=10, left_first=100.0)
+    *before, last = ordered_pipe.run(ordered_pipe.prepare(SOURCES[:1], settings), settings)
+    for turn, draft in enumerate(before, start=1):
+        assert torch.equal(draft.tokens[:, :turn], last.tokens[:, :turn])
+
+
+@pytest.mark.parametrize("change", [{"token_wise": 0.5}, {"self_condition": 0.5}])
+def test_what_needs_positions_that_see_all_is_told_so(
+    ordered_pipe: DiffuSeqPipeline, change: dict[str, float]
+) -> None:
+    config = dataclasses.replace(ordered_pipe.config.system, **change)
+    with pytest.raises(InputError, match="which need positions that see all others"):
+        type(ordered_pipe.system)(config, ordered_pipe.tokenizer.special)
 
 
 def test_another_seed_gives_other_candidates(tiny_pipe: DiffuSeqPipeline) -> None:

@@ -1,8 +1,10 @@
-"""Which noise level every target position gets in training: partial noising taken to its end.
+"""Which noise level every target position gets in training, and when: partial noising taken to its end.
 
 The published method noises the whole target to one level. Here a share of the sequences has levels of
 their own for every token: some tokens clean, the rest pure noise. Clean neighbours teach quickly, and a
-sampler that settles confident tokens first meets just such inputs.
+sampler that settles confident tokens first meets just such inputs. Taken further still, a sequence passes
+through all such states, one word after the other becoming clean: its *order*, and a network that sees in every
+position only what settled before learns from all of them at once.
 
 Legend: b rows, l target length.
 """
@@ -41,3 +43,17 @@ def mixed_levels(
     chosen = rank < (share * count).floor() + 1
     time = torch.where(split, chosen.to(time.dtype), time)
     return time, noised & (chosen | ~split)
+
+
+def settling_order(padding: Tensor, left_to_right: float, generator: torch.Generator | None) -> Tensor:
+    """Ranks [b l], when every position settles: 0, 1, …, infinity for padding.
+
+    A share `left_to_right` of the rows settles from left to right, the others in random order.
+    """
+    rows, length = padding.shape
+    device = padding.device
+    chance = torch.rand(rows, length, generator=generator, device=device)
+    in_reading_order = torch.rand(rows, 1, generator=generator, device=device) < left_to_right
+    key = torch.where(in_reading_order, torch.arange(length, device=device) / length, chance)
+    rank = key.masked_fill(padding, 2.0).argsort(1).argsort(1)
+    return rank.float().masked_fill(padding, torch.inf)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from diffuseq.data.batch import Batch, pad
 from diffuseq.data.layout import lay_out
+from diffuseq.diffusion.levels import settling_order
 from diffuseq.errors import InputError
 from diffuseq.evaluation.bound import Bound, Terms, estimate_bound, terms
 from diffuseq.sampling.grid import published_steps, uniform_time
@@ -22,6 +23,7 @@ from diffuseq.sampling.step import Estimate
 from diffuseq.system import System
 
 if TYPE_CHECKING:
+    from diffuseq.model.denoiser import Encoded
     from diffuseq.pipeline import DiffuSeqPipeline
     from diffuseq.systems.diffuseq import DiffuSeq
     from diffuseq.systems.published import PublishedDiffuSeq
@@ -67,9 +69,39 @@ def system_terms(system: System, batch: Batch, calls: int | None, generator: tor
 
 def _diffuseq_terms(system: DiffuSeq, batch: Batch, calls: int | None, generator: torch.Generator) -> Terms:
     """Words, given their number, and the number itself. Without self-conditioning: x_t has to say it all."""
+    encoded = system.denoiser.encode(batch.source, batch.source_padding)
+    find = _terms_in_order if system.denoiser.in_order else _terms_at_levels
+    found = find(system, batch, encoded, calls, generator)
+    lengths = (~batch.target_padding).sum(1)
+    chances = system.length_head.log_probs(
+        encoded.states, batch.source_padding, (~batch.source_padding).sum(1)
+    )
+    return replace(found, length=-chances.gather(1, lengths[:, None] - 1)[:, 0].double())
+
+
+def _terms_in_order(
+    system: DiffuSeq, batch: Batch, encoded: Encoded, calls: int | None, generator: torch.Generator
+) -> Terms:
+    """−log p of the words in an order in which they could settle, drawn as in training: the mean over orders bounds
+    −log p of the words in any (Uria et al., 2014). A call gives one order's; all of it counts as rounding, for
+    there is no level between clean and noise.
+    """
+    padding, words = batch.target_padding, (~batch.target_padding).sum(1).double()
+    total = torch.zeros_like(words)
+    for _ in range(calls or 1):
+        rank = settling_order(padding, system.config.left_to_right, generator)
+        hidden = system.states_by_rank(batch.target, padding, encoded, rank, generator)
+        nats = system.denoiser.negative_log_likelihood(hidden, encoded, batch.target, ~padding)
+        total += torch.zeros_like(rank).masked_scatter(~padding, nats).double().sum(1) / (calls or 1)
+    nothing = torch.zeros_like(total)
+    return Terms(nothing, nothing, total, nothing, words)
+
+
+def _terms_at_levels(
+    system: DiffuSeq, batch: Batch, encoded: Encoded, calls: int | None, generator: torch.Generator
+) -> Terms:
     from diffuseq.systems.generation import Network
 
-    encoded = system.denoiser.encode(batch.source, batch.source_padding)
     table = system.denoiser.word_embedding.table()
     grid = uniform_time(system.schedule, _STEPS, end="lowest")
 
@@ -81,7 +113,7 @@ def _diffuseq_terms(system: DiffuSeq, batch: Batch, calls: int | None, generator
         assert logits is not None  # Network always gives them
         return logits.log_softmax(-1).gather(-1, batch.target[..., None])[..., 0]
 
-    found = terms(
+    return terms(
         system.denoiser.word_embedding(batch.target),
         ~batch.target_padding,
         log_likelihood,
@@ -91,11 +123,6 @@ def _diffuseq_terms(system: DiffuSeq, batch: Batch, calls: int | None, generator
         calls,
         generator=generator,
     )
-    lengths = (~batch.target_padding).sum(1)
-    chances = system.length_head.log_probs(
-        encoded.states, batch.source_padding, (~batch.source_padding).sum(1)
-    )
-    return replace(found, length=-chances.gather(1, lengths[:, None] - 1)[:, 0].double())
 
 
 def _published_terms(

@@ -59,8 +59,17 @@ class Neighbours(nn.Module):
     def forward(self, x: Tensor, padding: Tensor) -> Tensor:
         """x [b n w]; nothing is heard of padding [b n]."""
         x = x.masked_fill(padding[..., None], 0.0)
+        return x + self._heard(x, 1.0, 1.0)
+
+    def before(self, x: Tensor, rank: Tensor) -> Tensor:
+        """What every position hears [b n w] of those neighbours x [b n w] whose rank [b n] is below its own."""
+        left = F.pad(rank[:, :-1] < rank[:, 1:], (1, 0))[..., None]
+        right = F.pad(rank[:, 1:] < rank[:, :-1], (0, 1))[..., None]
+        return self._heard(x, left.to(x.dtype), right.to(x.dtype))
+
+    def _heard(self, x: Tensor, from_left: Tensor | float, from_right: Tensor | float) -> Tensor:
         left, right = F.pad(x[:, :-1], (0, 0, 1, 0)), F.pad(x[:, 1:], (0, 0, 0, 1))
-        return x + self.gains[0] * left + self.gains[1] * right
+        return self.gains[0] * left * from_left + self.gains[1] * right * from_right
 
 
 class FeedForward(nn.Module):
@@ -95,11 +104,13 @@ class Attention(nn.Module):
         turn: tuple[Tensor, Tensor],
         memory: Memory | None = None,
         places: Tensor | None = None,
+        last: int | None = None,
     ) -> Tensor:
-        """x [b n w]; mask [b 1 1 s+n], True where there is a token to attend to.
+        """x [b n w]; mask [b 1 n s+n] (or [b 1 1 s+n], the same for all), True where there is a token to attend to.
 
         places [b n]: the memory has room for the target, x belongs at these positions of it, and what stands
-        at its other ones is attended to as well.
+        at its other ones is attended to as well. last: only so many of the last positions look around, and the
+        mask and the result are theirs; they see the others nevertheless.
         """
         parts = split_heads(self.qkv(x), self.heads, 3)
         (query, key), value = rotate(even(parts[:2]), turn), parts[2]
@@ -109,6 +120,8 @@ class Attention(nn.Module):
         elif memory is not None:
             key = torch.cat((memory.key, key), dim=2)
             value = torch.cat((memory.value, value), dim=2)
+        if last is not None:
+            query = query[:, :, -last:]
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         return self.out(mixed.transpose(1, 2).flatten(2))
@@ -166,10 +179,13 @@ class DecoderBlock(nn.Module):
         turn: tuple[Tensor, Tensor],
         memory: Memory,
         places: Tensor | None = None,
+        last: int | None = None,
     ) -> Tensor:
-        """x [b l w]; modulation [b l 4 w] (or [b 1 4 w] when the whole row has one level); places as in
+        """x [b l w]; modulation [b l 4 w] (or [b 1 4 w] when the whole row has one level); places and last as in
         `Attention`."""
         gain1, gate1, gain2, gate2 = (1 + modulation + self.modulation_offset).unbind(2)
-        mixed = self.attention(self.attention_norm(x) * gain1, mask, turn, memory, places)
+        mixed = self.attention(self.attention_norm(x) * gain1, mask, turn, memory, places, last)
+        if last is not None:
+            x, gate1, gain2, gate2 = (part[:, -last:] for part in (x, gate1, gain2, gate2))
         x = x + gate1 * self.dropout(mixed)
         return x + gate2 * self.dropout(self.feed_forward(self.feed_norm(x) * gain2))

@@ -8,6 +8,13 @@ output. The output is a mixture of the vocabulary's softmax and of a pointer to 
 al., 2017): a sequence-to-sequence target repeats names and rare words of its source, and the pointer learns
 to do so from few pairs.
 
+Who sees whom: every position all others (`decode`), or only the words that settled before it, whatever their
+places (`decode_in_order`). The second needs a *rank* for every position, when it settles: a word sees those of
+smaller ranks and itself, infinity stands for positions that have not settled and for padding, which nobody sees.
+One pass then predicts every word of a target from what was there before it, as an autoregressive network does for
+the order from left to right (Uria et al., 2014; Yang et al., 2019, "XLNet", with two streams as here), and what is
+kept of a settled word never has to be computed again.
+
 Legend: b rows, l target length, s source length, m positions, d embedding width, w width, v vocabulary.
 """
 
@@ -82,6 +89,11 @@ def places_of(chosen: Tensor) -> Tensor:
     return torch.where(chosen, numbers, length).sort(1).values[:, : int(chosen.sum(1).max())]
 
 
+def is_before(rank: Tensor, own: Tensor) -> Tensor:
+    """Which positions of ranks [b l] settle before those of ranks `own` [b m], as [b m l]."""
+    return rank[:, None, :] < own[:, :, None]
+
+
 SMALLEST = 1e-20
 """Probabilities below are taken for this, so that every word has a finite log-probability."""
 INITIAL_RADIUS = 0.1
@@ -133,10 +145,12 @@ class Denoiser(nn.Module):
         dropout: float,
         copy: bool,
         self_conditioned: bool,
+        longest_in_order: int | None = None,
         reader: nn.Module | None = None,
     ) -> None:
-        """self_conditioned: whether `decode` will be given its last estimate. reader: (ids [b s], padding [b s])
-        → states [b s w], encodes the source in the place of the `encoder_layers` of our own."""
+        """self_conditioned: whether `decode` will be given its last estimate. longest_in_order: the longest target
+        that `decode_in_order` will see; None for networks whose positions see all others. reader: (ids [b s],
+        padding [b s]) → states [b s w], encodes the source in the place of the `encoder_layers` of our own."""
         super().__init__()
         self.width, self.head_size = width, width // heads
         self.word_embedding = WordEmbedding(vocab_size, embedding_width)
@@ -152,6 +166,9 @@ class Denoiser(nn.Module):
         self.target_neighbours = Neighbours(width)
         if self_conditioned:
             self.estimate_up = nn.Linear(embedding_width, width, bias=False)
+        self.in_order = longest_in_order is not None
+        if longest_in_order is not None:
+            self.remaining_embedding = nn.Embedding(longest_in_order, width)
         self.level_embedding = LevelEmbedding(width)
         self.modulation_head = nn.Linear(width, 4 * width)
         self.decoder = nn.ModuleList(
@@ -171,8 +188,11 @@ class Denoiser(nn.Module):
 
     def _initialise(self) -> None:
         depth = len(self.encoder) + len(self.decoder)
+        tables = {"word_embedding.weight", "remaining_embedding.weight"}
+        if self.in_order:
+            nn.init.normal_(self.remaining_embedding.weight, std=INITIAL_RADIUS)
         for name, parameter in self.named_parameters():
-            if parameter.ndim == 2 and name.endswith("weight") and "word_embedding" not in name:
+            if parameter.ndim == 2 and name.endswith("weight") and name not in tables:
                 nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
                 if name.endswith(
                     ("out.weight", "down.weight")
@@ -223,11 +243,38 @@ class Denoiser(nn.Module):
 
         estimate: the last x_0 estimate [b l d], for a self-conditioned network.
         """
-        hidden = self._enter(x, level, padding, estimate)
+        hidden = self.target_neighbours(self._enter(x, level, estimate), padding)
         turn = rotary(x.shape[1], self.head_size, x.device)
         mask = ~torch.cat((encoded.padding, padding), dim=1)[:, None, None, :]
         for block, memory in zip(self.decoder, encoded.memories, strict=True):
             hidden = block(hidden, level.modulation, mask, turn, memory)
+        return self.decoder_norm(hidden)
+
+    def decode_in_order(
+        self, x0: Tensor, x: Tensor, levels: Level, padding: Tensor, encoded: Encoded, rank: Tensor
+    ) -> Tensor:
+        """States [b l w] of every position as it is while still noise, seeing the words of smaller rank [b l].
+
+        Two streams: the clean words x0 [b l d], each seeing those before it and itself, and the noise x [b l d],
+        each seeing the clean words before it and itself. levels: the table of both, clean and noise, [2 …].
+        """
+        rows, length = rank.shape
+        clean, noise = (self._enter(part, levels.at(torch.tensor(i))) for i, part in enumerate((x0, x)))
+        shared = self._remaining(padding) + self.target_neighbours.before(clean, rank)
+        hidden = torch.cat((clean + shared, noise + shared), dim=1)
+        stream = torch.arange(2, device=rank.device).repeat_interleave(length)
+        modulation = levels.modulation[stream][None]
+        cosine, sine = (part.repeat(2, 1) for part in rotary(length, self.head_size, rank.device))
+        before = is_before(rank, rank)
+        itself = torch.eye(length, dtype=torch.bool, device=rank.device).expand_as(before)
+        seen = torch.cat((torch.cat((before | itself, before), 1), F.pad(itself, (0, 0, length, 0))), 2)
+        source = ~encoded.padding[:, None, :].expand(rows, 2 * length, -1)
+        mask = torch.cat((source, seen), dim=2)[:, None]
+        for block, memory in zip(self.decoder[:-1], encoded.memories[:-1], strict=True):
+            hidden = block(hidden, modulation, mask, (cosine, sine), memory)
+        # after the last block only the noise is asked for its states
+        end, memory = self.decoder[-1], encoded.memories[-1]
+        hidden = end(hidden, modulation, mask[:, :, length:], (cosine, sine), memory, last=length)
         return self.decoder_norm(hidden)
 
     def decode_places(
@@ -238,16 +285,27 @@ class Denoiser(nn.Module):
         encoded: Encoded,
         places: Tensor,
         estimate: Tensor | None = None,
+        rank: Tensor | None = None,
     ) -> Tensor:
         """As `decode`, at some positions only: places [b m] → states [b m w].
 
         The other positions are attended to as the last call that had them left them in `encoded`, which is
         that of `Encoded.with_room(l)` and of one generation. A row with fewer than m positions has l for the
-        rest, whose states mean nothing. level.modulation is that of the places [b m 4 w].
+        rest, whose states mean nothing. level.modulation is that of the places [b m 4 w]. rank [b l]: a position
+        sees those of smaller ranks and itself, as in `decode_in_order`, instead of all.
         """
-        hidden = self._enter(x, level, padding, estimate)
-        hidden = hidden.gather(1, places.clamp_max(x.shape[1] - 1)[..., None].expand(-1, -1, self.width))
-        mask = ~torch.cat((encoded.padding, F.pad(padding, (0, 1), value=True)), dim=1)
+        within = places.clamp_max(x.shape[1] - 1)
+        hidden = self._enter(x, level, estimate)
+        if rank is None:
+            hidden = self.target_neighbours(hidden, padding)
+            seen = ~padding[:, None, :].expand(-1, places.shape[1], -1)
+        else:
+            hidden = hidden + self._remaining(padding) + self.target_neighbours.before(hidden, rank)
+            itself = places[..., None] == torch.arange(x.shape[1], device=x.device)
+            seen = is_before(rank, rank.gather(1, within)) | itself
+        hidden = hidden.gather(1, within[..., None].expand(-1, -1, self.width))
+        source = ~encoded.padding[:, None, :].expand(-1, places.shape[1], -1)
+        mask = torch.cat((source, F.pad(seen, (0, 1))), dim=2)
         slots = places + encoded.padding.shape[1]
         return self.decode_slots(hidden, level.modulation, places, slots, mask, encoded.memories)
 
@@ -261,19 +319,26 @@ class Denoiser(nn.Module):
         memories: list[Memory],
     ) -> Tensor:
         """The decoder's blocks for what enters at the places [b m w]: slots [b m] are the places in the
-        memories, which get new keys and values there, and mask [b s+l+1] is True where there is a token."""
+        memories, which get new keys and values there, and mask [b m s+l+1] is True where there is a token that
+        the place sees."""
         # as long as the memories, which is longer than any place: what is exported knows no other size
-        cosine, sine = (part[places][:, None] for part in rotary(mask.shape[1], self.head_size, mask.device))
+        cosine, sine = (part[places][:, None] for part in rotary(mask.shape[2], self.head_size, mask.device))
         for block, memory in zip(self.decoder, memories, strict=True):
-            hidden = block(hidden, modulation, mask[:, None, None, :], (cosine, sine), memory, slots)
+            hidden = block(hidden, modulation, mask[:, None], (cosine, sine), memory, slots)
         return self.decoder_norm(hidden)
 
-    def _enter(self, x: Tensor, level: Level, padding: Tensor, estimate: Tensor | None) -> Tensor:
-        """What the decoder's blocks begin with [b l w]."""
+    def _enter(self, x: Tensor, level: Level, estimate: Tensor | None = None) -> Tensor:
+        """What positions bring along [b l w], before they hear of others."""
         hidden = self.target_up(x * level.scale.to(x.dtype))
         if estimate is not None:
             hidden = hidden + self.estimate_up(estimate)
-        return self.target_neighbours(hidden + level.features, padding)
+        return hidden + level.features
+
+    def _remaining(self, padding: Tensor) -> Tensor:
+        """How many words follow, as features [b l w]: who does not see the others cannot count them."""
+        count = (~padding).sum(1, keepdim=True) - 1
+        after = count - torch.arange(padding.shape[1], device=padding.device)
+        return self.remaining_embedding(after.clamp(0, self.remaining_embedding.num_embeddings - 1))
 
     def logits(self, hidden: Tensor, table: Tensor | None = None) -> Tensor:
         """Scores of the vocabulary [… v] for states [… w].

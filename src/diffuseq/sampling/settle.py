@@ -46,6 +46,7 @@ def settle(
     temperature: float = 1.0,
     repeats: bool = True,
     order_noise: float = 0.0,
+    left_first: float = 0.0,
     pinned: Tensor | None = None,
 ) -> Iterator[SettleStep]:
     """Yield a `SettleStep` after each of `calls` calls.
@@ -57,7 +58,7 @@ def settle(
     a token may stand twice in a row; if not, no position takes the word of a settled neighbour, and of two that
     draw the same word side by side the surer settles first. order_noise: scale of the Gumbel noise on what
     decides who settles first (as in MaskGIT), falling to none with the last call; it keeps the likeliest way to
-    begin an answer from being every candidate's.
+    begin an answer from being every candidate's. left_first: what a word is ahead of its right neighbour in that.
     """
     tokens = torch.zeros_like(padding, dtype=torch.long) if pinned is None else pinned.clamp_min(0)
     settled = padding.clone() if pinned is None else padding | (pinned >= 0)
@@ -65,6 +66,7 @@ def settle(
     num_closed = settled.sum(1, keepdim=True)
     num_open = padding.shape[1] - num_closed
     log_p = torch.zeros_like(tokens, dtype=torch.float32)
+    head_start = -left_first * torch.arange(padding.shape[1], device=padding.device)
     for index in range(calls):
         is_open = ~settled
         if not is_open.any():  # answers shorter than `calls` are done before the last one
@@ -77,9 +79,9 @@ def settle(
         chosen, chosen_log_p = draw_words(logits, draw[is_open], temperature)
         tokens = tokens.masked_scatter(is_open, chosen)
         log_p = log_p.masked_scatter(is_open, chosen_log_p)
-        sureness = log_p
+        sureness = log_p + head_start
         if order_noise:
-            sureness = log_p + order_noise * (1 - index / calls) * gumbel(noise(x[..., :2])[..., 0])
+            sureness = sureness + order_noise * (1 - index / calls) * gumbel(noise(x[..., :2])[..., 0])
         if not repeats:
             sureness = sureness.masked_fill(is_less_sure_twin(tokens, sureness, is_open), -math.inf)
         # how many are to be settled by now, the same share of every row's own open positions

@@ -16,8 +16,9 @@ from diffuseq import pretrained
 from diffuseq.config import BertSizes, DiffuSeqConfig
 from diffuseq.data.batch import Batch
 from diffuseq.diffusion.forward import partial_noise
-from diffuseq.diffusion.levels import mixed_levels
+from diffuseq.diffusion.levels import mixed_levels, settling_order
 from diffuseq.diffusion.schedule import LogLinearSchedule
+from diffuseq.errors import InputError
 from diffuseq.model.bert_encoder import BertEncoder, principal_directions
 from diffuseq.model.denoiser import INITIAL_RADIUS, Denoiser, Encoded, Level
 from diffuseq.model.length import LengthHead
@@ -26,10 +27,14 @@ from diffuseq.systems.generation import generate
 
 
 class DiffuSeq(System):
-    """Conditional denoising with a cached source and cross-entropy on the predicted x_0."""
+    """Conditional denoising with a cached source and cross-entropy on the predicted x_0.
+
+    Raises `InputError` for settings that need positions which see all others where they do not.
+    """
 
     def __init__(self, config: DiffuSeqConfig, special: SpecialTokens) -> None:
         super().__init__()
+        _check(config)
         is_fresh = config.bert is None
         bert, config = _bert(config, special)
         reader = None if bert is None else BertEncoder(bert, config.width, special)
@@ -46,6 +51,7 @@ class DiffuSeq(System):
             dropout=config.dropout,
             copy=config.copy,
             self_conditioned=config.self_condition > 0,
+            longest_in_order=config.max_length if config.attention == "settled" else None,
             reader=reader,
         )
         if bert is not None and is_fresh:
@@ -74,17 +80,50 @@ class DiffuSeq(System):
             batch.target.repeat_interleave(draws, 0),
             batch.target_padding.repeat_interleave(draws, 0),
         )
-        x0 = self.denoiser.word_embedding(target)
-        time, noised = mixed_levels(padding, self.config.token_wise, generator)
-        x, log_snr = self._corrupt(x0, time, noised, generator)
-        level = self.denoiser.level(log_snr)
-        estimate = self._first_estimate(x, level, padding, encoded, generator)
-        hidden = self.denoiser.decode(x, level, padding, encoded, estimate)
+        states = self._states_in_order if self.denoiser.in_order else self._states_at_levels
+        hidden, noised = states(target, padding, encoded, generator)
         token_loss = self.denoiser.negative_log_likelihood(hidden, encoded, target, noised).mean()
         count = noised.sum()
         # a length counts as `length_loss` tokens, so that the whole is a mean over tokens
         value = token_loss + self.config.length_loss * length_loss * (len(padding) / count)
         return Loss(value, {"nll": token_loss.detach(), "length": length_loss.detach()}, count)
+
+    def _states_in_order(
+        self, target: Tensor, padding: Tensor, encoded: Encoded, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """States [b l w] of every position while it is noise and what settles before it is clean, and where."""
+        rank = settling_order(padding, self.config.left_to_right, generator)
+        return self.states_by_rank(target, padding, encoded, rank, generator), ~padding
+
+    def states_by_rank(
+        self,
+        target: Tensor,
+        padding: Tensor,
+        encoded: Encoded,
+        rank: Tensor,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """What `Denoiser.distribution` needs to predict every word of the targets [b l] from those of smaller
+        ranks [b l], for attention "settled"."""
+        x0 = self.denoiser.word_embedding(target)
+        x, _ = self._corrupt(x0, torch.ones_like(rank), ~padding, generator)
+        return self.denoiser.decode_in_order(x0, x, self.clean_or_noise(), padding, encoded, rank)
+
+    def clean_or_noise(self) -> Level:
+        """The two levels of token-wise noise, as a table of two rows."""
+        ends = torch.tensor([0.0, 1.0], device=self.device)
+        return self.denoiser.level(self.schedule.log_snr(ends).float())
+
+    def _states_at_levels(
+        self, target: Tensor, padding: Tensor, encoded: Encoded, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """States [b l w] of targets noised to levels that are drawn, and which positions [b l] are noised."""
+        x0 = self.denoiser.word_embedding(target)
+        time, noised = mixed_levels(padding, self.config.token_wise, generator)
+        x, log_snr = self._corrupt(x0, time, noised, generator)
+        level = self.denoiser.level(log_snr)
+        estimate = self._first_estimate(x, level, padding, encoded, generator)
+        return self.denoiser.decode(x, level, padding, encoded, estimate), noised
 
     def _drop_source(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Some rows lose their source: a single mask token stands in its place."""
@@ -145,6 +184,14 @@ class DiffuSeq(System):
         encoded = self.denoiser.encode(source, source_padding)
         lengths, _ = self.length_head.top(encoded.states, source_padding, (~source_padding).sum(1), 1)
         return lengths[:, 0]
+
+
+def _check(config: DiffuSeqConfig) -> None:
+    if config.attention == "settled" and (config.token_wise < 1 or config.self_condition > 0):
+        raise InputError(
+            f"system.token_wise is {config.token_wise:g} and system.self_condition {config.self_condition:g}, "
+            'which need positions that see all others; set system.attention to "all", or leave them at 1 and 0.'
+        )
 
 
 def _bert(config: DiffuSeqConfig, special: SpecialTokens) -> tuple[Any, DiffuSeqConfig]:

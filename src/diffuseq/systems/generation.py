@@ -92,6 +92,7 @@ def _steps(
             temperature=settings.temperature,
             repeats=settings.repeats,
             order_noise=settings.order_noise,
+            left_first=settings.left_first,
             pinned=pinned,
         )
     denoise: Denoise = network if unconditional is None else guide(network, unconditional, weight)
@@ -166,7 +167,8 @@ class Network:
 
     With `cache`, `words` computes what was open when it was last called and takes the rest as it stands: a
     word that has settled is computed once more, clean, and then keeps its keys and values, though the words
-    around it change. A self-conditioned network, whose estimates go on changing, computes everything.
+    around it change. A self-conditioned network, whose estimates go on changing, computes everything; one whose
+    positions see only what settled before (`rank`) has nothing to compute anew.
     """
 
     def __init__(
@@ -182,12 +184,15 @@ class Network:
         self.system, self.encoded, self.padding = system, encoded, padding
         self.table, self.temperature = table, temperature
         self.stale: Tensor | None = None
-        if cache and not system.config.self_condition:
+        self.rank: Tensor | None = None
+        if system.denoiser.in_order:
+            self.rank = torch.full(padding.shape, torch.inf, device=padding.device)
+        if system.denoiser.in_order or (cache and not system.config.self_condition):
             self.stale, self.encoded = ~padding, encoded.with_room(padding.shape[1])
         self.is_pinned = None if pinned is None else pinned >= 0
         self.known = None if pinned is None else table[pinned.clamp_min(0)]
         self.last: Tensor | None = None
-        self.clean_or_noise = self._level(torch.tensor([0.0, 1.0], device=padding.device))
+        self.clean_or_noise = system.clean_or_noise()
         special = system.special
         self.silent = sorted({special.pad, special.start, special.end, special.mask} - {special.unknown})
 
@@ -211,6 +216,7 @@ class Network:
             hidden = self._decode(x, self.clean_or_noise.at(is_open.long()))
             probability = self._distribution(hidden, is_open)
         else:
+            self._rank_settled(self.stale & ~is_open)
             probability = self._distribution(*self._decode_stale(x, is_open, self.stale))
             self.stale = is_open
         if self.system.config.self_condition:
@@ -218,6 +224,12 @@ class Network:
             x0[is_open] = self._mean(probability).to(x0.dtype)
             self._remember(x0)
         return probability.log_()
+
+    def _rank_settled(self, new: Tensor) -> None:
+        """Words that settled [n l] in the last call come after all before, and from left to right."""
+        if self.rank is not None:
+            last = torch.where(self.rank.isinf(), -1.0, self.rank).amax(1, keepdim=True)
+            self.rank = torch.where(new, last + new.cumsum(1), self.rank)
 
     def _level(self, times: Tensor) -> Level:
         return self.system.denoiser.level(self.system.schedule.log_snr(times).float())
@@ -235,7 +247,10 @@ class Network:
         scale, features, modulation = self.clean_or_noise
         everywhere = is_open.long()
         level = Level(scale[everywhere], features[everywhere], modulation[opened.long()])
-        return self.system.denoiser.decode_places(x, level, self.padding, self.encoded, places), opened
+        hidden = self.system.denoiser.decode_places(
+            x, level, self.padding, self.encoded, places, rank=self.rank
+        )
+        return hidden, opened
 
     def _distribution(self, hidden: Tensor, where: Tensor) -> Tensor:
         """p of every word that has text [m v] at the positions `where` [n l] of the states [n l w]."""
@@ -266,7 +281,7 @@ def _check(system: DiffuSeq, request: Request) -> None:
     if settings.sampler != "settle" and system.config.token_wise == 1:
         raise InputError(
             f"The sampler {settings.sampler} has one noise level for all tokens, and this model was trained "
-            "with token-wise noise alone; use settle, or train with --system.token-wise 0.5."
+            "with token-wise noise alone; use settle, or train with --system.attention all --system.token-wise 0.5."
         )
     length = settings.length if request.template is None else request.template.shape[1]
     if settings.sampler == "settle" and (settings.clamp_from is not None or settings.truncate is not None):
