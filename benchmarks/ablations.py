@@ -49,12 +49,11 @@ def trainings(base: Config) -> dict[str, Config]:
         return replace(base, training=replace(training, **changes))
 
     one_level = network(attention="all", draws=2, token_wise=0.0)
-    left_to_right = replace(generation, left_first=100.0)
     changed = {
         "adamw": course(optimizer="adamw"),
         "no-pointer": network(copy=False),
         "random-orders": network(left_to_right=0.0),
-        "left-to-right": replace(network(left_to_right=1.0), generation=left_to_right),
+        "left-to-right": network(left_to_right=1.0),
         "two-orders": network(draws=2),
         "all-seen": network(attention="all", draws=2),
         "all-seen-self-conditioning": network(attention="all", draws=2, self_condition=0.5),
@@ -79,8 +78,8 @@ def generations() -> dict[str, dict[str, Any]]:
         "mbr-alone": {"likelihood_weight": 0.0},
         "copies-allowed": {"copies": True},
         "repeats-allowed": {"repeats": True},
-        "confidence-alone": {"left_first": 0.0},
-        "left-far-ahead": {"left_first": 2.0},
+        "surest-first": {"settle_first": "surest"},
+        "sure-enough": {"sure_enough": 0.99},
         "one-length": {"length_beam": 1},
         "chance-in-the-order": {"order_noise": 0.5},
         "temperature-1": {"temperature": 1.0},

@@ -77,7 +77,11 @@ def test_a_network_in_order_sees_what_settled(ordered_pipe: DiffuSeqPipeline, tm
     ordered_pipe.save_pretrained(tmp_path)
     export_onnx(DiffuSeqPipeline.from_pretrained(tmp_path).system, tmp_path)
     again = DiffuSeqPipeline.from_pretrained(tmp_path, runtime="onnx")
-    for options in ({}, {"guidance": 1.5, "left_first": 1.0}, {"template": "what [...] tea [MASK]?"}):
+    for options in (
+        {},
+        {"guidance": 1.5, "settle_first": "leftmost"},
+        {"template": "what [...] tea [MASK]?"},
+    ):
         ours, theirs = ordered_pipe(SOURCES, **options), again(SOURCES, **options)  # type: ignore[call-overload]
         assert [answer.candidates for answer in ours] == [answer.candidates for answer in theirs]
 

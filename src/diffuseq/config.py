@@ -156,9 +156,12 @@ class DiffusionGeneration(Generation):
     order_noise: float = 0.0
     """settle: chance in which words settle first (scale of Gumbel noise on their log-probabilities, falling to
     none at the end); at 0.5 candidates differ clearly more (docs/log.md)."""
-    left_first: float = 0.0
-    """settle: nats of log-probability that a word is ahead of the next one to its right when it is decided who
-    settles first: 0 is confidence alone, 100 from left to right."""
+    settle_first: Literal["surest", "leftmost"] = "surest"
+    """settle: who settles in a call. surest: the words that the network is surest of. leftmost: the leftmost word
+    that has not settled, and beside it, where more than one has to, the surest; for systems that were trained from
+    left to right as well (`left_to_right`)."""
+    sure_enough: float = 1.0
+    """settle: words of more than this probability settle at once, whether their turn has come or not; 1: none."""
     cache: bool = True
     """settle: settled words keep their keys and values in attention; off, they are computed anew in every call,
     which takes up to a third longer, its answers the same within chance (docs/log.md). A system with
@@ -287,7 +290,7 @@ _NUMBERS = {
     "temperature": (0.0, 100.0),
     "churn": (0.0, 1.0),
     "order_noise": (0.0, 100.0),
-    "left_first": (0.0, 100.0),
+    "sure_enough": (0.0, 1.0),
     "likelihood_weight": (0.0, 1000.0),
     "eta": (0.0, 1.0),
     "guidance": (0.0, 100.0),
@@ -357,7 +360,7 @@ def check_generation(settings: Any) -> None:
 def _check_sampler(settings: DiffusionGeneration) -> None:
     """Choices must be known, and what only one sampler has must come with it."""
     hints = get_type_hints(DiffusionGeneration)
-    for name in ("sampler", "grid", "order"):
+    for name in ("sampler", "grid", "order", "settle_first"):
         if getattr(settings, name) not in get_args(hints[name]):
             raise unknown_name(name, str(getattr(settings, name)), map(str, get_args(hints[name])))
     for name, sampler, given in (

@@ -30,11 +30,11 @@ _SETTLE = DiffusionGeneration(
     steps=10,
     temperature=0.5,
     order_noise=0.5,
-    left_first=0.2,
+    settle_first="leftmost",
     length_beam=5,
 )
-"""Ten calls a candidate, confident words first with some chance and the left ones a little ahead, candidates over
-the five likeliest lengths."""
+"""Ten calls a candidate; in each the leftmost open word settles, and beside it, with some chance, the surest;
+candidates over the five likeliest lengths."""
 _PARAPHRASE = replace(_SETTLE, copies=False)
 """The question itself is no answer."""
 
@@ -71,6 +71,7 @@ def tiny() -> Config:
             sampler="settle",
             steps=10,
             temperature=0.5,
+            settle_first="leftmost",
             length_beam=8,
         ),
     )

@@ -65,6 +65,33 @@ def test_chance_in_the_order_lets_others_settle_first_and_loses_no_word() -> Non
     assert first_settled(2.0, 3) == first_settled(2.0, 3)
 
 
+def test_the_leftmost_word_settles_in_every_call_and_the_surest_beside_it_where_two_are_due() -> None:
+    target = torch.randint(0, VOCAB, (3, 7), generator=torch.Generator().manual_seed(0))
+    settled = [
+        [
+            sorted(row)
+            for row in ((step.settled & ~padding_of(LENGTHS))[i].nonzero().flatten().tolist() for i in (1, 2))
+        ]
+        for step in run(knows(target), LENGTHS, [1, 2, 3], 4, leftmost_first=True)
+    ]
+    # three words in four calls, seven in four
+    assert [row for row, _ in settled] == [[0], [0, 1], [0, 1, 2], [0, 1, 2]]
+    assert [row for _, row in settled] == [[0, 6], [0, 1, 5, 6], [0, 1, 2, 4, 5, 6], list(range(7))]
+
+
+def test_words_that_are_sure_enough_do_not_wait_for_their_turn() -> None:
+    target = torch.arange(7).expand(3, 7)
+    real = ~padding_of(LENGTHS)
+    steps = run(knows(target), LENGTHS, [1, 2, 3], 7, temperature=0.0, sure_enough=0.99)
+    logits = torch.linspace(3, 12, 7)
+    sure = logits.exp() / (logits.exp() + VOCAB - 1) > 0.99
+    assert 0 < sure.sum() < 6
+    assert torch.equal(steps[0].settled[2], sure)
+    assert torch.equal(steps[-1].tokens[real], target[real])
+    slow = run(knows(target), LENGTHS, [1, 2, 3], 7, temperature=0.0)
+    assert (slow[0].settled & real).sum(1).tolist() == [1, 1, 1]
+
+
 def test_the_surest_words_settle_first_and_stay_and_all_are_settled_at_the_end() -> None:
     target = torch.randint(0, VOCAB, (3, 7), generator=torch.Generator().manual_seed(0))
     steps = run(knows(target), LENGTHS, [1, 2, 3], 4)

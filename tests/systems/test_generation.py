@@ -140,8 +140,8 @@ def test_in_order_what_has_settled_is_never_computed_anew(
     assert together == [ordered_pipe(source).candidates for source in SOURCES]
 
 
-def test_the_left_settles_first_where_it_is_far_ahead(ordered_pipe: DiffuSeqPipeline) -> None:
-    settings = ordered_pipe.settings(steps=10, length=10, left_first=100.0)
+def test_with_a_word_a_call_leftmost_first_is_from_left_to_right(ordered_pipe: DiffuSeqPipeline) -> None:
+    settings = ordered_pipe.settings(steps=10, length=10, settle_first="leftmost")
     *before, last = ordered_pipe.run(ordered_pipe.prepare(SOURCES[:1], settings), settings)
     for turn, draft in enumerate(before, start=1):
         assert torch.equal(draft.tokens[:, :turn], last.tokens[:, :turn])

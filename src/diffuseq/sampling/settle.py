@@ -31,6 +31,9 @@ class SettleStep(Step):
     settled: Tensor
 
 
+_SURE = 1e9
+"""Surer than any log-probability with its share of chance."""
+
 Predict = Callable[[Tensor, Tensor], Tensor]
 """(x [n l d], is_open [n l]) → logits [m v] of the m open positions, row by row; the others are clean."""
 
@@ -46,7 +49,8 @@ def settle(
     temperature: float = 1.0,
     repeats: bool = True,
     order_noise: float = 0.0,
-    left_first: float = 0.0,
+    leftmost_first: bool = False,
+    sure_enough: float = 1.0,
     pinned: Tensor | None = None,
 ) -> Iterator[SettleStep]:
     """Yield a `SettleStep` after each of `calls` calls.
@@ -58,7 +62,10 @@ def settle(
     a token may stand twice in a row; if not, no position takes the word of a settled neighbour, and of two that
     draw the same word side by side the surer settles first. order_noise: scale of the Gumbel noise on what
     decides who settles first (as in MaskGIT), falling to none with the last call; it keeps the likeliest way to
-    begin an answer from being every candidate's. left_first: what a word is ahead of its right neighbour in that.
+    begin an answer from being every candidate's. leftmost_first: in every call the
+    leftmost open word settles whatever the network says, and the surest only where more than one word is due: two
+    words that settle together do not know of one another, and the surest is the least likely to mind. sure_enough:
+    words of more than this probability settle at once, due or not, unless they are a surer word's twin.
     """
     tokens = torch.zeros_like(padding, dtype=torch.long) if pinned is None else pinned.clamp_min(0)
     settled = padding.clone() if pinned is None else padding | (pinned >= 0)
@@ -66,7 +73,6 @@ def settle(
     num_closed = settled.sum(1, keepdim=True)
     num_open = padding.shape[1] - num_closed
     log_p = torch.zeros_like(tokens, dtype=torch.float32)
-    head_start = -left_first * torch.arange(padding.shape[1], device=padding.device)
     for index in range(calls):
         is_open = ~settled
         if not is_open.any():  # answers shorter than `calls` are done before the last one
@@ -79,19 +85,26 @@ def settle(
         chosen, chosen_log_p = draw_words(logits, draw[is_open], temperature)
         tokens = tokens.masked_scatter(is_open, chosen)
         log_p = log_p.masked_scatter(is_open, chosen_log_p)
-        sureness = log_p + head_start
+        sureness = log_p
         if order_noise:
-            sureness = sureness + order_noise * (1 - index / calls) * gumbel(noise(x[..., :2])[..., 0])
+            sureness = log_p + order_noise * (1 - index / calls) * gumbel(noise(x[..., :2])[..., 0])
+        at_once = is_open & (log_p.exp() > sure_enough) if sure_enough < 1 else torch.zeros_like(is_open)
+        sureness = sureness.masked_fill(at_once, _SURE)
+        if leftmost_first:
+            leftmost = is_open & (is_open.cumsum(1) == 1)
+            at_once, sureness = at_once | leftmost, sureness.masked_fill(leftmost, 2 * _SURE)
         if not repeats:
-            sureness = sureness.masked_fill(is_less_sure_twin(tokens, sureness, is_open), -math.inf)
+            twins = is_less_sure_twin(tokens, sureness, is_open)
+            at_once, sureness = at_once & ~twins, sureness.masked_fill(twins, -math.inf)
         # how many are to be settled by now, the same share of every row's own open positions
-        goal = (num_open * (index + 1) / calls).ceil().long()
+        due = num_closed + (num_open * (index + 1) / calls).ceil().long()
+        goal = torch.maximum(due, (settled | at_once).sum(1, keepdim=True))
         order = (
             sureness.masked_fill(settled, math.inf)
             .argsort(dim=1, descending=True, stable=True)
             .argsort(dim=1)
         )
-        settled = settled | (order < num_closed + goal)
+        settled = settled | (order < goal)
         clean = embed(tokens)
         x = torch.where(settled[..., None], clean, noise(x))
         yield SettleStep(index, calls, 1.0 - index / calls, x, Estimate(clean), tokens, log_p, settled)

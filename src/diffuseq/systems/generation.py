@@ -92,7 +92,8 @@ def _steps(
             temperature=settings.temperature,
             repeats=settings.repeats,
             order_noise=settings.order_noise,
-            left_first=settings.left_first,
+            leftmost_first=settings.settle_first == "leftmost",
+            sure_enough=settings.sure_enough,
             pinned=pinned,
         )
     denoise: Denoise = network if unconditional is None else guide(network, unconditional, weight)
