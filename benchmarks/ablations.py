@@ -50,7 +50,11 @@ def trainings(base: Config) -> dict[str, Config]:
 
     one_level = network(attention="all", draws=2, token_wise=0.0)
     changed = {
-        "adamw": course(optimizer="adamw"),
+        **(
+            {"adamw": course(optimizer="adamw")}
+            if training.optimizer == "muon"
+            else {"muon": course(optimizer="muon")}
+        ),
         "no-pointer": network(copy=False),
         "random-orders": network(left_to_right=0.0),
         "left-to-right": network(left_to_right=1.0),
@@ -63,7 +67,9 @@ def trainings(base: Config) -> dict[str, Config]:
         "half-the-batch": course(batch_size=training.batch_size // 2),
         "twice-the-batch": course(batch_size=training.batch_size * 2),
         "wider-embedding": network(embedding_width=2 * system.embedding_width),
-        "half-the-muon-rate": course(muon_learning_rate=training.muon_learning_rate / 2),
+        "half-the-rate": course(
+            learning_rate=training.learning_rate / 2, muon_learning_rate=training.muon_learning_rate / 2
+        ),
     }
     if system.dropout:
         changed["no-dropout"] = network(dropout=0.0)

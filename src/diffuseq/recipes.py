@@ -30,11 +30,11 @@ _SETTLE = DiffusionGeneration(
     steps=10,
     temperature=0.5,
     order_noise=0.5,
-    settle_first="leftmost",
+    sure_enough=0.95,
     length_beam=5,
 )
-"""Ten calls a candidate; in each the leftmost open word settles, and beside it, with some chance, the surest;
-candidates over the five likeliest lengths."""
+"""Ten calls a candidate, confident words first with some chance and sure ones at once, candidates over the five
+likeliest lengths."""
 _PARAPHRASE = replace(_SETTLE, copies=False)
 """The question itself is no answer."""
 
@@ -56,7 +56,6 @@ def tiny() -> Config:
         training=TrainingConfig(
             batch_size=32,
             minutes=2.5,
-            optimizer="muon",
             learning_rate=3e-3,
             warmup=0.05,
             ema=0.99,

@@ -35,8 +35,8 @@ def test_a_dry_run_trains_what_was_asked_for_and_the_unchanged_recipe_once(
 
 def test_an_unknown_change_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        ablations.main(["--only", "adamv"])
-    assert "Did you mean 'adamw'?" in capsys.readouterr().err
+        ablations.main(["--only", "muonn"])
+    assert "Did you mean 'muon'?" in capsys.readouterr().err
 
 
 def test_the_table_has_means_over_seeds_and_their_spread() -> None:
