@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from cpu_budget import train_for
@@ -49,12 +49,9 @@ def trainings(base: Config) -> dict[str, Config]:
         return replace(base, training=replace(training, **changes))
 
     one_level = network(attention="all", draws=2, token_wise=0.0)
+    other: Literal["adamw", "muon"] = "adamw" if training.optimizer == "muon" else "muon"
     changed = {
-        **(
-            {"adamw": course(optimizer="adamw")}
-            if training.optimizer == "muon"
-            else {"muon": course(optimizer="muon")}
-        ),
+        other: course(optimizer=other),
         "no-pointer": network(copy=False),
         "random-orders": network(left_to_right=0.0),
         "left-to-right": network(left_to_right=1.0),
