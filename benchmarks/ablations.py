@@ -14,26 +14,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-import torch
+from choosing import chosen
 from cpu_budget import train_for
-from grammar_systems import measure
+from grammar_systems import measure, on_the_grammar
 
 from diffuseq.config import Config
-from diffuseq.data.grammar import build_corpus
-from diffuseq.errors import InputError, unknown_name
+from diffuseq.errors import InputError
 from diffuseq.files import write_text
-from diffuseq.memory import keep_freed_memory
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.recipes import recipe
-from diffuseq.training.corpus import GRAMMAR, Corpus, prepare_corpus
-from diffuseq.training.tracking import ignore
+from diffuseq.training.corpus import Corpus
 
 BASE = "as-it-is"
 
@@ -143,16 +139,6 @@ def table(lines: Sequence[Line]) -> str:
     return "\n".join(rows)
 
 
-def chosen(only: str | None) -> list[str]:
-    """The changes of a comma-separated list, all for None. Raises `InputError` for an unknown one."""
-    known = [BASE, *trainings(recipe("tiny")), *generations()]
-    names = known if only is None else only.split(",")
-    for name in names:
-        if name not in known:
-            raise unknown_name("change", name, known)
-    return names
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", help="some of the changes, with commas between; all by default")
@@ -163,18 +149,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dry-run", action="store_true", help="a second of training, four questions")
     options = parser.parse_args(arguments)
     try:
-        names = chosen(options.only)
+        names = chosen(options.only, [BASE, *trainings(recipe("tiny")), *generations()], "change")
     except InputError as error:
         parser.error(str(error))
     seconds, questions, seeds = (
         (1.0, 4, 1) if options.dry_run else (options.seconds, options.questions, options.seeds)
     )
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    rows = build_corpus(num_train=0, num_valid=questions, num_test=0)["valid"]
     lines: list[Line] = []
-    with tempfile.TemporaryDirectory() as cache:
-        corpus = prepare_corpus(GRAMMAR, Path(cache), recipe("tiny").text, 0, ignore)
+    with on_the_grammar(questions) as (corpus, rows):
         for line in lines_of(names, seeds, seconds, corpus, rows):
             lines.append(line)
             print(f"seed {line.seed} {table([line]).splitlines()[-1]}", flush=True)

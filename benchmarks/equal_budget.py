@@ -25,12 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from choosing import chosen
 from cpu_budget import train_for
 
 from diffuseq.cli import compare
 from diffuseq.config import Config, TextConfig
 from diffuseq.data.pairs import Question, find_split, read_questions
-from diffuseq.errors import InputError, unknown_name
+from diffuseq.errors import InputError
 from diffuseq.evaluation.predictions import Prediction, write_predictions
 from diffuseq.files import write_text
 from diffuseq.memory import keep_freed_memory
@@ -137,19 +138,10 @@ def _text_name(text: TextConfig) -> str:
     return f"{text.vocab_size}-{text.max_source}-{text.max_target}-{layout}"
 
 
-def chosen(names: str | None) -> list[str]:
-    """The systems of a comma-separated list, all for None. Raises `InputError` for an unknown one."""
-    wanted = list(SYSTEMS) if names is None else names.split(",")
-    for name in wanted:
-        if name not in SYSTEMS:
-            raise unknown_name("system", name, SYSTEMS)
-    return wanted
-
-
 def run(options: argparse.Namespace) -> None:
     """Train what is not trained, generate what is not generated, compare all."""
     questions = questions_of(options.data, options.split, options.rows)
-    for name in chosen(options.systems):
+    for name in chosen(options.systems, SYSTEMS, "system"):
         entry, folder = SYSTEMS[name], options.out / name
         config = recipe(entry.recipe)
         config = replace(config, training=replace(config.training, seed=options.seed))

@@ -31,13 +31,14 @@ from typing import Any
 
 import torch
 from ablations import BASE, trainings
+from choosing import chosen
 
 from diffuseq.baselines.configs import AutoregressiveGeneration, Gpt2Config, IterativeGeneration
 from diffuseq.checkpoint import load_model, save_model
 from diffuseq.config import Config, DiffusionGeneration, Generation, to_dict
 from diffuseq.data.grammar import write_corpus
 from diffuseq.data.pairs import Pair, find_split, read_pairs
-from diffuseq.errors import InputError, unknown_name
+from diffuseq.errors import InputError
 from diffuseq.evaluation.predictions import Prediction, Predictions, write_predictions
 from diffuseq.evaluation.score import score
 from diffuseq.files import write_text
@@ -396,12 +397,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """0 when all is done, 75 (try again) when the call was over before."""
     options = _options(argv)
     keep_freed_memory()
-    phases = (
-        PHASES if options.dry_run and options.phases is None else (options.phases or "headline").split(",")
-    )
-    for phase in phases:
-        if phase not in PHASES:
-            raise unknown_name("phase", phase, PHASES)
+    phases = chosen(options.phases if options.dry_run else options.phases or "headline", PHASES, "phase")
     work = options.work or options.out / "work"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((work / "inductor").absolute()))
     torch.set_float32_matmul_precision("high")

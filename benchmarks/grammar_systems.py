@@ -15,12 +15,14 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from choosing import chosen
 from cpu_budget import train_for
 
 from diffuseq.baselines.configs import (
@@ -37,13 +39,13 @@ from diffuseq.baselines.configs import (
 )
 from diffuseq.config import Config
 from diffuseq.data.grammar import Grammar, build_corpus
-from diffuseq.errors import InputError, unknown_name
+from diffuseq.errors import InputError
 from diffuseq.files import write_text
 from diffuseq.memory import keep_freed_memory
 from diffuseq.metrics.bleu import sentence_bleu
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.recipes import recipe
-from diffuseq.training.corpus import GRAMMAR, prepare_corpus
+from diffuseq.training.corpus import GRAMMAR, Corpus, prepare_corpus
 from diffuseq.training.tracking import ignore
 
 CANDIDATES = 4
@@ -187,13 +189,14 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def chosen(names: str | None) -> dict[str, Entry]:
-    """The systems of a comma-separated list, all of them for None. Raises `InputError` for an unknown one."""
-    known = systems()
-    for name in (names or "").split(",") if names else []:
-        if name not in known:
-            raise unknown_name("system", name, known)
-    return {name: entry for name, entry in known.items() if names is None or name in names.split(",")}
+@contextmanager
+def on_the_grammar(questions: int) -> Iterator[tuple[Corpus, list[dict[str, Any]]]]:
+    """The corpus that the recipe `tiny` trains on, and so many held-out questions; everything on one thread."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as cache:
+        corpus = prepare_corpus(GRAMMAR, Path(cache), recipe("tiny").text, 0, ignore)
+        yield corpus, build_corpus(num_train=0, num_valid=questions, num_test=0)["valid"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -206,17 +209,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dry-run", action="store_true", help="a second of training, four questions")
     options = parser.parse_args(arguments)
     try:
-        entries = chosen(options.systems)
+        names = chosen(options.systems, systems(), "system")
     except InputError as error:
         parser.error(str(error))
     seconds, questions = (1.0, 4) if options.dry_run else (options.seconds, options.questions)
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    rows = build_corpus(num_train=0, num_valid=questions, num_test=0)["valid"]
-    results = [copying(rows)]
-    with tempfile.TemporaryDirectory() as cache:
-        corpus = prepare_corpus(GRAMMAR, Path(cache), recipe("tiny").text, 0, ignore)
-        for name, entry in entries.items():
+    with on_the_grammar(questions) as (corpus, rows):
+        results = [copying(rows)]
+        for name in names:
+            entry = systems()[name]
             config = replace(entry.config, training=replace(entry.config.training, seed=options.seed))
             pipe, progress = train_for(config, corpus, seconds)
             spent = Result(

@@ -27,8 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from choosing import chosen
+
 from diffuseq.data.pairs import numbered_lines
-from diffuseq.errors import InputError, unknown_name
+from diffuseq.errors import InputError
 from diffuseq.evaluation.catalogue import METRICS, find_task
 from diffuseq.files import atomic_file, write_text
 from diffuseq.recipes import recipe
@@ -332,10 +334,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/tasks"))
     parser.add_argument("--tasks", default=",".join(TASKS), help="with commas between")
     options = parser.parse_args(argv)
-    names = [name.strip() for name in options.tasks.split(",") if name.strip()]
-    for name in names:
-        if name not in TASKS:
-            raise unknown_name("task", name, TASKS)
+    names = chosen(options.tasks, TASKS, "task")
     for name in names:
         print(prepare(name, options.data, options.out, options.rows), flush=True)
     wanted = [

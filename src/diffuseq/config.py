@@ -224,7 +224,7 @@ class DiffuSeqConfig:
     """attention "all": share of training sequences whose tokens have levels of their own, some clean, the rest
     pure noise; the others have one level, as the samplers other than settle need."""
     self_condition: float = 0.0
-    """Share of training sequences that see the network's own first estimate."""
+    """attention "all": share of training sequences that see the network's own first estimate."""
     draws: int = 1
     """Noise draws (orders, where attention is "settled") for every encoded source in a training step; with
     attention "all" 2 are better (docs/log.md)."""

@@ -77,8 +77,8 @@ class Level(NamedTuple):
     features: Tensor
     modulation: Tensor
 
-    def at(self, index: Tensor) -> Level:
-        """Of a table of levels, those that `index` says [n l]."""
+    def at(self, index: Tensor | int) -> Level:
+        """Of a table of levels, those that `index` says [n l], or one."""
         return Level(*(part[index] for part in self))
 
 
@@ -188,11 +188,10 @@ class Denoiser(nn.Module):
 
     def _initialise(self) -> None:
         depth = len(self.encoder) + len(self.decoder)
-        tables = {"word_embedding.weight", "remaining_embedding.weight"}
         if self.in_order:
             nn.init.normal_(self.remaining_embedding.weight, std=INITIAL_RADIUS)
         for name, parameter in self.named_parameters():
-            if parameter.ndim == 2 and name.endswith("weight") and name not in tables:
+            if parameter.ndim == 2 and name.endswith("weight") and not name.endswith("embedding.weight"):
                 nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
                 if name.endswith(
                     ("out.weight", "down.weight")
@@ -259,7 +258,7 @@ class Denoiser(nn.Module):
         each seeing the clean words before it and itself. levels: the table of both, clean and noise, [2 …].
         """
         rows, length = rank.shape
-        clean, noise = (self._enter(part, levels.at(torch.tensor(i))) for i, part in enumerate((x0, x)))
+        clean, noise = (self._enter(part, levels.at(i)) for i, part in enumerate((x0, x)))
         shared = self._remaining(padding) + self.target_neighbours.before(clean, rank)
         hidden = torch.cat((clean + shared, noise + shared), dim=1)
         stream = torch.arange(2, device=rank.device).repeat_interleave(length)

@@ -62,10 +62,10 @@ def settle(
     a token may stand twice in a row; if not, no position takes the word of a settled neighbour, and of two that
     draw the same word side by side the surer settles first. order_noise: scale of the Gumbel noise on what
     decides who settles first (as in MaskGIT), falling to none with the last call; it keeps the likeliest way to
-    begin an answer from being every candidate's. leftmost_first: in every call the
-    leftmost open word settles whatever the network says, and the surest only where more than one word is due: two
-    words that settle together do not know of one another, and the surest is the least likely to mind. sure_enough:
-    words of more than this probability settle at once, due or not, unless they are a surer word's twin.
+    begin an answer from being every candidate's. leftmost_first: in every call the leftmost open word settles,
+    and the surest only where more than one word is due: two words that settle together do not know of one another,
+    and the surest is the least likely to mind. sure_enough: words of more than this probability settle at once, due
+    or not, unless they are a surer word's twin.
     """
     tokens = torch.zeros_like(padding, dtype=torch.long) if pinned is None else pinned.clamp_min(0)
     settled = padding.clone() if pinned is None else padding | (pinned >= 0)

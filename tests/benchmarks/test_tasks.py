@@ -10,7 +10,7 @@ import pytest
 from diffuseq.cli.train import parse
 from diffuseq.evaluation.catalogue import find_task
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "tasks.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "tasks.py"
 
 
 @pytest.fixture(scope="module")
