@@ -310,7 +310,8 @@ _MOST_LAYERS, _LARGEST_SIZE, _LARGEST_NUMBER = 1000, 1_000_000, 1e6
 
 
 def check_system(config: Any, where: str = "system") -> None:
-    """Raise `InputError` for sizes of a system, of whatever kind, that no network can have."""
+    """Raise `InputError` for sizes of a system, of whatever kind, that no network can have, and for settings that
+    do not go together."""
     for entry in dataclasses.fields(config):
         name, value = f"{where}.{entry.name}", getattr(config, entry.name)
         if dataclasses.is_dataclass(value):
@@ -328,6 +329,17 @@ def check_system(config: Any, where: str = "system") -> None:
     if width and heads and width % heads:
         raise InputError(
             f"{where}.width is {width}, which cannot be split into {heads} heads; choose a multiple of heads."
+        )
+    if isinstance(config, DiffuSeqConfig):
+        _check_attention(config)
+
+
+def _check_attention(system: DiffuSeqConfig) -> None:
+    """What a position would have to see all others for."""
+    if system.attention == "settled" and (system.token_wise < 1 or system.self_condition > 0):
+        raise InputError(
+            f"system.token_wise is {system.token_wise:g} and system.self_condition {system.self_condition:g}, "
+            'which need positions that see all others; set system.attention to "all", or leave them at 1 and 0.'
         )
 
 

@@ -12,7 +12,7 @@ from diffuseq.errors import InputError
 from diffuseq.model.denoiser import Level
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.recipes import RECIPES
-from diffuseq.registry import SYSTEMS
+from diffuseq.registry import SYSTEMS, build
 from diffuseq.system import Draft
 
 SOURCES = ["how do i learn to cook rice?", "why do people like music so much?", "tea"]
@@ -153,7 +153,7 @@ def test_what_needs_positions_that_see_all_is_told_so(
 ) -> None:
     config = dataclasses.replace(ordered_pipe.config.system, **change)
     with pytest.raises(InputError, match="which need positions that see all others"):
-        type(ordered_pipe.system)(config, ordered_pipe.tokenizer.special)
+        build(config, ordered_pipe.tokenizer.special)
 
 
 def test_another_seed_gives_other_candidates(tiny_pipe: DiffuSeqPipeline) -> None:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from diffuseq.checkpoint import load_model
+from diffuseq.config import DiffuSeqConfig
 from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
 from diffuseq.system import Loss
@@ -146,6 +147,18 @@ def test_a_finished_run_is_neither_trained_on_nor_overwritten_by_accident(data: 
     train(config, data, tmp_path, overwrite=True)
     assert json.loads((tmp_path / "training.json").read_text())["steps"] == 2
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "system", [DiffuSeqConfig(width=34, heads=4), DiffuSeqConfig(token_wise=0.5)], ids=["width", "attention"]
+)
+def test_a_system_that_cannot_be_is_refused_before_anything_is_read(
+    system: DiffuSeqConfig, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(tiny.config(), system=system)
+    with pytest.raises(InputError, match=r"^system\."):
+        train(config, tmp_path / "no data", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_resuming_with_another_network_or_other_data_is_refused_by_name(data: Path, tmp_path: Path) -> None:

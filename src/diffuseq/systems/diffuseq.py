@@ -18,7 +18,6 @@ from diffuseq.data.batch import Batch
 from diffuseq.diffusion.forward import partial_noise
 from diffuseq.diffusion.levels import mixed_levels, settling_order
 from diffuseq.diffusion.schedule import LogLinearSchedule
-from diffuseq.errors import InputError
 from diffuseq.model.bert_encoder import BertEncoder, principal_directions
 from diffuseq.model.denoiser import INITIAL_RADIUS, Denoiser, Encoded, Level
 from diffuseq.model.length import LengthHead
@@ -27,14 +26,10 @@ from diffuseq.systems.generation import generate
 
 
 class DiffuSeq(System):
-    """Conditional denoising with a cached source and cross-entropy on the predicted x_0.
-
-    Raises `InputError` for settings that need positions which see all others where they do not.
-    """
+    """Conditional denoising with a cached source and cross-entropy on the predicted x_0."""
 
     def __init__(self, config: DiffuSeqConfig, special: SpecialTokens) -> None:
         super().__init__()
-        _check(config)
         is_fresh = config.bert is None
         bert, config = _bert(config, special)
         reader = None if bert is None else BertEncoder(bert, config.width, special)
@@ -184,14 +179,6 @@ class DiffuSeq(System):
         encoded = self.denoiser.encode(source, source_padding)
         lengths, _ = self.length_head.top(encoded.states, source_padding, (~source_padding).sum(1), 1)
         return lengths[:, 0]
-
-
-def _check(config: DiffuSeqConfig) -> None:
-    if config.attention == "settled" and (config.token_wise < 1 or config.self_condition > 0):
-        raise InputError(
-            f"system.token_wise is {config.token_wise:g} and system.self_condition {config.self_condition:g}, "
-            'which need positions that see all others; set system.attention to "all", or leave them at 1 and 0.'
-        )
 
 
 def _bert(config: DiffuSeqConfig, special: SpecialTokens) -> tuple[Any, DiffuSeqConfig]:

@@ -20,7 +20,7 @@ import torch
 from accelerate import Accelerator
 
 from diffuseq.checkpoint import CONFIG, GENERATION, save_model
-from diffuseq.config import Config, check_text, to_dict
+from diffuseq.config import Config, check_system, check_text, to_dict
 from diffuseq.errors import InputError
 from diffuseq.files import write_text
 from diffuseq.model_card import CARD, model_card
@@ -60,6 +60,7 @@ def train(
     `TrainingStopped` after SIGINT or SIGTERM, when everything is saved.
     """
     check(config.training)
+    check_system(config.system)
     check_text(config.text)
     out, accelerator = Path(out), make_accelerator(config.training.fsdp)
     report = on_event if on_event is not None and accelerator.is_main_process else ignore
