@@ -1,11 +1,11 @@
 """What the choice among candidates is worth: minimum Bayes risk, the model's own likelihood, and all between.
 
-    python benchmarks/choice.py RUN/predictions.jsonl [--lower] [--no-copies] [--weights 0 0.1 1]
+    python benchmarks/choice.py RUN/predictions.jsonl [--weights 0 0.1] [--source-weights 0 0.4] [--no-copies]
     python benchmarks/choice.py RUN/predictions.jsonl --grammar     the built-in corpus knows what is valid
 
-A row for every `likelihood_weight`: BLEU of the chosen texts, their BLEU to the source, iBLEU; and beside them the
-first candidate, the best one (which no choice can beat) and copying. The predictions are those of `generate` with
-several candidates; nothing is generated here. Tune on validation rows.
+A row for every `likelihood_weight` with every `source_weight`: BLEU of the chosen texts, their BLEU to the source,
+iBLEU; and beside them the first candidate, the best one (which no choice can beat) and copying. The predictions are
+those of `generate` with several candidates; nothing is generated here. Tune on validation rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffuseq.data.grammar import Grammar
-from diffuseq.decoding.mbr import barred_copies, choose_from
+from diffuseq.decoding.mbr import barred_copies, bleu_to_source, choose_from
 from diffuseq.errors import InputError
 from diffuseq.evaluation.predictions import Predictions, lower_cased, read_predictions
 from diffuseq.metrics.bleu import pairwise_sentence_bleu, sentence_bleu
@@ -27,7 +27,9 @@ WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 1000.0)
 """The last is as good as likelihood alone."""
 
 
-def picks(predictions: Predictions, weights: Sequence[float], copies: bool) -> dict[str, list[int]]:
+def picks(
+    predictions: Predictions, weights: Sequence[float], source_weights: Sequence[float], copies: bool
+) -> dict[str, list[int]]:
     """Which candidate of each source each way of choosing takes; copies: whether that may be the source itself.
     Raises `InputError` where log-probabilities are missing and count."""
     rows = predictions.rows
@@ -39,12 +41,15 @@ def picks(predictions: Predictions, weights: Sequence[float], copies: bool) -> d
     texts = [row.candidates for row in rows]
     sizes, agreement = [len(group) for group in texts], pairwise_sentence_bleu(texts)
     barred = None if copies else barred_copies(predictions.sources, texts)
-    quality = _bleu(predictions)
-    return {
-        "first": [0] * len(rows),
-        **{f"weight {w:g}": choose_from(agreement, sizes, log_p if w else None, w, barred) for w in weights},
-        "best": [int(i) for i in quality.argmax(axis=1)],
-    }
+    nearness = [np.array(bleu_to_source(*each)) for each in zip(texts, predictions.sources, strict=True)]
+    found = {"first": [0] * len(rows)}
+    for weight in weights:
+        likelihood = [weight * np.array(row.log_p if weight else [0.0] * len(row.candidates)) for row in rows]
+        for cost in source_weights:
+            extra = [plus - cost * near for plus, near in zip(likelihood, nearness, strict=True)]
+            name = f"weight {weight:g}" + (f", source {cost:g}" if cost else "")
+            found[name] = choose_from(agreement, sizes, extra, barred)
+    return found | {"best": [int(i) for i in _bleu(predictions).argmax(axis=1)]}
 
 
 def _bleu(predictions: Predictions) -> NDArray[np.float64]:
@@ -55,7 +60,11 @@ def _bleu(predictions: Predictions) -> NDArray[np.float64]:
 
 
 def table(
-    predictions: Predictions, weights: Sequence[float], copies: bool = True, grammar: Grammar | None = None
+    predictions: Predictions,
+    weights: Sequence[float],
+    source_weights: Sequence[float] = (0.0,),
+    copies: bool = True,
+    grammar: Grammar | None = None,
 ) -> str:
     """The rows as Markdown."""
     sources = predictions.sources
@@ -72,7 +81,7 @@ def table(
 
     head = ["choice", "BLEU", "BLEU to source", "iBLEU", *(["valid"] if grammar else [])]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for name, chosen in picks(predictions, weights, copies).items():
+    for name, chosen in picks(predictions, weights, source_weights, copies).items():
         groups = zip(predictions.candidates, chosen, strict=True)
         lines.append(line(name, [group[index] for group, index in groups]))
     return "\n".join([*lines, line("copying", sources)])
@@ -82,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("predictions")
     parser.add_argument("--weights", type=float, nargs="+", default=list(WEIGHTS))
+    parser.add_argument("--source-weights", type=float, nargs="+", default=[0.0])
     parser.add_argument(
         "--lower", action="store_true", help="score in lower case, as the published tasks are"
     )
@@ -92,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         predictions = read_predictions(options.predictions)
         predictions = lower_cased(predictions) if options.lower else predictions
         grammar = Grammar() if options.grammar else None
-        print(table(predictions, options.weights, not options.no_copies, grammar))
+        copies = not options.no_copies
+        print(table(predictions, options.weights, options.source_weights, copies, grammar))
     except InputError as error:
         print(f"choice: {error}")
         return 2

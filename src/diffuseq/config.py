@@ -112,6 +112,9 @@ class Generation:
     likelihood_weight: float = 0.0
     """The choice: what a candidate's log-probability (nats) counts beside its mean BLEU with the others; 0 is
     minimum Bayes risk as published."""
+    source_weight: float = 0.0
+    """The choice: what a candidate's BLEU with the source costs, for tasks in which repeating the source is no
+    answer (paraphrase)."""
     copies: bool = True
     """The choice: whether it may fall on a candidate that is the source itself (but for case and spaces). A
     paraphrase is better without; where all candidates are copies, one of them is the answer."""
@@ -129,6 +132,10 @@ class DiffusionGeneration(Generation):
     batch_size: int = 16
     steps: int = 10
     """Network calls for one candidate."""
+    rescore: bool = False
+    """settle: the last call of several reads every candidate once more, from left to right, and its log-probability
+    with that of its length takes the place of that of the words as they were drawn, which depends on what was drawn
+    when. It only matters to the choice; with `attention` "all" and with one call it changes nothing."""
     sampler: Literal["ddim", "ancestral", "dpm-solver", "settle"] = "ddim"
     """ddim (with the churn dial), ancestral (DDPM), dpm-solver (DPM-Solver++), or settle (confident tokens
     become clean first; for systems trained with token-wise noise)."""
@@ -292,6 +299,7 @@ _NUMBERS = {
     "order_noise": (0.0, 100.0),
     "sure_enough": (0.0, 1.0),
     "likelihood_weight": (0.0, 1000.0),
+    "source_weight": (0.0, 1000.0),
     "eta": (0.0, 1.0),
     "guidance": (0.0, 100.0),
     "clamp_from": (0.0, 0.999),

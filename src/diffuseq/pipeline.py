@@ -439,7 +439,14 @@ def choose_by(
     log_p: Sequence[Sequence[float]],
 ) -> list[int]:
     """The index of the chosen candidate of each source, as the settings say (`diffuseq.decoding.mbr.choose`)."""
-    return choose(candidates, log_p, settings.likelihood_weight, None if settings.copies else sources)
+    return choose(
+        candidates,
+        log_p,
+        settings.likelihood_weight,
+        sources,
+        source_weight=settings.source_weight,
+        copies=settings.copies,
+    )
 
 
 def _batches(prompts: Sequence[Prompt], size: int) -> Iterator[list[int]]:

@@ -65,8 +65,9 @@ class Choice:
     """The end of a trace: which candidate was chosen and why.
 
     agreement: BLEU of every candidate (row) with every other as its reference; log_p: their log-probabilities in
-    nats; likelihood_weight: what these count; passed_over: candidates that are the source itself, where that may
-    not be chosen. Of the others the one with the largest mean agreement + weight · log_p is chosen.
+    nats; likelihood_weight: what these count; to_source: their BLEU with the source; source_weight: what that
+    costs; passed_over: candidates that are the source itself, where that may not be chosen. Of the others the one
+    with the largest `score` is chosen.
     """
 
     text: str
@@ -75,6 +76,8 @@ class Choice:
     agreement: list[list[float]]
     log_p: list[float]
     likelihood_weight: float
+    to_source: list[float]
+    source_weight: float
     passed_over: list[int]
     seconds: float
     forwards: int
@@ -83,6 +86,14 @@ class Choice:
         """Mean BLEU of a candidate with the others; 0 for the only one."""
         others = [value for column, value in enumerate(self.agreement[row]) if column != row]
         return sum(others) / len(others) if others else 0.0
+
+    def score(self, row: int) -> float:
+        """What decides: the mean agreement, and what the settings let count beside it."""
+        likelihood, nearness = (
+            self.likelihood_weight * self.log_p[row],
+            self.source_weight * self.to_source[row],
+        )
+        return self.mean_agreement(row) + likelihood - nearness
 
 
 @dataclass(frozen=True)
@@ -181,15 +192,22 @@ def explain(
     forwards: int,
 ) -> Choice:
     """Choose one of the candidates (`diffuseq.decoding.mbr`), and keep what decided."""
-    from diffuseq.decoding.mbr import barred_copies, choose_from, pairwise_bleu
+    from diffuseq.decoding.mbr import barred_copies, bleu_to_source, pairwise_bleu
+    from diffuseq.pipeline import choose_by
 
-    agreement = pairwise_bleu(candidates)
-    weight = settings.likelihood_weight
-    passed_over = [] if settings.copies else barred_copies([source], [candidates])[0]
-    chosen = choose_from(agreement[None], [len(candidates)], [log_p], weight, [passed_over])[0]
-    numbers = agreement.tolist()
+    chosen = choose_by(settings, [source], [candidates], [log_p])[0]
     return Choice(
-        candidates[chosen], candidates, chosen, numbers, log_p, weight, passed_over, seconds, forwards
+        text=candidates[chosen],
+        candidates=candidates,
+        chosen=chosen,
+        agreement=pairwise_bleu(candidates).tolist(),
+        log_p=log_p,
+        likelihood_weight=settings.likelihood_weight,
+        to_source=bleu_to_source(candidates, source),
+        source_weight=settings.source_weight,
+        passed_over=[] if settings.copies else barred_copies([source], [candidates])[0],
+        seconds=seconds,
+        forwards=forwards,
     )
 
 
@@ -253,6 +271,8 @@ def _choice(
     agreement: Any,
     log_p: Any,
     likelihood_weight: Any,
+    to_source: Any,
+    source_weight: Any,
     passed_over: Any,
     seconds: Any,
     forwards: Any,
@@ -262,12 +282,22 @@ def _choice(
     if [len(row) for row in numbers] != [len(texts)] * len(texts):
         raise ValueError("the agreement is one number for each two candidates")
     chosen = _one_of(range(len(texts)), chosen)
-    likelihoods = [_number(value) for value in _is(list, log_p)]
-    if len(likelihoods) != len(texts):
-        raise ValueError("there is a log-probability for each candidate")
-    weight, spent = _number(likelihood_weight), _number(seconds)
-    out = [_one_of(range(len(texts)), index) for index in _is(list, passed_over)]
-    return Choice(_is(str, text), texts, chosen, numbers, likelihoods, weight, out, spent, _is(int, forwards))
+    likelihoods, nearness = ([_number(value) for value in _is(list, part)] for part in (log_p, to_source))
+    if not len(likelihoods) == len(nearness) == len(texts):
+        raise ValueError("there is a log-probability and a BLEU with the source for each candidate")
+    return Choice(
+        text=_is(str, text),
+        candidates=texts,
+        chosen=chosen,
+        agreement=numbers,
+        log_p=likelihoods,
+        likelihood_weight=_number(likelihood_weight),
+        to_source=nearness,
+        source_weight=_number(source_weight),
+        passed_over=[_one_of(range(len(texts)), index) for index in _is(list, passed_over)],
+        seconds=_number(seconds),
+        forwards=_is(int, forwards),
+    )
 
 
 def _is(kind: type[T], value: Any) -> T:

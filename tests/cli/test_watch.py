@@ -22,7 +22,7 @@ from diffuseq.cli.watch import record, watch
 from diffuseq.config import Generation
 from diffuseq.errors import InputError
 from diffuseq.pipeline import DiffuSeqPipeline, TextDraft
-from diffuseq.trace import Choice, Frame, Piece, explain, frames, read_traces
+from diffuseq.trace import Frame, Piece, explain, frames, read_traces
 
 SOURCE = "how do i learn to cook rice?"
 
@@ -155,7 +155,12 @@ def test_the_choice_says_how_much_candidates_agree() -> None:
     choice = explain("a", ["a b c d", "a b c d", "x y z w"], [-3.0, -2.0, -1.0], Generation(), 0.1, 4)
     assert choice.chosen == 0
     assert choice.mean_agreement(0) > choice.mean_agreement(2)
-    assert Choice("a", ["a"], 0, [[1.0]], [-1.0], 0.0, [], 0.1, 1).mean_agreement(0) == 0
+    assert choice.score(0) == choice.mean_agreement(0)
+    settings = Generation(likelihood_weight=0.5, source_weight=2.0)
+    weighed = explain("a b c d", choice.candidates, choice.log_p, settings, 0.1, 4)
+    assert weighed.chosen == 2
+    assert weighed.score(0) == pytest.approx(weighed.mean_agreement(0) - 1.5 - 2 * weighed.to_source[0])
+    assert explain("a", ["a"], [-1.0], Generation(), 0.1, 1).mean_agreement(0) == 0
 
 
 def test_keys_lead_through_frames_and_sources() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffuseq.decoding.mbr import barred_copies, choose, pairwise_bleu
+from diffuseq.decoding.mbr import barred_copies, bleu_to_source, choose, pairwise_bleu
 from diffuseq.errors import InputError
 
 TEXT = st.lists(st.sampled_from(["a", "b", "c", "d", "e"]), max_size=8).map(" ".join)
@@ -33,7 +33,21 @@ def test_copies_of_the_source_are_passed_over_unless_there_is_nothing_else() -> 
     sources = ["what is it?", "why?"]
     assert barred_copies(sources, groups) == [[0, 1], []]
     assert choose(groups) == [0, 0]
-    assert choose(groups, sources=sources) == [2, 0]
+    assert choose(groups, sources=sources) == [0, 0]
+    assert choose(groups, sources=sources, copies=False) == [2, 0]
+
+
+def test_nearness_to_the_source_costs_as_much_as_it_is_given() -> None:
+    source = "what is it good for?"
+    group = [source, source, "who may that be?"]
+    assert bleu_to_source(group, source)[0] == pytest.approx(1)
+    agreed = pairwise_bleu(group).sum(1) - 1
+    gap = (agreed[0] - agreed[2]) / 2 / (1 - bleu_to_source(group, source)[2])
+    assert [choose([group], sources=[source], source_weight=w * gap)[0] for w in (0.9, 1.1)] == [0, 2]
+    log_p = [[0.0, 0.0, -1000.0]]
+    assert choose([group], log_p, 1.0, [source], source_weight=1.1 * gap) == [0]
+    with pytest.raises(InputError, match="give the sources"):
+        choose([group], source_weight=0.1)
 
 
 @settings(max_examples=50, deadline=None)

@@ -626,6 +626,7 @@ def traces(draw: random.Random, folder: Path) -> None:
     frame = {"index": 0, "total": 1, "forwards": 1, "seconds": 0.1, "rows": [[[" a", 0.5, "new"]]]}
     choice = {"text": "a", "candidates": ["a", "b"], "chosen": 0, "agreement": [[1.0, 0.5], [0.5, 1.0]]}
     choice |= {"log_p": [-0.5, -1.5], "likelihood_weight": 0.1, "passed_over": [1]}
+    choice |= {"to_source": [0.2, 0.9], "source_weight": 0.4}
     lines = [
         {"source": "q", "settings": {"steps": 1}},
         frame,

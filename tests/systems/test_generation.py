@@ -129,6 +129,52 @@ def test_in_order_an_answer_is_computed_as_it_would_be_in_training(
     torch.testing.assert_close(found[free], last.confidence[free], rtol=1e-4, atol=1e-6)  # type: ignore[index]
 
 
+def test_the_last_call_reads_every_candidate_from_left_to_right(ordered_pipe: DiffuSeqPipeline) -> None:
+    """A word a call from the left is the same reading, but for the length and for tokens without text."""
+    system: Any = ordered_pipe.system
+    settings = {"settle_first": "leftmost", "repeats": True, "length_beam": 3}
+    drawn, read = (
+        last_draft(ordered_pipe, SOURCES[0], steps=steps, rescore=steps > 24, **settings)
+        for steps in (24, 25)
+    )
+    assert (read.forwards, read.index, read.total) == (drawn.forwards + 1, 24, 25)
+    torch.testing.assert_close(read.tokens, drawn.tokens)
+    prompt = ordered_pipe.prepare(SOURCES[:1], ordered_pipe.settings())[0]
+    source = torch.tensor([prompt.ids])
+    padding = torch.zeros_like(source, dtype=torch.bool)
+    with torch.no_grad():
+        states = system.denoiser.encode(source, padding).states
+        lengths = system.length_head.log_probs(states, padding, torch.tensor([len(prompt.ids)]))[0]
+    written = (~drawn.padding).sum(1)
+    torch.testing.assert_close(read.log_p, drawn.log_p + lengths[written - 1], rtol=0.02, atol=0)
+    given = last_draft(ordered_pipe, SOURCES[0], steps=25, rescore=True, length=5, **settings)
+    plain = last_draft(ordered_pipe, SOURCES[0], steps=24, length=5, **settings)
+    torch.testing.assert_close(given.log_p, plain.log_p, rtol=0.02, atol=0)
+
+
+def test_rescoring_is_the_last_of_the_calls_and_does_not_depend_on_the_batch(
+    ordered_pipe: DiffuSeqPipeline,
+) -> None:
+    drafts = list(ordered_pipe.stream(SOURCES[0], steps=4, rescore=True))
+    assert [draft.forwards for draft in drafts] == [1, 2, 3, 4]
+    assert drafts[-1].texts == drafts[-2].texts
+    assert drafts[-1].log_p != drafts[-2].log_p
+    one_call = list(ordered_pipe.stream(SOURCES[0], steps=1, rescore=True))
+    assert [draft.forwards for draft in one_call] == [1]
+    together = ordered_pipe(SOURCES, rescore=True)
+    for source, answer in zip(SOURCES, together, strict=True):
+        alone = ordered_pipe(source, rescore=True)
+        assert alone.candidates == answer.candidates
+        assert alone.log_p == pytest.approx(answer.log_p, abs=1e-4)
+
+
+def test_rescoring_leaves_a_network_that_sees_all_as_it_is(tiny_pipe: DiffuSeqPipeline) -> None:
+    plain, read = (
+        last_draft(tiny_pipe, SOURCES[0], sampler="settle", steps=4, rescore=on) for on in (False, True)
+    )
+    assert (read.forwards, read.log_p.tolist()) == (plain.forwards, plain.log_p.tolist())
+
+
 def test_in_order_what_has_settled_is_never_computed_anew(
     ordered_pipe: DiffuSeqPipeline,
 ) -> None:

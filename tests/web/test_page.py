@@ -347,6 +347,7 @@ def test_the_dials_are_those_of_the_model_and_of_the_sampler(page: Chromium) -> 
         "sampler",
         "temperature",
         "likelihood_weight",
+        "source_weight",
         "guidance",
         "length",
         "seed",
@@ -371,9 +372,7 @@ def test_the_examples_are_those_of_the_model(page: Chromium) -> None:
 
 
 def test_the_choice_is_explained_in_words(page: Chromium) -> None:
-    told = (
-        """reasonOf({ agreement: [[1, 0.2, 1], [0.2, 1, 0.2], [1, 0.2, 1]], chosen: 0, passed_over: [] })"""
-    )
+    told = "reasonOf({ ...trace.answer, chosen: 0, passed_over: [] })"
     ask(page, SOURCE)
     page.evaluate("trace.answer.agreement = [[1, 0.2, 1], [0.2, 1, 0.2], [1, 0.2, 1]]; 1")
     assert page.evaluate(told) == (
@@ -395,6 +394,13 @@ def test_a_choice_by_likelihood_is_explained_as_well(page: Chromium) -> None:
     assert told == "Candidate 1 has the highest score, -0.300 (0.200 + 0.5 × -1.00)."
     copied = page.evaluate("reasonOf({ ...trace.answer, chosen: 1, passed_over: [0] })")
     assert "highest score of those that are not the source itself (as 1), -0.600" in copied
+    page.evaluate(
+        "trace.answer.source_weight = 0.4; trace.answer.to_source = [0.5, 0.25]; showAgreement(); 1"
+    )
+    assert page.evaluate(heads)[-4:] == ["mean", "log p", "to source", "score"]
+    told = page.evaluate("reasonOf({ ...trace.answer, chosen: 0, passed_over: [] })")
+    assert told == "Candidate 1 has the highest score, -0.500 (0.200 + 0.5 × -1.00 − 0.4 × 0.50)."
+    assert page.evaluate("scoreName(trace.answer)").endswith("− 0.4 × BLEU with the source")
 
 
 def test_the_server_goes_on_while_a_client_stands_still(address: str, page: Chromium) -> None:

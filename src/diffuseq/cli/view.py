@@ -111,17 +111,23 @@ def choice_view(choice: Choice, width: int) -> RenderableType:
     table = Table(box=None, padding=(0, 1), width=min(width, LARGEST_VIEW), show_edge=False)
     table.add_column("")
     table.add_column("candidate", ratio=1, justify="left")
-    for name in ("BLEU with the others", "log p") if choice.likelihood_weight else ("BLEU with the others",):
+    columns = ["BLEU with the others"]
+    columns += ["log p"] if choice.likelihood_weight else []
+    columns += ["BLEU with the source"] if choice.source_weight else []
+    for name in columns:
         table.add_column(name, justify="right", max_width=20, no_wrap=True)
     for row, candidate in enumerate(choice.candidates):
         chosen = row == choice.chosen
         mark, style = ("→", "bold") if chosen else (" ", "")
         numbers = [f"{choice.mean_agreement(row):.2f}"]
         numbers += [f"{choice.log_p[row]:.2f}"] if choice.likelihood_weight else []
+        numbers += [f"{choice.to_source[row]:.2f}"] if choice.source_weight else []
         table.add_row(mark, Text(candidate, style=style), *numbers)
     note = "  The one that agrees most with the others is chosen (minimum Bayes risk)."
-    if choice.likelihood_weight:
-        note = f"  The largest BLEU with the others + {choice.likelihood_weight:g} · log p is chosen."
+    if choice.likelihood_weight or choice.source_weight:
+        likelihood = f" + {choice.likelihood_weight:g} · log p" if choice.likelihood_weight else ""
+        nearness = f" − {choice.source_weight:g} · BLEU with the source" if choice.source_weight else ""
+        note = f"  The largest BLEU with the others{likelihood}{nearness} is chosen."
     if choice.passed_over:
         note += " Copies of the source are passed over."
     return Group(table, Text(f"{note}\n  {cost}", style="bright_black"))

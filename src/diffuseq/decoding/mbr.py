@@ -2,7 +2,8 @@
 
 The choice of the published script of DiffuSeq (Gong et al., ICLR 2023, Section 3.3, after Kumar and Byrne
 2004): the utility is sentence-BLEU (NLTK's, smoothing method 4), the mean over all other candidates decides,
-and the first wins a tie. Ours may add the candidate's own log-probability.
+and the first wins a tie. Ours may add what the candidate's own log-probability counts and subtract what its BLEU
+with the source costs: where a paraphrase is wanted, what many candidates agree on is too often the source.
 
 Legend: s sources, k candidates a source.
 """
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffuseq.errors import InputError
-from diffuseq.metrics.bleu import pairwise_sentence_bleu
+from diffuseq.metrics.bleu import pairwise_sentence_bleu, sentence_bleu
 
 _DECIMALS = 10  # sums that differ by less are ties, so that the order of summation never decides
 
@@ -25,38 +26,68 @@ def pairwise_bleu(candidates: Sequence[str]) -> NDArray[np.float64]:
     return pairwise_sentence_bleu([candidates])[0]
 
 
+def bleu_to_source(candidates: Sequence[str], source: str) -> list[float]:
+    """BLEU of each candidate with the source as its reference."""
+    return [float(value) for value in sentence_bleu(list(candidates), [source] * len(candidates))]
+
+
 def choose(
     candidates: Sequence[Sequence[str]],
     log_p: Sequence[Sequence[float]] | None = None,
     weight: float = 0.0,
     sources: Sequence[str] | None = None,
+    *,
+    source_weight: float = 0.0,
+    copies: bool = True,
 ) -> list[int]:
-    """The index of the chosen candidate of each source.
+    """The index of the chosen candidate of each source: the one with the largest
 
-    log_p and weight as in `utilities`; sources: with them, copies of the source are passed over
-    (`barred_copies`). Sources may have different numbers of candidates; one candidate is chosen as it is.
-    Raises `InputError` for a source without any.
+        mean BLEU with the others + weight · log_p − source_weight · BLEU with the source.
+
+    log_p: of each candidate of each source, in nats. With both weights 0 this is minimum Bayes risk as published.
+    The others tell what many candidates agree on, which may be a copy of the source or a common mistake; the
+    log-probability tells which texts the model itself doubts (docs/log.md has what both are worth). copies:
+    whether the source itself may be chosen (`barred_copies`). Sources may have different numbers of candidates;
+    one candidate is chosen as it is. Raises `InputError` for a source without any, and where sources are needed
+    and missing.
     """
     if not candidates:
         return []
-    barred = None if sources is None else barred_copies(sources, candidates)
+    extra = [np.zeros(len(group)) for group in candidates]
+    if log_p is not None and weight:
+        extra = [sum_ + weight * np.asarray(values) for sum_, values in zip(extra, log_p, strict=True)]
+    barred = None
+    if source_weight or not copies:
+        if sources is None:
+            raise InputError("To choose by the source (source_weight, copies), give the sources.")
+        barred = None if copies else barred_copies(sources, candidates)
+    if source_weight and sources is not None:
+        extra = [
+            sum_ - source_weight * np.asarray(bleu_to_source(group, source))
+            for sum_, group, source in zip(extra, candidates, sources, strict=True)
+        ]
     sizes = [len(group) for group in candidates]
-    return choose_from(pairwise_sentence_bleu(candidates), sizes, log_p, weight, barred)
+    return choose_from(pairwise_sentence_bleu(candidates), sizes, extra, barred)
 
 
 def choose_from(
     matrix: NDArray[np.float64],
     sizes: Sequence[int],
-    log_p: Sequence[Sequence[float]] | None = None,
-    weight: float = 0.0,
+    extra: Sequence[NDArray[np.float64]] | None = None,
     barred: Sequence[Sequence[int]] | None = None,
 ) -> list[int]:
-    """The choice, given the pairwise BLEU [s k k] of groups of `sizes` candidates. barred: indices of each group's
-    candidates that are never chosen; not all of a group."""
+    """The choice, given the pairwise BLEU [s k k] of groups of `sizes` candidates. extra: what is added to the mean
+    BLEU of each group's candidates; barred: indices of each group's candidates that are never chosen; not all of
+    a group."""
     for source, size in enumerate(sizes):
         if size == 0:
             raise InputError(f"Source {source} has no candidate; minimum Bayes risk needs at least one.")
-    utility = utilities(matrix, sizes, log_p, weight).round(_DECIMALS)
+    others = np.maximum(np.array(sizes) - 1, 1)[:, None]
+    utility = (matrix.sum(axis=2) - np.diagonal(matrix, axis1=1, axis2=2)) / others
+    if extra is not None:
+        for row, values in zip(utility, extra, strict=True):
+            row[: len(values)] += values
+    utility = utility.round(_DECIMALS)
     utility[np.arange(matrix.shape[1]) >= np.array(sizes)[:, None]] = -np.inf
     if barred is not None:
         for row, indices in zip(utility, barred, strict=True):
@@ -75,23 +106,3 @@ def barred_copies(sources: Sequence[str], candidates: Sequence[Sequence[str]]) -
 
 def _bare(text: str) -> str:
     return "".join(text.split()).casefold()
-
-
-def utilities(
-    matrix: NDArray[np.float64],
-    sizes: Sequence[int],
-    log_p: Sequence[Sequence[float]] | None = None,
-    weight: float = 0.0,
-) -> NDArray[np.float64]:
-    """What each candidate is worth [s k]: its mean BLEU with the others + weight · its log-probability.
-
-    log_p: of each candidate of each source, in nats. With weight 0 this is minimum Bayes risk as published. The
-    others tell what many candidates agree on, which may be a copy of the source or a common mistake; the
-    log-probability tells which texts the model itself doubts (docs/log.md has what that is worth).
-    """
-    others = np.maximum(np.array(sizes) - 1, 1)[:, None]
-    utility = (matrix.sum(axis=2) - np.diagonal(matrix, axis1=1, axis2=2)) / others
-    if log_p is not None and weight:
-        for row, values in zip(utility, log_p, strict=True):
-            row[: len(values)] += weight * np.asarray(values)
-    return np.asarray(utility)

@@ -90,9 +90,10 @@ def _terms_in_order(
     total = torch.zeros_like(words)
     for _ in range(calls or 1):
         rank = settling_order(padding, system.config.left_to_right, generator)
-        hidden = system.states_by_rank(batch.target, padding, encoded, rank, generator)
-        nats = system.denoiser.negative_log_likelihood(hidden, encoded, batch.target, ~padding)
-        total += torch.zeros_like(rank).masked_scatter(~padding, nats).double().sum(1) / (calls or 1)
+        shape = *rank.shape, system.config.embedding_width
+        noise = torch.randn(shape, generator=generator, device=rank.device)
+        log_p = system.log_p_by_rank(batch.target, padding, encoded, rank, noise)
+        total -= log_p.double().sum(1) / (calls or 1)
     nothing = torch.zeros_like(total)
     return Terms(nothing, nothing, total, nothing, words)
 

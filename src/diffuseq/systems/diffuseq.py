@@ -100,8 +100,22 @@ class DiffuSeq(System):
     ) -> Tensor:
         """What `Denoiser.distribution` needs to predict every word of the targets [b l] from those of smaller
         ranks [b l], for attention "settled"."""
+        return self._states_by_rank(target, padding, encoded, rank, self._noise_for(target, generator))
+
+    def log_p_by_rank(
+        self, target: Tensor, padding: Tensor, encoded: Encoded, rank: Tensor, noise: Tensor
+    ) -> Tensor:
+        """Log-probability in nats of every word of the targets [b l] given those of smaller ranks [b l], 0 in the
+        padding; for attention "settled". noise [b l d]: standard normal."""
+        hidden = self._states_by_rank(target, padding, encoded, rank, noise)
+        nats = self.denoiser.negative_log_likelihood(hidden, encoded, target, ~padding)
+        return torch.zeros_like(rank).masked_scatter(~padding, -nats)
+
+    def _states_by_rank(
+        self, target: Tensor, padding: Tensor, encoded: Encoded, rank: Tensor, noise: Tensor
+    ) -> Tensor:
         x0 = self.denoiser.word_embedding(target)
-        x, _ = self._corrupt(x0, torch.ones_like(rank), ~padding, generator)
+        x, _ = self._corrupt(x0, torch.ones_like(rank), ~padding, noise)
         return self.denoiser.decode_in_order(x0, x, self.clean_or_noise(), padding, encoded, rank)
 
     def clean_or_noise(self) -> Level:
@@ -115,7 +129,7 @@ class DiffuSeq(System):
         """States [b l w] of targets noised to levels that are drawn, and which positions [b l] are noised."""
         x0 = self.denoiser.word_embedding(target)
         time, noised = mixed_levels(padding, self.config.token_wise, generator)
-        x, log_snr = self._corrupt(x0, time, noised, generator)
+        x, log_snr = self._corrupt(x0, time, noised, self._noise_for(target, generator))
         level = self.denoiser.level(log_snr)
         estimate = self._first_estimate(x, level, padding, encoded, generator)
         return self.denoiser.decode(x, level, padding, encoded, estimate), noised
@@ -139,14 +153,16 @@ class DiffuSeq(System):
         ids[:, 0], padding[:, 0] = self.special.mask, False
         return ids, padding
 
-    def _corrupt(
-        self, x0: Tensor, time: Tensor, noised: Tensor, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]:
+    def _noise_for(self, target: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Standard normal noise [b l d] for targets [b l]."""
+        shape = *target.shape, self.config.embedding_width
+        return torch.randn(shape, generator=generator, device=target.device)
+
+    def _corrupt(self, x0: Tensor, time: Tensor, noised: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """x_t [b l d] and the log-SNR [b l] that the network is told; clean tokens stay bit-equal."""
         log_snr = self.schedule.log_snr(time).to(x0.dtype)
         alpha, sigma = self.schedule.alpha(time).to(x0.dtype), self.schedule.sigma(time).to(x0.dtype)
-        noise = torch.randn(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
-        return partial_noise(x0, noised, alpha, sigma, noise), log_snr
+        return partial_noise(x0, noised, alpha, sigma, noise.to(x0.dtype)), log_snr
 
     def _first_estimate(
         self, x: Tensor, level: Level, padding: Tensor, encoded: Encoded, generator: torch.Generator | None

@@ -8,6 +8,7 @@ Legend: b sources, k candidates a source, n = b·k rows, l target length, d embe
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -62,14 +63,40 @@ def generate(system: DiffuSeq, request: Request) -> Iterator[Draft]:
     if settings.guidance != 1:
         unconditional = Network(system, _without_source(system, request).repeat(len(padding)), *given)
     calls_a_step = 1 if unconditional is None else 2
-    for step in _steps(settings, network, unconditional, start, noise, pinned):
+    rescored = (
+        settings.rescore and settings.steps > 1 and settings.sampler == "settle" and system.denoiser.in_order
+    )
+    draft = None
+    for step in _steps(settings, settings.steps - rescored, network, unconditional, start, noise, pinned):
         tokens, confidence = _words(step, pinned)
         log_p, forwards = log_p_of_words(confidence, padding), (step.index + 1) * calls_a_step
-        yield Draft(tokens, padding, confidence, log_p, step.index, step.total, forwards)
+        draft = Draft(tokens, padding, confidence, log_p, step.index, settings.steps, forwards)
+        yield draft
+    if rescored and draft is not None:
+        log_p = read_log_p(system, request, encoded, draft, noise(start))
+        yield replace(draft, log_p=log_p, index=settings.steps - 1, forwards=draft.forwards + 1)
+
+
+def read_log_p(system: DiffuSeq, request: Request, encoded: Encoded, draft: Draft, noise: Tensor) -> Tensor:
+    """Log-probability [n] of the texts of a draft, each word given those before it, in one call; where the length
+    was predicted, with that of the length. noise: [n l d]."""
+    tokens, padding = draft.tokens, draft.padding
+    places = torch.arange(padding.shape[1], device=padding.device, dtype=torch.float32)
+    rank = places.expand(padding.shape).masked_fill(padding, torch.inf)
+    each = encoded.repeat(request.candidates)
+    log_p = system.log_p_by_rank(tokens, padding, each, rank, noise).sum(1)
+    if _given_length(request) is not None:
+        return log_p
+    lengths = system.length_head.log_probs(
+        encoded.states, request.source_padding, (~request.source_padding).sum(1)
+    )
+    number = (~padding).sum(1, keepdim=True)
+    return log_p + lengths.repeat_interleave(request.candidates, 0).gather(1, number - 1)[:, 0]
 
 
 def _steps(
     settings: DiffusionGeneration,
+    calls: int,
     network: Network,
     unconditional: Network | None,
     start: Tensor,
@@ -87,7 +114,7 @@ def _steps(
             system.denoiser.word_embedding,
             start,
             network.padding,
-            settings.steps,
+            calls,
             noise=noise,
             temperature=settings.temperature,
             repeats=settings.repeats,
@@ -143,13 +170,19 @@ def answer_lengths(system: DiffuSeq, request: Request, encoded: Encoded) -> Tens
     proportion to their probability."""
     settings, k = request.settings, request.candidates
     rows = request.source.shape[0] * k
-    given = settings.length if request.template is None else request.template.shape[1]
+    given = _given_length(request)
     if given is not None:
         return torch.full((rows,), given, device=request.source.device)
     beam = max(1, min(settings.length_beam, k, system.config.max_length))
     source_lengths = (~request.source_padding).sum(1)
     lengths, log_p = system.length_head.top(encoded.states, request.source_padding, source_lengths, beam)
     return lengths.gather(1, apportion(log_p, k)).flatten()
+
+
+def _given_length(request: Request) -> int | None:
+    """The length of the answers where it is not to be predicted."""
+    asked: int | None = request.settings.length
+    return asked if request.template is None else request.template.shape[1]
 
 
 def _without_source(system: DiffuSeq, request: Request) -> Encoded:
@@ -284,7 +317,7 @@ def _check(system: DiffuSeq, request: Request) -> None:
             f"The sampler {settings.sampler} has one noise level for all tokens, and this model was trained "
             "with token-wise noise alone; use settle, or train with --system.attention all --system.token-wise 0.5."
         )
-    length = settings.length if request.template is None else request.template.shape[1]
+    length = _given_length(request)
     if settings.sampler == "settle" and (settings.clamp_from is not None or settings.truncate is not None):
         raise InputError(
             "clamp_from and truncate are for ddim, ancestral and dpm-solver; settle rounds to words anyway: "

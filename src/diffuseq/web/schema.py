@@ -51,6 +51,9 @@ class Dials(BaseModel):
     temperature: float | None = Field(None, ge=0, le=100)
     churn: float | None = Field(None, ge=0, le=1, description="ddim: share of fresh noise.")
     eta: float | None = Field(None, ge=0, le=1, description="ddim: η of its paper, instead of churn.")
+    rescore: bool | None = Field(
+        None, description="settle: the last call rates every candidate from left to right."
+    )
     order_noise: float | None = Field(
         None, ge=0, le=100, description="settle: chance in which words settle first."
     )
@@ -59,6 +62,9 @@ class Dials(BaseModel):
         ge=0,
         le=1000,
         description="The choice: what a candidate's log-probability counts beside its BLEU.",
+    )
+    source_weight: float | None = Field(
+        None, ge=0, le=1000, description="The choice: what a candidate's BLEU with the source costs."
     )
     copies: bool | None = Field(None, description="The choice: whether the source itself may be the answer.")
     guidance: float | None = Field(None, ge=0, le=100)
@@ -109,9 +115,10 @@ class AskInQuery(Dials):
 
 
 class AnswerOut(BaseModel):
-    """agreement: BLEU of each candidate (row) with each other (column); log_p: log-probabilities in nats; the
-    largest mean agreement + likelihood_weight · log_p is chosen, but none of passed_over, which are copies of the
-    source. unread: tokens at the end of the source that the model did not read, for it reads no longer ones."""
+    """agreement: BLEU of each candidate (row) with each other (column); log_p: log-probabilities in nats;
+    to_source: BLEU with the source. The largest mean agreement + likelihood_weight · log_p − source_weight ·
+    to_source is chosen, but none of passed_over, which are copies of the source. unread: tokens at the end of the
+    source that the model did not read, for it reads no longer ones."""
 
     source: str
     unread: int
@@ -121,6 +128,8 @@ class AnswerOut(BaseModel):
     agreement: list[list[float]]
     log_p: list[float]
     likelihood_weight: float
+    to_source: list[float]
+    source_weight: float
     passed_over: list[int]
     seconds: float
     forwards: int

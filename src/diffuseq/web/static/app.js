@@ -18,6 +18,7 @@ const DIALS = {
   churn: { label: "Churn (fresh noise)", kind: "range", min: 0, max: 1, step: 0.05, only: "ddim" },
   eta: { label: "Eta (instead of churn)", kind: "number", min: 0, max: 1, step: 0.05, placeholder: "off", only: "ddim" },
   likelihood_weight: { label: "Likelihood in the choice", kind: "range", min: 0, max: 1, step: 0.05 },
+  source_weight: { label: "Distance from the source in the choice", kind: "range", min: 0, max: 1, step: 0.05 },
   guidance: { label: "Guidance", kind: "range", min: 1, max: 5, step: 0.25 },
   length: { label: "Length in tokens", kind: "number", min: 1, placeholder: "predicted" },
   seed: { label: "Seed", kind: "seed", min: 0 },
@@ -371,32 +372,43 @@ function meanAgreement(row) {
   return others.reduce((sum, value) => sum + value, 0) / Math.max(1, others.length);
 }
 
-// What decides: the mean, and the log-probability as far as the settings let it count.
+// What counts beside the mean, as far as the settings let it: name, sign and weight, and the numbers.
+const extrasOf = ({ likelihood_weight, log_p, source_weight, to_source }) => [
+  { name: "log-probability", heading: "log p", sign: "+", weight: likelihood_weight, numbers: log_p },
+  { name: "BLEU with the source", heading: "to source", sign: "−", weight: source_weight, numbers: to_source },
+].filter(({ weight }) => weight);
+
+// What decides.
 function worth(row) {
-  const { log_p, likelihood_weight } = trace.answer;
-  return meanAgreement(row) + likelihood_weight * log_p[row];
+  const add = (sum, { sign, weight, numbers }) => sum + (sign === "+" ? 1 : -1) * weight * numbers[row];
+  return extrasOf(trace.answer).reduce(add, meanAgreement(row));
 }
 
-const scoreName = ({ likelihood_weight: weight }) =>
-  `mean BLEU with the others${weight ? ` + ${weight} × log-probability` : ""}`;
+const scoreName = (answer) =>
+  ["mean BLEU with the others", ...extrasOf(answer).map(({ name, sign, weight }) => `${sign} ${weight} × ${name}`)].join(" ");
 
 // Which candidate won and by what, in words.
-function reasonOf({ agreement, chosen, log_p, likelihood_weight: weight, passed_over: passed }) {
+function reasonOf(answer) {
+  const { agreement, chosen, passed_over: passed } = answer;
+  const extras = extrasOf(answer);
   const scores = agreement.map((_, row) => (passed.includes(row) ? -Infinity : worth(row)));
   const equals = scores.flatMap((score, row) => (row !== chosen && Math.abs(score - scores[chosen]) < 1e-9 ? [row + 1] : []));
-  const sum = weight ? ` (${meanAgreement(chosen).toFixed(3)} + ${weight} × ${log_p[chosen].toFixed(2)})` : "";
+  const terms = extras.map(({ sign, weight, numbers }) => ` ${sign} ${weight} × ${numbers[chosen].toFixed(2)}`);
+  const sum = extras.length ? ` (${meanAgreement(chosen).toFixed(3)}${terms.join("")})` : "";
   const others = passed.length ? ` of those that are not the source itself (as ${passed.map((row) => row + 1).join(", ")})` : "";
-  const name = weight ? "score" : "mean";
+  const name = extras.length ? "score" : "mean";
   const reason = `Candidate ${chosen + 1} has the highest ${name}${others}, ${scores[chosen].toFixed(3)}${sum}`;
   return equals.length ? `${reason}, and is the first of those that share it (${[chosen + 1, ...equals].join(", ")}).` : `${reason}.`;
 }
 
 function showAgreement() {
-  const { agreement, chosen, log_p, likelihood_weight: weight } = trace.answer;
+  const { agreement, chosen } = trace.answer;
+  const extras = extrasOf(trace.answer);
   $("why-told").textContent = reasonOf(trace.answer);
   const names = agreement.map((_, column) => element("th", { scope: "col" }, String(column + 1)));
   const head = element("tr", {}, element("td", { class: "self" }), ...names, element("th", { scope: "col" }, "mean"),
-    ...(weight ? [element("th", { scope: "col" }, "log p"), element("th", { scope: "col" }, "score")] : []));
+    ...extras.map(({ heading }) => element("th", { scope: "col" }, heading)),
+    ...(extras.length ? [element("th", { scope: "col" }, "score")] : []));
   const body = agreement.map((values, row) => {
     const cells = values.map((value, column) => {
       if (row === column) return element("td", { class: "self" }, "·");
@@ -404,7 +416,8 @@ function showAgreement() {
       cell.style.setProperty("--share", (Math.min(1, value) * 0.45).toFixed(3));
       return cell;
     });
-    const ends = [meanAgreement(row).toFixed(3), ...(weight ? [log_p[row].toFixed(2), worth(row).toFixed(3)] : [])]
+    const ends = [meanAgreement(row).toFixed(3), ...extras.map(({ numbers }) => numbers[row].toFixed(2)),
+      ...(extras.length ? [worth(row).toFixed(3)] : [])]
       .map((number) => element("td", { class: "mean" }, number));
     return element("tr", { class: row === chosen ? "best" : null }, element("th", { scope: "row" }, String(row + 1)), ...cells, ...ends);
   });
