@@ -135,7 +135,7 @@ class DiffusionGeneration(Generation):
     rescore: bool = False
     """settle: the last call of several reads every candidate once more, from left to right, and its log-probability
     with that of its length takes the place of that of the words as they were drawn, which depends on what was drawn
-    when. It only matters to the choice; with `attention` "all" and with one call it changes nothing."""
+    when. It only matters to the choice: with one candidate, one call or `attention` "all" it changes nothing."""
     sampler: Literal["ddim", "ancestral", "dpm-solver", "settle"] = "ddim"
     """ddim (with the churn dial), ancestral (DDPM), dpm-solver (DPM-Solver++), or settle (confident tokens
     become clean first; for systems trained with token-wise noise)."""

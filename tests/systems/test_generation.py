@@ -159,8 +159,9 @@ def test_rescoring_is_the_last_of_the_calls_and_does_not_depend_on_the_batch(
     assert [draft.forwards for draft in drafts] == [1, 2, 3, 4]
     assert drafts[-1].texts == drafts[-2].texts
     assert drafts[-1].log_p != drafts[-2].log_p
-    one_call = list(ordered_pipe.stream(SOURCES[0], steps=1, rescore=True))
-    assert [draft.forwards for draft in one_call] == [1]
+    for alone in ({"steps": 1}, {"candidates": 1}):
+        read, plain = (ordered_pipe(SOURCES[0], rescore=on, **alone) for on in (True, False))
+        assert (read.candidates, read.log_p, read.forwards) == (plain.candidates, plain.log_p, plain.forwards)
     together = ordered_pipe(SOURCES, rescore=True)
     for source, answer in zip(SOURCES, together, strict=True):
         alone = ordered_pipe(source, rescore=True)

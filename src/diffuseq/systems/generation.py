@@ -63,9 +63,7 @@ def generate(system: DiffuSeq, request: Request) -> Iterator[Draft]:
     if settings.guidance != 1:
         unconditional = Network(system, _without_source(system, request).repeat(len(padding)), *given)
     calls_a_step = 1 if unconditional is None else 2
-    rescored = (
-        settings.rescore and settings.steps > 1 and settings.sampler == "settle" and system.denoiser.in_order
-    )
+    rescored = _is_rescored(system, request)
     draft = None
     for step in _steps(settings, settings.steps - rescored, network, unconditional, start, noise, pinned):
         tokens, confidence = _words(step, pinned)
@@ -75,6 +73,13 @@ def generate(system: DiffuSeq, request: Request) -> Iterator[Draft]:
     if rescored and draft is not None:
         log_p = read_log_p(system, request, encoded, draft, noise(start))
         yield replace(draft, log_p=log_p, index=settings.steps - 1, forwards=draft.forwards + 1)
+
+
+def _is_rescored(system: DiffuSeq, request: Request) -> bool:
+    """Whether the last call reads what the others wrote."""
+    settings: DiffusionGeneration = request.settings
+    asked = settings.rescore and settings.sampler == "settle" and system.denoiser.in_order
+    return asked and settings.steps > 1 and request.candidates > 1
 
 
 def read_log_p(system: DiffuSeq, request: Request, encoded: Encoded, draft: Draft, noise: Tensor) -> Tensor:
