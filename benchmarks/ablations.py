@@ -76,6 +76,8 @@ def generations() -> dict[str, dict[str, Any]]:
     return {
         "mbr-alone": {"likelihood_weight": 0.0},
         "copies-allowed": {"copies": True},
+        "far-from-the-source": {"source_weight": 0.4},
+        "rescored": {"rescore": True},
         "repeats-allowed": {"repeats": True},
         "surest-first": {"settle_first": "surest"},
         "sure-enough": {"sure_enough": 0.99},
