@@ -32,11 +32,12 @@ _SETTLE = DiffusionGeneration(
     order_noise=0.5,
     sure_enough=0.95,
     length_beam=5,
+    rescore=True,
 )
 """Ten calls a candidate, confident words first with some chance and sure ones at once, candidates over the five
-likeliest lengths."""
-_PARAPHRASE = replace(_SETTLE, copies=False)
-"""The question itself is no answer."""
+likeliest lengths; the tenth call reads what nine have written."""
+_PARAPHRASE = replace(_SETTLE, likelihood_weight=0.05, source_weight=0.5, copies=False)
+"""The question itself is no answer, and what is nearly it not much of one."""
 
 
 def tiny() -> Config:
