@@ -17,7 +17,7 @@ from rich.console import Console
 
 from diffuseq.cli import main
 from diffuseq.cli.replay import Position, key_of, step_through
-from diffuseq.cli.view import LOOKS, draft_lines, one_line, view
+from diffuseq.cli.view import LOOKS, draft_lines, one_line, plain_choice, view
 from diffuseq.cli.watch import record, watch
 from diffuseq.config import Generation
 from diffuseq.errors import InputError
@@ -160,7 +160,11 @@ def test_the_choice_says_how_much_candidates_agree() -> None:
     weighed = explain("a b c d", choice.candidates, choice.log_p, settings, 0.1, 4)
     assert weighed.chosen == 2
     assert weighed.score(0) == pytest.approx(weighed.mean_agreement(0) - 1.5 - 2 * weighed.to_source[0])
-    assert explain("a", ["a"], [-1.0], Generation(), 0.1, 1).mean_agreement(0) == 0
+    line = f"log p -1.00  BLEU with the source {weighed.to_source[2]:.2f}  x y z w"
+    assert f"chosen 3  BLEU with the others {weighed.mean_agreement(2):.2f}  {line}" in plain_choice(weighed)
+    only = explain("a", ["a"], [-1.0], Generation(), 0.1, 1)
+    assert only.mean_agreement(0) == 0
+    assert plain_choice(only) == "answer (1 call, 0.10 s)  a"
 
 
 def test_keys_lead_through_frames_and_sources() -> None:

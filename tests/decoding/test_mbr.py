@@ -41,6 +41,7 @@ def test_nearness_to_the_source_costs_as_much_as_it_is_given() -> None:
     source = "what is it good for?"
     group = [source, source, "who may that be?"]
     assert bleu_to_source(group, source)[0] == pytest.approx(1)
+    assert bleu_to_source(group, "What is it GOOD for?") == bleu_to_source(group, source)
     agreed = pairwise_bleu(group).sum(1) - 1
     gap = (agreed[0] - agreed[2]) / 2 / (1 - bleu_to_source(group, source)[2])
     assert [choose([group], sources=[source], source_weight=w * gap)[0] for w in (0.9, 1.1)] == [0, 2]

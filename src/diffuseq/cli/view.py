@@ -141,11 +141,13 @@ def plain_frame(frame: Frame) -> str:
 
 
 def plain_choice(choice: Choice) -> str:
+    """The choice as lines of text: every number that decides, and the log-probability in any case."""
     lines = []
-    if len(choice.candidates) > 1:
-        lines = [
-            f"{'chosen' if row == choice.chosen else 'candidate'} {row + 1}  "
-            f"BLEU with the others {choice.mean_agreement(row):.2f}  log p {choice.log_p[row]:.2f}  {candidate}"
-            for row, candidate in enumerate(choice.candidates)
-        ]
-    return "\n".join([*lines, f"answer ({calls(choice.forwards)}, {choice.seconds:.2f} s)  {choice.text}"])
+    for row, candidate in enumerate(choice.candidates):
+        role = "chosen" if row == choice.chosen else "candidate"
+        numbers = f"BLEU with the others {choice.mean_agreement(row):.2f}  log p {choice.log_p[row]:.2f}"
+        if choice.source_weight:
+            numbers += f"  BLEU with the source {choice.to_source[row]:.2f}"
+        lines.append(f"{role} {row + 1}  {numbers}  {candidate}")
+    answer = f"answer ({calls(choice.forwards)}, {choice.seconds:.2f} s)  {choice.text}"
+    return "\n".join([*lines, answer] if len(choice.candidates) > 1 else [answer])

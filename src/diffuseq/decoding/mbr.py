@@ -27,8 +27,10 @@ def pairwise_bleu(candidates: Sequence[str]) -> NDArray[np.float64]:
 
 
 def bleu_to_source(candidates: Sequence[str], source: str) -> list[float]:
-    """BLEU of each candidate with the source as its reference."""
-    return [float(value) for value in sentence_bleu(list(candidates), [source] * len(candidates))]
+    """BLEU of each candidate with the source as its reference, both in lower case: a model that writes no capitals
+    goes no further from its source by that."""
+    texts = [text.lower() for text in candidates]
+    return [float(value) for value in sentence_bleu(texts, [source.lower()] * len(texts))]
 
 
 def choose(
