@@ -1,4 +1,4 @@
-"""What the choice among candidates is worth: minimum Bayes risk, the model's own likelihood, and all between.
+"""What the choice among candidates is worth: agreement, likelihood, nearness to the source, and all between.
 
     python benchmarks/choice.py RUN/predictions.jsonl [--weights 0 0.1] [--source-weights 0 0.4] [--no-copies]
     python benchmarks/choice.py RUN/predictions.jsonl --grammar     the built-in corpus knows what is valid
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffuseq.data.grammar import Grammar
-from diffuseq.decoding.mbr import barred_copies, bleu_to_source, choose_from
+from diffuseq.decoding.mbr import barred_copies, bleu_to_source, bonus, choose_from
 from diffuseq.errors import InputError
 from diffuseq.evaluation.predictions import Predictions, lower_cased, read_predictions
 from diffuseq.metrics.bleu import pairwise_sentence_bleu, sentence_bleu
@@ -41,12 +41,12 @@ def picks(
     texts = [row.candidates for row in rows]
     sizes, agreement = [len(group) for group in texts], pairwise_sentence_bleu(texts)
     barred = None if copies else barred_copies(predictions.sources, texts)
-    nearness = [np.array(bleu_to_source(*each)) for each in zip(texts, predictions.sources, strict=True)]
+    nearness = [bleu_to_source(*each) for each in zip(texts, predictions.sources, strict=True)]
     found = {"first": [0] * len(rows)}
     for weight in weights:
-        likelihood = [weight * np.array(row.log_p if weight else [0.0] * len(row.candidates)) for row in rows]
+        likelihood = log_p if weight else [[0.0] * size for size in sizes]
         for cost in source_weights:
-            extra = [plus - cost * near for plus, near in zip(likelihood, nearness, strict=True)]
+            extra = [bonus(p, weight, near, cost) for p, near in zip(likelihood, nearness, strict=True)]
             name = f"weight {weight:g}" + (f", source {cost:g}" if cost else "")
             found[name] = choose_from(agreement, sizes, extra, barred)
     return found | {"best": [int(i) for i in _bleu(predictions).argmax(axis=1)]}

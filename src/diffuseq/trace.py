@@ -87,13 +87,18 @@ class Choice:
         others = [value for column, value in enumerate(self.agreement[row]) if column != row]
         return sum(others) / len(others) if others else 0.0
 
+    @property
+    def terms(self) -> list[tuple[str, float, list[float]]]:
+        """What counts beside the mean agreement: its name, its signed weight, and a number for each candidate."""
+        both = [
+            ("log p", self.likelihood_weight, self.log_p),
+            ("BLEU with the source", -self.source_weight, self.to_source),
+        ]
+        return [term for term in both if term[1]]
+
     def score(self, row: int) -> float:
-        """What decides: the mean agreement, and what the settings let count beside it."""
-        likelihood, nearness = (
-            self.likelihood_weight * self.log_p[row],
-            self.source_weight * self.to_source[row],
-        )
-        return self.mean_agreement(row) + likelihood - nearness
+        """What decides: the mean agreement and the terms, weighted."""
+        return self.mean_agreement(row) + sum(weight * numbers[row] for _, weight, numbers in self.terms)
 
 
 @dataclass(frozen=True)
@@ -192,20 +197,22 @@ def explain(
     forwards: int,
 ) -> Choice:
     """Choose one of the candidates (`diffuseq.decoding.mbr`), and keep what decided."""
-    from diffuseq.decoding.mbr import barred_copies, bleu_to_source, pairwise_bleu
-    from diffuseq.pipeline import choose_by
+    from diffuseq.decoding.mbr import barred_copies, bleu_to_source, bonus, choose_from, pairwise_bleu
 
-    chosen = choose_by(settings, [source], [candidates], [log_p])[0]
+    agreement, to_source = pairwise_bleu(candidates), bleu_to_source(candidates, source)
+    passed_over = [] if settings.copies else barred_copies([source], [candidates])[0]
+    extra = bonus(log_p, settings.likelihood_weight, to_source, settings.source_weight)
+    chosen = choose_from(agreement[None], [len(candidates)], [extra], [passed_over])[0]
     return Choice(
         text=candidates[chosen],
         candidates=candidates,
         chosen=chosen,
-        agreement=pairwise_bleu(candidates).tolist(),
+        agreement=agreement.tolist(),
         log_p=log_p,
         likelihood_weight=settings.likelihood_weight,
-        to_source=bleu_to_source(candidates, source),
+        to_source=to_source,
         source_weight=settings.source_weight,
-        passed_over=[] if settings.copies else barred_copies([source], [candidates])[0],
+        passed_over=passed_over,
         seconds=seconds,
         forwards=forwards,
     )

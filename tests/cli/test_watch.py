@@ -160,7 +160,9 @@ def test_the_choice_says_how_much_candidates_agree() -> None:
     weighed = explain("a b c d", choice.candidates, choice.log_p, settings, 0.1, 4)
     assert weighed.chosen == 2
     assert weighed.score(0) == pytest.approx(weighed.mean_agreement(0) - 1.5 - 2 * weighed.to_source[0])
-    line = f"log p -1.00  BLEU with the source {weighed.to_source[2]:.2f}  x y z w"
+    line = (
+        f"log p -1.00  BLEU with the source {weighed.to_source[2]:.2f}  score {weighed.score(2):.2f}  x y z w"
+    )
     assert f"chosen 3  BLEU with the others {weighed.mean_agreement(2):.2f}  {line}" in plain_choice(weighed)
     only = explain("a", ["a"], [-1.0], Generation(), 0.1, 1)
     assert only.mean_agreement(0) == 0

@@ -119,7 +119,8 @@ def test_in_order_an_answer_is_computed_as_it_would_be_in_training(
     rank = (settled_in + place).masked_fill(last.padding, torch.inf)
     source = torch.tensor([prompts[0].ids])
     encoded = system.denoiser.encode(source, torch.zeros_like(source, dtype=torch.bool)).repeat(3)
-    hidden = system.states_by_rank(last.tokens, last.padding, encoded, rank, torch.Generator().manual_seed(0))
+    noise = system.noise_for(last.tokens, torch.Generator().manual_seed(0))
+    hidden = system.states_by_rank(last.tokens, last.padding, encoded, rank, noise)
     everywhere = torch.ones_like(last.padding)
     chances = system.denoiser.distribution(hidden, encoded, everywhere).view(*last.tokens.shape, -1)
     special = ordered_pipe.tokenizer.special

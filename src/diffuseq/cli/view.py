@@ -111,23 +111,19 @@ def choice_view(choice: Choice, width: int) -> RenderableType:
     table = Table(box=None, padding=(0, 1), width=min(width, LARGEST_VIEW), show_edge=False)
     table.add_column("")
     table.add_column("candidate", ratio=1, justify="left")
-    columns = ["BLEU with the others"]
-    columns += ["log p"] if choice.likelihood_weight else []
-    columns += ["BLEU with the source"] if choice.source_weight else []
-    for name in columns:
+    for name in ("BLEU with the others", *(name for name, _, _ in choice.terms)):
         table.add_column(name, justify="right", max_width=20, no_wrap=True)
     for row, candidate in enumerate(choice.candidates):
         chosen = row == choice.chosen
         mark, style = ("→", "bold") if chosen else (" ", "")
-        numbers = [f"{choice.mean_agreement(row):.2f}"]
-        numbers += [f"{choice.log_p[row]:.2f}"] if choice.likelihood_weight else []
-        numbers += [f"{choice.to_source[row]:.2f}"] if choice.source_weight else []
-        table.add_row(mark, Text(candidate, style=style), *numbers)
+        numbers = (choice.mean_agreement(row), *(values[row] for _, _, values in choice.terms))
+        table.add_row(mark, Text(candidate, style=style), *(f"{number:.2f}" for number in numbers))
     note = "  The one that agrees most with the others is chosen (minimum Bayes risk)."
-    if choice.likelihood_weight or choice.source_weight:
-        likelihood = f" + {choice.likelihood_weight:g} · log p" if choice.likelihood_weight else ""
-        nearness = f" − {choice.source_weight:g} · BLEU with the source" if choice.source_weight else ""
-        note = f"  The largest BLEU with the others{likelihood}{nearness} is chosen."
+    if choice.terms:
+        signed = (
+            f" {'−' if weight < 0 else '+'} {abs(weight):g} · {name}" for name, weight, _ in choice.terms
+        )
+        note = f"  The largest BLEU with the others{''.join(signed)} is chosen."
     if choice.passed_over:
         note += " Copies of the source are passed over."
     return Group(table, Text(f"{note}\n  {cost}", style="bright_black"))
@@ -148,6 +144,8 @@ def plain_choice(choice: Choice) -> str:
         numbers = f"BLEU with the others {choice.mean_agreement(row):.2f}  log p {choice.log_p[row]:.2f}"
         if choice.source_weight:
             numbers += f"  BLEU with the source {choice.to_source[row]:.2f}"
+        if choice.terms:
+            numbers += f"  score {choice.score(row):.2f}"
         lines.append(f"{role} {row + 1}  {numbers}  {candidate}")
     answer = f"answer ({calls(choice.forwards)}, {choice.seconds:.2f} s)  {choice.text}"
     return "\n".join([*lines, answer] if len(choice.candidates) > 1 else [answer])

@@ -33,6 +33,16 @@ def bleu_to_source(candidates: Sequence[str], source: str) -> list[float]:
     return [float(value) for value in sentence_bleu(texts, [source.lower()] * len(texts))]
 
 
+def bonus(
+    log_p: Sequence[float] | NDArray[np.float64],
+    weight: float,
+    to_source: Sequence[float] | NDArray[np.float64],
+    source_weight: float,
+) -> NDArray[np.float64]:
+    """What a group's candidates [k] have beside their mean BLEU: weight · log_p − source_weight · to_source."""
+    return weight * np.asarray(log_p) - source_weight * np.asarray(to_source)
+
+
 def choose(
     candidates: Sequence[Sequence[str]],
     log_p: Sequence[Sequence[float]] | None = None,
@@ -55,19 +65,16 @@ def choose(
     """
     if not candidates:
         return []
-    extra = [np.zeros(len(group)) for group in candidates]
+    if sources is None and (source_weight or not copies):
+        raise InputError("To choose by the source (source_weight, copies), give the sources.")
+    barred = None if copies or sources is None else barred_copies(sources, candidates)
+    likelihood: Sequence[Sequence[float]] = [[0.0] * len(group) for group in candidates]
+    nearness = likelihood
     if log_p is not None and weight:
-        extra = [sum_ + weight * np.asarray(values) for sum_, values in zip(extra, log_p, strict=True)]
-    barred = None
-    if source_weight or not copies:
-        if sources is None:
-            raise InputError("To choose by the source (source_weight, copies), give the sources.")
-        barred = None if copies else barred_copies(sources, candidates)
-    if source_weight and sources is not None:
-        extra = [
-            sum_ - source_weight * np.asarray(bleu_to_source(group, source))
-            for sum_, group, source in zip(extra, candidates, sources, strict=True)
-        ]
+        likelihood = log_p
+    if sources is not None and source_weight:
+        nearness = [bleu_to_source(*each) for each in zip(candidates, sources, strict=True)]
+    extra = [bonus(p, weight, near, source_weight) for p, near in zip(likelihood, nearness, strict=True)]
     sizes = [len(group) for group in candidates]
     return choose_from(pairwise_sentence_bleu(candidates), sizes, extra, barred)
 

@@ -90,8 +90,7 @@ def _terms_in_order(
     total = torch.zeros_like(words)
     for _ in range(calls or 1):
         rank = settling_order(padding, system.config.left_to_right, generator)
-        shape = *rank.shape, system.config.embedding_width
-        noise = torch.randn(shape, generator=generator, device=rank.device)
+        noise = system.noise_for(batch.target, generator)
         log_p = system.log_p_by_rank(batch.target, padding, encoded, rank, noise)
         total -= log_p.double().sum(1) / (calls or 1)
     nothing = torch.zeros_like(total)

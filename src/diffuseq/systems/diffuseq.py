@@ -88,35 +88,26 @@ class DiffuSeq(System):
     ) -> tuple[Tensor, Tensor]:
         """States [b l w] of every position while it is noise and what settles before it is clean, and where."""
         rank = settling_order(padding, self.config.left_to_right, generator)
-        return self.states_by_rank(target, padding, encoded, rank, generator), ~padding
+        noise = self.noise_for(target, generator)
+        return self.states_by_rank(target, padding, encoded, rank, noise), ~padding
 
     def states_by_rank(
-        self,
-        target: Tensor,
-        padding: Tensor,
-        encoded: Encoded,
-        rank: Tensor,
-        generator: torch.Generator | None,
+        self, target: Tensor, padding: Tensor, encoded: Encoded, rank: Tensor, noise: Tensor
     ) -> Tensor:
         """What `Denoiser.distribution` needs to predict every word of the targets [b l] from those of smaller
-        ranks [b l], for attention "settled"."""
-        return self._states_by_rank(target, padding, encoded, rank, self._noise_for(target, generator))
+        ranks [b l], for attention "settled". noise [b l d]: standard normal."""
+        x0 = self.denoiser.word_embedding(target)
+        x, _ = self._corrupt(x0, torch.ones_like(rank), ~padding, noise)
+        return self.denoiser.decode_in_order(x0, x, self.clean_or_noise(), padding, encoded, rank)
 
     def log_p_by_rank(
         self, target: Tensor, padding: Tensor, encoded: Encoded, rank: Tensor, noise: Tensor
     ) -> Tensor:
         """Log-probability in nats of every word of the targets [b l] given those of smaller ranks [b l], 0 in the
-        padding; for attention "settled". noise [b l d]: standard normal."""
-        hidden = self._states_by_rank(target, padding, encoded, rank, noise)
+        padding; the rest as in `states_by_rank`."""
+        hidden = self.states_by_rank(target, padding, encoded, rank, noise)
         nats = self.denoiser.negative_log_likelihood(hidden, encoded, target, ~padding)
         return torch.zeros_like(rank).masked_scatter(~padding, -nats)
-
-    def _states_by_rank(
-        self, target: Tensor, padding: Tensor, encoded: Encoded, rank: Tensor, noise: Tensor
-    ) -> Tensor:
-        x0 = self.denoiser.word_embedding(target)
-        x, _ = self._corrupt(x0, torch.ones_like(rank), ~padding, noise)
-        return self.denoiser.decode_in_order(x0, x, self.clean_or_noise(), padding, encoded, rank)
 
     def clean_or_noise(self) -> Level:
         """The two levels of token-wise noise, as a table of two rows."""
@@ -129,7 +120,7 @@ class DiffuSeq(System):
         """States [b l w] of targets noised to levels that are drawn, and which positions [b l] are noised."""
         x0 = self.denoiser.word_embedding(target)
         time, noised = mixed_levels(padding, self.config.token_wise, generator)
-        x, log_snr = self._corrupt(x0, time, noised, self._noise_for(target, generator))
+        x, log_snr = self._corrupt(x0, time, noised, self.noise_for(target, generator))
         level = self.denoiser.level(log_snr)
         estimate = self._first_estimate(x, level, padding, encoded, generator)
         return self.denoiser.decode(x, level, padding, encoded, estimate), noised
@@ -153,7 +144,7 @@ class DiffuSeq(System):
         ids[:, 0], padding[:, 0] = self.special.mask, False
         return ids, padding
 
-    def _noise_for(self, target: Tensor, generator: torch.Generator | None) -> Tensor:
+    def noise_for(self, target: Tensor, generator: torch.Generator | None) -> Tensor:
         """Standard normal noise [b l d] for targets [b l]."""
         shape = *target.shape, self.config.embedding_width
         return torch.randn(shape, generator=generator, device=target.device)
