@@ -35,7 +35,7 @@ from choosing import chosen
 
 from diffuseq.baselines.configs import AutoregressiveGeneration, Gpt2Config, IterativeGeneration
 from diffuseq.checkpoint import load_model, save_model
-from diffuseq.config import Config, DiffusionGeneration, Generation, to_dict
+from diffuseq.config import Config, DiffusionGeneration, Generation
 from diffuseq.data.grammar import write_corpus
 from diffuseq.data.pairs import Pair, find_split, read_pairs
 from diffuseq.errors import InputError
@@ -44,6 +44,7 @@ from diffuseq.evaluation.score import score
 from diffuseq.files import write_text
 from diffuseq.memory import keep_freed_memory
 from diffuseq.pipeline import Answer, DiffuSeqPipeline, choose_by
+from diffuseq.plain import to_dict
 from diffuseq.recipes import recipe
 from diffuseq.training.run import train
 from diffuseq.training.signals import TrainingStopped

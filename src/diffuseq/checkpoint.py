@@ -26,12 +26,13 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
 import diffuseq
-from diffuseq.config import Config, to_dict
+from diffuseq.config import Config
 from diffuseq.devices import usable_device
 from diffuseq.errors import InputError, first_line
 from diffuseq.files import atomic_file, write_text
 from diffuseq.model_card import CARD, model_card
 from diffuseq.models import EXAMPLES, shipped_model
+from diffuseq.plain import to_dict
 from diffuseq.registry import build, config_from_dict
 from diffuseq.system import SpecialTokens, System
 from diffuseq.weights import (

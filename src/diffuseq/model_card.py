@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import diffuseq
-from diffuseq.config import Config, to_dict
+from diffuseq.config import Config
 from diffuseq.errors import InputError
 from diffuseq.files import read_text, write_text
+from diffuseq.plain import to_dict
 
 CARD, SCORES = "README.md", "scores.json"
 EVALUATION = "## Evaluation"

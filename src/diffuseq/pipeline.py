@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args, overload
 
 import torch
 
-from diffuseq.config import Config, Generation, Runtime, check_generation
+from diffuseq.checks import check_generation
+from diffuseq.config import Config, Generation, Runtime
 from diffuseq.data.batch import pad
 from diffuseq.decoding.mbr import choose
 from diffuseq.errors import InputError, unknown_name

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from diffuseq.baselines import configs as baseline
+from diffuseq.checks import check_system
 from diffuseq.config import (
     Config,
     DiffuSeqConfig,
@@ -18,10 +19,9 @@ from diffuseq.config import (
     PublishedConfig,
     TextConfig,
     TrainingConfig,
-    check_system,
-    from_dict,
 )
 from diffuseq.errors import InputError, unknown_name
+from diffuseq.plain import from_dict
 
 if TYPE_CHECKING:
     from diffuseq.system import SpecialTokens, System

@@ -19,9 +19,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, get_args
 
-from diffuseq.config import Generation, to_dict
+from diffuseq.config import Generation
 from diffuseq.data.pairs import BadRowError, decode, numbered_lines, parse_json
 from diffuseq.errors import InputError
+from diffuseq.plain import to_dict
 
 if TYPE_CHECKING:
     from diffuseq.pipeline import DiffuSeqPipeline, TextDraft

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from diffuseq.baselines.autoregressive import Autoregressive, closed, opened
 from diffuseq.baselines.configs import AutoregressiveGeneration
-from diffuseq.config import from_dict, to_dict
 from diffuseq.data.batch import Batch, pad
 from diffuseq.errors import InputError
+from diffuseq.plain import from_dict, to_dict
 from diffuseq.registry import SYSTEMS
 from diffuseq.system import Request
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import ablations
 import pytest
 
-from diffuseq.config import check_generation
+from diffuseq.checks import check_generation
 from diffuseq.recipes import recipe
 
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from diffuseq.config import to_dict
 from diffuseq.errors import InputError
 from diffuseq.pipeline import DiffuSeqPipeline
+from diffuseq.plain import to_dict
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 spec = importlib.util.spec_from_file_location("gpu_script", SCRIPT)

@@ -24,8 +24,10 @@ from typing import Any
 import hostile
 import torch
 
-from diffuseq.config import Config, DiffuSeqConfig, DiffusionGeneration, TextConfig, check_generation, to_dict
+from diffuseq.checks import check_generation
+from diffuseq.config import Config, DiffuSeqConfig, DiffusionGeneration, TextConfig
 from diffuseq.pipeline import DiffuSeqPipeline
+from diffuseq.plain import to_dict
 from diffuseq.systems.diffuseq import DiffuSeq
 from diffuseq.text.tokenizer import Tokenizer
 

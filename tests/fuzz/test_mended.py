@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from diffuseq.baselines.configs import TransformerConfig
+from diffuseq.checks import check_generation, check_text
 from diffuseq.cli import main
-from diffuseq.config import DiffuSeqConfig, DiffusionGeneration, TextConfig, check_generation, check_text
+from diffuseq.config import DiffuSeqConfig, DiffusionGeneration, TextConfig
 from diffuseq.data import pairs
 from diffuseq.devices import usable_device
 from diffuseq.errors import InputError

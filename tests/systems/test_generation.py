@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from diffuseq.config import DiffusionGeneration, check_generation
+from diffuseq.checks import check_generation
+from diffuseq.config import DiffusionGeneration
 from diffuseq.errors import InputError
 from diffuseq.model.denoiser import Level
 from diffuseq.pipeline import DiffuSeqPipeline

@@ -18,17 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffuseq.config import (
-    Config,
-    DiffusionGeneration,
-    PublishedConfig,
-    TextConfig,
-    TrainingConfig,
-    from_dict,
-)
+from diffuseq.config import Config, DiffusionGeneration, PublishedConfig, TextConfig, TrainingConfig
 from diffuseq.errors import InputError, first_line
 from diffuseq.files import read_text
 from diffuseq.model.bert_denoiser import BertDenoiser
+from diffuseq.plain import from_dict
 from diffuseq.systems.published import PublishedDiffuSeq, network_shape
 from diffuseq.text.tokenizer import Tokenizer
 

@@ -20,10 +20,12 @@ import torch
 from accelerate import Accelerator
 
 from diffuseq.checkpoint import CONFIG, GENERATION, save_model
-from diffuseq.config import Config, check_system, check_text, to_dict
+from diffuseq.checks import check_system, check_text
+from diffuseq.config import Config
 from diffuseq.errors import InputError
 from diffuseq.files import write_text
 from diffuseq.model_card import CARD, model_card
+from diffuseq.plain import to_dict
 from diffuseq.registry import build
 from diffuseq.training.corpus import Corpus, prepare_corpus
 from diffuseq.training.engine import ShareFailedError, in_shares, make_accelerator, on_main

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from diffuseq.config import Config, DiffusionGeneration, TrainingConfig, from_dict, to_dict
+from diffuseq.config import Config, DiffusionGeneration, TrainingConfig
 from diffuseq.errors import InputError
+from diffuseq.plain import from_dict, to_dict
 from diffuseq.recipes import RECIPES, recipe
 from diffuseq.registry import SYSTEMS, config_from_dict
 

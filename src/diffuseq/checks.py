@@ -1,0 +1,123 @@
+"""Which settings make sense: sizes that a network can have, numbers in their range, choices that go together.
+
+The types are checked where a config is read (`diffuseq.plain`); these are the limits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, get_args, get_type_hints
+
+from diffuseq.config import DiffuSeqConfig, DiffusionGeneration, TextConfig
+from diffuseq.errors import InputError, unknown_name
+from diffuseq.plain import from_dict, to_dict
+
+_WHOLE_NUMBERS = {
+    "candidates": (1, 1000),
+    "steps": (1, 10_000),
+    "length": (1, 10_000),
+    "max_length": (1, 10_000),
+    "length_beam": (1, 1000),
+    "batch_size": (1, 1_000_000),
+}
+"""Generation settings of any system that count something: from, to."""
+_NUMBERS = {
+    "temperature": (0.0, 100.0),
+    "churn": (0.0, 1.0),
+    "order_noise": (0.0, 100.0),
+    "sure_enough": (0.0, 1.0),
+    "likelihood_weight": (0.0, 1000.0),
+    "source_weight": (0.0, 1000.0),
+    "eta": (0.0, 1.0),
+    "guidance": (0.0, 100.0),
+    "clamp_from": (0.0, 0.999),
+    "truncate": (1e-3, 100.0),
+}
+"""Generation settings of any system that measure something: from, to."""
+
+
+_SHARES = {
+    *("dropout", "label_smoothing", "source_dropout", "word_dropout"),
+    *("token_wise", "left_to_right", "self_condition", "absorb_rate", "pretrained_rate"),
+    *("from_empty", "roll_in_noise"),
+}
+"""Settings of any system that are a share: from 0 to 1."""
+_MOST_LAYERS, _LARGEST_SIZE, _LARGEST_NUMBER = 1000, 1_000_000, 1e6
+
+
+def check_system(config: Any, where: str = "system") -> None:
+    """Raise `InputError` for sizes of a system, of whatever kind, that no network can have, and for settings that
+    do not go together."""
+    for entry in dataclasses.fields(config):
+        name, value = f"{where}.{entry.name}", getattr(config, entry.name)
+        if dataclasses.is_dataclass(value):
+            check_system(value, name)
+        elif isinstance(value, int) and not isinstance(value, bool):
+            least = 0 if entry.default == 0 else 1
+            most = _MOST_LAYERS if "layers" in entry.name else _LARGEST_SIZE
+            if not least <= value <= most:
+                raise InputError(f"{name} is {value}; give a whole number from {least} to {most:,}.")
+        elif isinstance(value, float):
+            low, high = (0.0, 1.0) if entry.name in _SHARES else (-_LARGEST_NUMBER, _LARGEST_NUMBER)
+            if not low <= value <= high:
+                raise InputError(f"{name} is {value}; give a number from {low:g} to {high:g}.")
+    width, heads = getattr(config, "width", None), getattr(config, "heads", None)
+    if width and heads and width % heads:
+        raise InputError(
+            f"{where}.width is {width}, which cannot be split into {heads} heads; choose a multiple of heads."
+        )
+    if isinstance(config, DiffuSeqConfig):
+        _check_attention(config)
+
+
+def _check_attention(system: DiffuSeqConfig) -> None:
+    """What a position would have to see all others for."""
+    if system.attention == "settled" and (system.token_wise < 1 or system.self_condition > 0):
+        raise InputError(
+            f"system.token_wise is {system.token_wise:g} and system.self_condition {system.self_condition:g}, "
+            'which need positions that see all others; set system.attention to "all", or leave them at 1 and 0.'
+        )
+
+
+def check_text(text: TextConfig) -> None:
+    """Raise `InputError` for sizes of texts and vocabularies that make no sense."""
+    for name in ("vocab_size", "max_source", "max_target"):
+        value = getattr(text, name)
+        if not 1 <= value <= _LARGEST_SIZE:
+            raise InputError(f"text.{name} is {value}; give a whole number from 1 to {_LARGEST_SIZE:,}.")
+
+
+def check_generation(settings: Any) -> None:
+    """Raise `InputError` for generation settings, of whatever system, that make no sense."""
+    hints = get_type_hints(type(settings))
+    for name, (least, most) in {**_WHOLE_NUMBERS, **_NUMBERS}.items():
+        value = getattr(settings, name, None)
+        if name not in hints or (value is None and type(None) in get_args(hints[name])):
+            continue
+        kind = int if name in _WHOLE_NUMBERS else float
+        if isinstance(value, bool) or not isinstance(value, int | kind) or not least <= value <= most:
+            what = "whole number" if kind is int else "number"
+            raise InputError(f"{name} is {value!r}; give a {what} from {least:g} to {most:g}.")
+    if isinstance(settings.seed, bool) or not isinstance(settings.seed, int):
+        raise InputError(f"seed is {settings.seed!r}; give a whole number.")
+    from_dict(type(settings), to_dict(settings))  # the rest by their types
+    if isinstance(settings, DiffusionGeneration):
+        _check_sampler(settings)
+
+
+def _check_sampler(settings: DiffusionGeneration) -> None:
+    """Choices must be known, and what only one sampler has must come with it."""
+    hints = get_type_hints(DiffusionGeneration)
+    for name in ("sampler", "grid", "order", "settle_first"):
+        if getattr(settings, name) not in get_args(hints[name]):
+            raise unknown_name(name, str(getattr(settings, name)), map(str, get_args(hints[name])))
+    for name, sampler, given in (
+        ("eta", "ddim", settings.eta is not None),
+        ("stochastic", "dpm-solver", settings.stochastic),
+        ("published_v2", "dpm-solver", settings.published_v2),
+    ):
+        if given and settings.sampler != sampler:
+            raise InputError(
+                f"{name} belongs to the sampler {sampler!r}, but {settings.sampler!r} is chosen; choose "
+                f"{sampler!r} or leave {name} out."
+            )
