@@ -15,26 +15,22 @@ import hashlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import tokenizers
-from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import decoders
 
 from diffuseq.errors import InputError, unknown_name
-from diffuseq.files import read_text
 from diffuseq.text import cleanup
+from diffuseq.text.reading import download, read_file, read_names, valid_unicode
+from diffuseq.text.training import CHUNK, SPACE, SPECIALS, chunks, train_bytes, train_pieces
 
 if TYPE_CHECKING:
     from diffuseq.system import SpecialTokens
-
-SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-"""Special tokens of a trained tokenizer, in BERT's order: their ids are 0…4."""
-PUBLISHED_SPECIALS = ("[START]", "[END]", "[UNK]", "[PAD]")
-"""What the published systems put before the words of a plain word list."""
 
 _ROLES: dict[str, tuple[str, ...]] = {
     "pad": ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>"),  # GPT-2 has one special token for everything
@@ -43,19 +39,8 @@ _ROLES: dict[str, tuple[str, ...]] = {
     "end": ("[SEP]", "[END]", "</s>", "<|endoftext|>"),
     "mask": ("[MASK]", "<mask>", "<|mask|>"),
 }
-_CONFIG_KEYS = {  # transformers' names of the roles, in a tokenizer_config.json
-    "pad": ("pad_token",),
-    "unknown": ("unk_token",),
-    "start": ("cls_token", "bos_token"),
-    "end": ("sep_token", "eos_token"),
-    "mask": ("mask_token",),
-}
-_SPACE = "▁"
-_LONGEST_WORD = 1000
 _TOO_MANY_UNKNOWN = 0.05
 _MOST_IDS_PER_WORD = 10  # where ids are left out, tables of all ids must still be of a reasonable size
-_LARGEST_FILE = 512 * 2**20
-_CHUNK = 1000
 
 
 @dataclass(frozen=True)
@@ -81,7 +66,7 @@ class Tokenizer:
         self.backend = backend
         self.names = _find_roles(backend, names or {})
         words = backend.get_vocab_size(with_added_tokens=True)
-        if self.vocab_size > _MOST_IDS_PER_WORD * words + _CHUNK:
+        if self.vocab_size > _MOST_IDS_PER_WORD * words + CHUNK:
             raise InputError(
                 f"The vocabulary has {words:,} words, but ids up to {self.vocab_size - 1:,}; its files are "
                 "damaged, copy them again."
@@ -112,12 +97,12 @@ class Tokenizer:
                 f"{algorithm} needs at least {smallest}."
             )
         stream = (text for text in texts if text and not text.isspace())
-        sample = list(itertools.islice(stream, _CHUNK))
+        sample = list(itertools.islice(stream, CHUNK))
         if not sample:
             raise InputError(
                 "There is no text to train a tokenizer on; give data with at least one non-empty text."
             )
-        train = _train_bytes if algorithm == "bpe" else _train_pieces
+        train = train_bytes if algorithm == "bpe" else train_pieces
         tokenizer = cls(train(itertools.chain(sample, stream), vocab_size, lowercase))
         if tokenizer.unknown_share(sample).share > _TOO_MANY_UNKNOWN:
             alphabet = {c for text in sample for c in tokenizer.normalize(text)}
@@ -138,7 +123,7 @@ class Tokenizer:
         if path.is_dir():
             return cls._load_folder(path)
         if path.is_file():
-            return cls(_read_file(path))
+            return cls(read_file(path))
         if str(name) != path.name and (
             path.is_absolute() or str(name).count("/") != 1 or str(name)[0] in ".~"
         ):
@@ -147,13 +132,13 @@ class Tokenizer:
             )
         if path.suffix in (".json", ".txt"):
             raise InputError(f"There is no file {name}; give a tokenizer file that exists.")
-        return cls._load_folder(_download(str(name)))
+        return cls._load_folder(download(str(name)))
 
     @classmethod
     def _load_folder(cls, folder: Path) -> Tokenizer:
         for file in ("tokenizer.json", "vocab.json", "vocab.txt", "words.txt"):
             if (folder / file).is_file():
-                return cls(_read_file(folder / file), _read_names(folder / "tokenizer_config.json"))
+                return cls(read_file(folder / file), read_names(folder / "tokenizer_config.json"))
         raise InputError(
             f"{folder} holds no tokenizer; it needs a tokenizer.json, a BERT vocab.txt, or a published "
             "vocab.json or words.txt."
@@ -214,7 +199,7 @@ class Tokenizer:
         return rows
 
     def _encodings(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
-        given = _unicode(texts)
+        given = valid_unicode(texts)
         try:
             encodings: list[tokenizers.Encoding] = self.backend.encode_batch_fast(
                 given, add_special_tokens=False
@@ -232,7 +217,7 @@ class Tokenizer:
         """The share of unknown tokens in texts, which are read as a stream, with the commonest examples."""
         unknown, total, unknown_total = self._role_ids["unknown"], 0, 0
         examples: Counter[str] = Counter()
-        for chunk in _chunks(texts):
+        for chunk in chunks(texts):
             encodings = self.backend.encode_batch(chunk, add_special_tokens=False)
             for text, encoding in zip(chunk, encodings, strict=True):
                 total += len(encoding.ids)
@@ -285,7 +270,7 @@ class Tokenizer:
             return token[len(decoder.prefix) :] if continues else " " + token
         if isinstance(decoder, decoders.ByteLevel):
             return self._decode_known([i])
-        return token.replace(_SPACE, " ")
+        return token.replace(SPACE, " ")
 
     def _decode_known(self, ids: list[int]) -> str:
         text: str = self.backend.decode(ids, skip_special_tokens=False)
@@ -308,175 +293,6 @@ class Tokenizer:
     def _silent(self) -> frozenset[int]:
         """Ids that carry no text: all roles but the unknown token's."""
         return frozenset(self._role_ids.values()) - {self._role_ids["unknown"]}
-
-
-def _unicode(texts: Sequence[str]) -> list[str]:
-    """The texts as a list. Raises `InputError` for half of a surrogate pair, which is no character."""
-    for text in texts:
-        if not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError:
-                raise InputError(f"The text {text[:100]!r} is not valid Unicode; correct it.") from None
-    return list(texts)
-
-
-def _normalizer(lowercase: bool) -> normalizers.Normalizer:
-    """Compose characters, make every white space one plain space; the mark for spaces itself becomes "_"."""
-    steps: list[normalizers.Normalizer] = [
-        normalizers.NFC(),
-        normalizers.Replace(Regex(r"[\s\p{Cc}]+"), " "),
-        normalizers.Strip(),
-        normalizers.Replace(_SPACE, "_"),
-    ]
-    return normalizers.Sequence([*steps, normalizers.Lowercase()] if lowercase else steps)
-
-
-def _train_pieces(texts: Iterator[str], vocab_size: int, lowercase: bool) -> tokenizers.Tokenizer:
-    """Longest-match pieces inside words, with the space as part of the word.
-
-    The pieces are found by pair merging without a prefix for continued words: the library's own WordPiece
-    trainer numbers the prefixed pieces in an order that changes from run to run.
-    """
-    backend = tokenizers.Tokenizer(models.BPE(unk_token="[UNK]"))
-    backend.normalizer = _normalizer(lowercase)
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="always"),
-            pre_tokenizers.Punctuation("isolated"),
-            pre_tokenizers.Split(Regex(r"\p{Han}"), "isolated"),
-        ]
-    )
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=2,
-        limit_alphabet=vocab_size - len(SPECIALS),
-        special_tokens=list(SPECIALS),
-        show_progress=False,
-    )
-    backend.train_from_iterator(_chunks(texts), trainer)
-    backend.model = models.WordPiece(
-        backend.get_vocab(),
-        unk_token="[UNK]",
-        max_input_chars_per_word=_LONGEST_WORD,
-        continuing_subword_prefix="",
-    )
-    backend.decoder = decoders.Metaspace(replacement=_SPACE, prepend_scheme="always")
-    return backend
-
-
-def _train_bytes(texts: Iterator[str], vocab_size: int, lowercase: bool) -> tokenizers.Tokenizer:
-    """Byte-level pair merging."""
-    backend = tokenizers.Tokenizer(models.BPE())
-    backend.normalizer = _normalizer(lowercase)
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=2,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=list(SPECIALS),
-        show_progress=False,
-    )
-    backend.train_from_iterator(_chunks(texts), trainer)
-    return backend
-
-
-def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Lists of texts, so that the library is called once for many."""
-    stream = iter(texts)
-    while chunk := list(itertools.islice(stream, _CHUNK)):
-        yield chunk
-
-
-def _read_file(path: Path) -> tokenizers.Tokenizer:
-    """A tokenizer from a tokenizer.json, a published vocab.json, a BERT vocab.txt or a word list."""
-    try:
-        text = read_text(path, _LARGEST_FILE)
-    except UnicodeDecodeError:
-        raise InputError(
-            f"{path} is not UTF-8 text; give a tokenizer.json, a vocab.txt or a word list."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}); give a tokenizer.json, a vocab.txt or a word list."
-        ) from None
-    if path.suffix == ".json":
-        return _read_json(path, text)
-    lines = [line.split()[0] for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise InputError(f"{path} is empty; a vocabulary has one word a line.")
-    if repeated := [word for word, count in Counter(lines).items() if count > 1]:
-        raise InputError(
-            f"{path} has {repeated[0]!r} more than once; every word of a vocabulary stands once."
-        )
-    if any(word in SPECIALS or word.startswith("##") for word in lines):
-        return _bert(lines)
-    return _word_list({word: i for i, word in enumerate([*PUBLISHED_SPECIALS, *lines])})
-
-
-def _read_json(path: Path, text: str) -> tokenizers.Tokenizer:
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not JSON (line {error.lineno}); give a tokenizer.json.") from None
-    except (ValueError, RecursionError):  # a number of thousands of digits, or as many brackets
-        raise InputError(f"{path} is not JSON that can be read; give a tokenizer.json.") from None
-    if isinstance(content, dict) and "model" in content:
-        try:
-            return tokenizers.Tokenizer.from_str(text)
-        except Exception as error:  # the library raises plain Exception
-            raise InputError(f"{path} is no tokenizer.json that can be opened: {error}.") from None
-    if isinstance(content, dict) and content and all(type(i) is int for i in content.values()):
-        if sorted(content.values()) != list(range(len(content))):
-            raise InputError(f"{path} does not number its words 0, 1, 2, …; copy the vocabulary again.")
-        _unicode(list(content))
-        return _word_list(content)
-    raise InputError(
-        f"{path} is no tokenizer; give a tokenizer.json, or a vocab.json that maps each word to its id."
-    )
-
-
-def _bert(lines: list[str]) -> tokenizers.Tokenizer:
-    """BERT's tokenizer over its vocab.txt; lower-cases where the vocabulary has no capitals."""
-    cased = any("A" <= c <= "Z" for word in lines if not word.startswith("[") for c in word)
-    vocabulary = {word: i for i, word in enumerate(lines)}
-    backend = tokenizers.Tokenizer(
-        models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100)
-    )
-    backend.normalizer = normalizers.BertNormalizer(lowercase=not cased)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece()
-    backend.add_special_tokens([token for token in SPECIALS if token in vocabulary])
-    return backend
-
-
-def _word_list(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
-    """The published plain vocabulary: words between white space, as they are."""
-    backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    backend.add_special_tokens([token for token in PUBLISHED_SPECIALS if token in vocabulary])
-    return backend
-
-
-def _read_names(config: Path) -> dict[str, str]:
-    """Names of the roles from a tokenizer_config.json, if there is one."""
-    if not config.is_file():
-        return {}
-    try:
-        content: dict[str, Any] = json.loads(read_text(config))
-    except (OSError, ValueError, RecursionError):
-        raise InputError(f"{config} is not JSON; remove it or repair it.") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{config} is no object with keys; remove it or repair it.")
-    names = {}
-    for role, keys in _CONFIG_KEYS.items():
-        for key in reversed(keys):
-            token = content.get(key)
-            token = token.get("content") if isinstance(token, dict) else token
-            if isinstance(token, str):
-                names[role] = _unicode([token])[0]
-    return names
 
 
 def _find_roles(backend: tokenizers.Tokenizer, names: Mapping[str, str]) -> dict[str, str]:
@@ -503,20 +319,3 @@ def _find_roles(backend: tokenizers.Tokenizer, names: Mapping[str, str]) -> dict
     found.setdefault("end", found["start"])
     found.setdefault("mask", found["unknown"])
     return found
-
-
-def _download(name: str) -> Path:
-    """The tokenizer files of a model on the hub, or of its cached copy."""
-    from huggingface_hub import snapshot_download
-
-    files = ["tokenizer.json", "tokenizer_config.json", "vocab.txt"]
-    try:
-        return Path(snapshot_download(name, allow_patterns=files))
-    except (
-        Exception
-    ) as error:  # no network, no such model, not allowed, a malformed name: all the same to a user
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"There is no file or folder {name!r}, and the model hub gave no tokenizer of that name "
-            f"({type(error).__name__}: {reason}); check the name and the connection, or give a local file."
-        ) from None
