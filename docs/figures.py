@@ -22,6 +22,7 @@ from diffuseq.decoding.rounding import nearest
 from diffuseq.diffusion.levels import mixed_levels
 from diffuseq.diffusion.schedule import DiscreteSchedule, LogLinearSchedule, Schedule
 from diffuseq.evaluation.plots import COLOURS, INK, QUIET, WIDTH, style
+from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.sampling.ancestral import ancestral
 from diffuseq.sampling.ddim import ddim
 from diffuseq.sampling.dpm_solver import dpm_solver
@@ -220,6 +221,43 @@ def settling() -> Figure:
     return figure
 
 
+def fixed_point_at_work() -> Figure:
+    """The model that comes with the package, answering in few calls."""
+    pipe = DiffuSeqPipeline.from_pretrained("qqp")
+    settings = pipe.settings(candidates=1, seed=4)
+    (prompt,) = pipe.prepare(["how do i learn to play chess well?"], settings)
+    drafts = []
+    for draft in pipe.run([prompt], settings):
+        drafts.append(
+            [pipe.tokenizer.decode([token]) for token in draft.tokens[0, ~draft.padding[0]].tolist()]
+        )
+    rests = next(index for index, words in enumerate(drafts) if words == drafts[-1])
+    rows = drafts[: rests + 1]
+    figure, axes = _bare(0.45 * len(rows) + 0.5)
+    for index, words in enumerate(rows):
+        y = len(rows) - 1 - index
+        axes.text(-0.3, y + 0.5, f"call {index + 1}", ha="right", va="center", fontsize=8)
+        before = rows[index - 1] if index else []
+        same = [place < len(before) and before[place] == word for place, word in enumerate(words)]
+        for x, word in enumerate(words):
+            is_final = all(same[:x])
+            _cell(axes, x * 1.5, y, 0.0 if is_final else 1.0, width=1.5, colour=BLUE if same[x] else ORANGE)
+            colour = "white" if is_final else QUIET
+            axes.text(x * 1.5 + 0.75, y + 0.47, word, ha="center", va="center", fontsize=7.5, color=colour)
+    axes.text(
+        6,
+        -0.25,
+        "orange: final since this call; blue: final before; pale: may still move",
+        ha="center",
+        va="top",
+        fontsize=8,
+        color=QUIET,
+    )
+    longest = max(map(len, rows))
+    axes.set(xlim=(-1.6, 1.5 * max(longest, 8)), ylim=(-0.8, len(rows)))
+    return figure
+
+
 def decoding() -> Figure:
     """Rounding to the nearest word, and the choice among candidates by minimum Bayes risk."""
     figure = Figure(figsize=(WIDTH, 3.9))
@@ -312,6 +350,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "learning": learning,
     "denoiser": denoiser,
     "samplers": samplers,
+    "fixed-point": fixed_point_at_work,
     "settling": settling,
     "decoding": decoding,
     "yardsticks": yardsticks,

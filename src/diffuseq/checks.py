@@ -38,7 +38,7 @@ _NUMBERS = {
 
 _SHARES = {
     *("dropout", "label_smoothing", "source_dropout", "word_dropout"),
-    *("token_wise", "left_to_right", "self_condition", "absorb_rate", "pretrained_rate"),
+    *("token_wise", "left_to_right", "length_first", "self_condition", "absorb_rate", "pretrained_rate"),
     *("from_empty", "roll_in_noise"),
 }
 """Settings of any system that are a share: from 0 to 1."""

@@ -129,9 +129,10 @@ class DiffusionGeneration(Generation):
     """settle: the last call of several reads every candidate once more, from left to right, and its log-probability
     with that of its length takes the place of that of the words as they were drawn, which depends on what was drawn
     when. It only matters to the choice: with one candidate, one call or `attention` "all" it changes nothing."""
-    sampler: Literal["ddim", "ancestral", "dpm-solver", "settle"] = "ddim"
-    """ddim (with the churn dial), ancestral (DDPM), dpm-solver (DPM-Solver++), or settle (confident tokens
-    become clean first; for systems trained with token-wise noise)."""
+    sampler: Literal["ddim", "ancestral", "dpm-solver", "settle", "fixed-point"] = "ddim"
+    """ddim (with the churn dial), ancestral (DDPM), dpm-solver (DPM-Solver++), settle (confident tokens become
+    clean first; for systems trained with token-wise noise), or fixed-point (all words at once, each given those
+    before it as they stand, until none moves; for systems with `attention` "settled")."""
     grid: Literal["uniform-time", "uniform-log-snr", "trailing"] = "uniform-time"
     """Where the network is called on the way from noise to text."""
     churn: float = 1.0
@@ -152,7 +153,7 @@ class DiffusionGeneration(Generation):
     temperature: float = 1.0
     """Sharpness of the word distribution that becomes the estimate; below 1 is sharper."""
     repeats: bool = False
-    """settle: whether a token may stand twice in a row, which 0.8 % of Quora's questions have."""
+    """settle, fixed-point: whether a token may stand twice in a row, which 0.8 % of Quora's questions have."""
     order_noise: float = 0.0
     """settle: chance in which words settle first (scale of Gumbel noise on their log-probabilities, falling to
     none at the end); at 0.5 candidates differ clearly more (docs/log.md)."""
@@ -171,7 +172,8 @@ class DiffusionGeneration(Generation):
     length: int | None = None
     """Length of the answer in tokens; None predicts it."""
     length_beam: int = 5
-    """Candidates have so many likely lengths, each as often as is its probability."""
+    """Candidates have so many likely lengths, each as often as is its probability. Not for fixed-point, whose
+    answers end where they end."""
 
 
 @dataclass(frozen=True)
@@ -220,6 +222,9 @@ class DiffuSeqConfig:
     left_to_right: float = 0.5
     """attention "settled": share of training sequences that settle from left to right; the others in random
     order."""
+    length_first: float = 0.2
+    """attention "settled": share of training sequences whose length is known before any of their words; in the
+    others their end settles like a word."""
     token_wise: float = 1.0
     """attention "all": share of training sequences whose tokens have levels of their own, some clean, the rest
     pure noise; the others have one level, as the samplers other than settle need."""

@@ -118,11 +118,12 @@ class OnnxDenoiser(Denoiser):
         slots: Tensor,
         mask: Tensor,
         memories: list[Memory],
+        last: int | None = None,
     ) -> Tensor:
         given = [hidden, modulation, places, slots, mask, *(part for memory in memories for part in memory)]
         hidden, *after = self._decoder([part.contiguous() for part in given])
         memories[:] = _as_memories(after)
-        return hidden
+        return hidden if last is None else hidden[:, -last:]
 
     def logits(self, hidden: Tensor, table: Tensor | None = None) -> Tensor:
         """[m w] or [n l w] → [… v]; the table is in the graph."""

@@ -78,8 +78,8 @@ def test_training_lowers_the_bound(config: DiffuSeqConfig | PublishedConfig) -> 
 
 @torch.no_grad()
 def test_in_order_the_bound_of_one_order_is_the_likelihood_word_by_word() -> None:
-    """From left to right there is one order only: every draw gives −log p exactly, and no term but rounding."""
-    system = make(dataclasses.replace(OURS, left_to_right=1.0))
+    """From left to right there is one order only: every draw gives −log p of words and end exactly."""
+    system = make(dataclasses.replace(OURS, left_to_right=1.0, length_first=0.0))
     found = bound(system, 1, 4)
     assert found.prior == found.diffusion == 0 and found.rounding > 0
     assert found.standard_error < 1e-2 * found.total  # the noise is hardly read

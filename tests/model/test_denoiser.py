@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffuseq.model.denoiser import Denoiser, Level, places_of
+from diffuseq.model.denoiser import Denoiser, Level, Order, places_of
 
 VOCAB = 30
 
@@ -174,58 +174,86 @@ class InOrder:
         with torch.no_grad():  # the modulation begins at zero
             self.network.modulation_head.weight.normal_(std=0.2)
         self.levels = self.network.level(torch.tensor([3.0, -8.0]))
-        self.padding = torch.zeros(1, length, dtype=torch.bool)
         self.words = torch.randint(VOCAB, (1, length))
         self.noise = torch.randn(1, length, 8)
         source = torch.randint(VOCAB, (1, 4))
         self.encoded = self.network.encode(source, torch.zeros(1, 4, dtype=torch.bool))
 
-    def states(self, words: torch.Tensor, order: list[int]) -> torch.Tensor:
-        x0, rank = self.network.word_embedding(words), torch.tensor([order]).argsort(1).float()
-        return self.network.decode_in_order(x0, self.noise, self.levels, self.padding, self.encoded, rank)[0]
+    def states(self, words: torch.Tensor, order: Order) -> torch.Tensor:
+        x0 = self.network.word_embedding(words)
+        return self.network.decode_in_order(x0, self.noise, self.levels, self.encoded, order)[0]
+
+
+def ranks(places: list[int]) -> torch.Tensor:
+    """The ranks of positions that settle in this order."""
+    return torch.tensor([places]).argsort(1).float()
+
+
+def of_length(places: list[int], length: int = 6) -> Order:
+    return Order.of_known_length(ranks(places), torch.tensor([length]))
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5], [3, 0, 5, 1, 4, 2]])
-def test_in_order_a_position_sees_the_words_before_it_and_no_others(order: list[int]) -> None:
-    case = InOrder()
+@pytest.mark.parametrize("places", [[0, 1, 2, 3, 4, 5], [3, 0, 5, 1, 4, 2]])
+def test_in_order_a_position_sees_the_words_before_it_and_no_others(places: list[int]) -> None:
+    case, order = InOrder(), of_length(places)
     before = case.states(case.words, order)
-    for turn, place in enumerate(order):
+    for turn, place in enumerate(places):
         words = case.words.clone()
         words[0, place] = (words[0, place] + 1) % VOCAB
         moved = (case.states(words, order) - before).abs().amax(-1) > 1e-6
-        assert sorted(order[turn + 1 :]) == moved.nonzero().flatten().tolist(), f"after word {place}"
+        assert sorted(places[turn + 1 :]) == moved.nonzero().flatten().tolist(), f"after word {place}"
 
 
 @torch.no_grad()
 def test_one_pass_in_order_says_what_one_call_after_the_other_does() -> None:
-    case, order = InOrder(), [3, 0, 5, 1, 4, 2]
-    at_once = case.states(case.words, order)
+    case, settling = InOrder(), [3, 0, 5, 1, 4, 2]
+    at_once = case.states(case.words, of_length(settling))
     room, clean = case.encoded.with_room(6), case.network.word_embedding(case.words)
+    padding = torch.zeros(1, 6, dtype=torch.bool)
     rank, stale = torch.full((1, 6), torch.inf), list(range(6))
-    for turn, place in enumerate(order):
+    for turn, place in enumerate(settling):
         is_open = rank.isinf()
         x, which = torch.where(is_open[..., None], case.noise, clean), is_open.long()
         places = torch.tensor([sorted(stale)])
         scale, features, modulation = case.levels
         level = Level(scale[which], features[which], modulation[which.gather(1, places)])
-        states = case.network.decode_places(x, level, case.padding, room, places, rank=rank)[0]
+        order = Order.of_known_length(rank, torch.tensor([6]))
+        states = case.network.decode_places(x, level, padding, room, places, order=order)[0]
         torch.testing.assert_close(states[sorted(stale).index(place)], at_once[place])
         rank[0, place] = turn
         stale = is_open[0].nonzero().flatten().tolist()  # what settles now is computed once more, clean
 
 
 @torch.no_grad()
-def test_in_order_nobody_sees_padding_and_the_number_of_words_to_come_counts() -> None:
-    case, order = InOrder(), [0, 1, 2, 3, 4, 5]
-    whole = case.states(case.words, order)
-    case.padding[0, 4:] = True
-    x0, rank = (
-        case.network.word_embedding(case.words),
-        torch.arange(6.0)[None].masked_fill(case.padding, torch.inf),
-    )
-    given = case.noise, case.levels, case.padding, case.encoded, rank
-    cut = case.network.decode_in_order(x0, *given)[0]
-    assert (cut[:4] - whole[:4]).abs().amax(-1).min() > 1e-4
-    x0[0, 4:] = 7.0
-    torch.testing.assert_close(case.network.decode_in_order(x0, *given)[0][:4], cut[:4])
+def test_in_order_some_places_are_computed_as_all_are_when_the_others_are_as_they_were() -> None:
+    case, order = InOrder(), of_length([0, 1, 2, 3, 4, 5])
+    room = case.encoded.with_room(12)
+
+    def at(words: torch.Tensor, places: list[int]) -> torch.Tensor:
+        x0, stale = case.network.word_embedding(words), torch.tensor([places])
+        asked = torch.tensor([places[1:]])
+        return case.network.decode_places_in_order(x0, case.noise, case.levels, room, order, stale, asked)[0]
+
+    torch.testing.assert_close(at(case.words, [0, 1, 2, 3, 4, 5]), case.states(case.words, order)[1:])
+    other = case.words.clone()
+    other[0, 3:] = (other[0, 3:] + 1) % VOCAB
+    found = at(other, [3, 4, 5, 6])  # the last is none
+    torch.testing.assert_close(found[:2], case.states(other, order)[4:])
+
+
+@torch.no_grad()
+def test_nobody_sees_the_end_and_who_comes_after_it_knows_the_number_of_words() -> None:
+    case = InOrder()
+    last = Order.of_targets(ranks([0, 1, 2, 3, 4, 5]), torch.tensor([4]))
+    first = Order.of_targets(ranks([4, 0, 1, 2, 3, 5]), torch.tensor([4]))
+    blind, knowing = case.states(case.words, last), case.states(case.words, first)
+    assert (knowing[:4] - blind[:4]).abs().amax(-1).min() > 1e-4
+    for order, others in ((last, [0, 1, 2, 3, 4]), (first, [0, 1, 2, 3])):
+        states = case.states(case.words, order)
+        words = case.words.clone()
+        words[0, 4:] = (words[0, 4:] + 1) % VOCAB
+        torch.testing.assert_close(case.states(words, order)[others], states[others])
+        longer = order._replace(length=torch.tensor([5]))
+        knows = (case.states(case.words, longer) - states).abs().amax(-1)[others] > 1e-4
+        assert knows.all() if order is first else not knows.any()

@@ -24,7 +24,14 @@ SAMPLERS: dict[str, dict[str, Any]] = {
     "dpm-solver": {"sampler": "dpm-solver"},
     "dpm-solver-sde": {"sampler": "dpm-solver", "stochastic": True},
     "first-order": {"sampler": "dpm-solver", "order": 1},
+    "fixed-point": {"sampler": "fixed-point"},
 }
+
+
+@pytest.fixture
+def pipe(sampler: str, tiny_pipe: DiffuSeqPipeline, ordered_pipe: DiffuSeqPipeline) -> DiffuSeqPipeline:
+    """A model that the sampler fits."""
+    return ordered_pipe if sampler == "fixed-point" else tiny_pipe
 
 
 def last_draft(pipe: DiffuSeqPipeline, source: str, template: str | None = None, **changes: Any) -> Draft:
@@ -34,11 +41,11 @@ def last_draft(pipe: DiffuSeqPipeline, source: str, template: str | None = None,
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_pinned_words_stand_exactly_where_they_were_put(tiny_pipe: DiffuSeqPipeline, sampler: str) -> None:
-    settings = tiny_pipe.settings(**SAMPLERS[sampler])
-    prompts = tiny_pipe.prepare(SOURCES, settings, "what is [MASK]*3 to learn [MASK]?")
+def test_pinned_words_stand_exactly_where_they_were_put(pipe: DiffuSeqPipeline, sampler: str) -> None:
+    settings = pipe.settings(**SAMPLERS[sampler])
+    prompts = pipe.prepare(SOURCES, settings, "what is [MASK]*3 to learn [MASK]?")
     given = torch.tensor(prompts[0].templates[0])
-    for draft in tiny_pipe.run(prompts, settings):
+    for draft in pipe.run(prompts, settings):
         assert draft.tokens.shape == (9, len(given))
         assert (draft.tokens == given)[:, given >= 0].all()
         assert draft.confidence is not None
@@ -48,10 +55,10 @@ def test_pinned_words_stand_exactly_where_they_were_put(tiny_pipe: DiffuSeqPipel
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_pinned_words_change_what_the_network_says_of_the_others(
-    tiny_pipe: DiffuSeqPipeline, sampler: str
+    pipe: DiffuSeqPipeline, sampler: str
 ) -> None:
     one, other = (
-        last_draft(tiny_pipe, SOURCES[0], f"{word} [MASK]*5", steps=1, **SAMPLERS[sampler])
+        last_draft(pipe, SOURCES[0], f"{word} [MASK]*5", steps=1, **SAMPLERS[sampler])
         for word in ("music", "bread")
     )
     assert one.tokens.shape == other.tokens.shape
@@ -60,11 +67,9 @@ def test_pinned_words_change_what_the_network_says_of_the_others(
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_an_answer_does_not_depend_on_what_else_is_in_the_batch(
-    tiny_pipe: DiffuSeqPipeline, sampler: str
-) -> None:
-    together = tiny_pipe(SOURCES, **SAMPLERS[sampler])
-    alone = [tiny_pipe(source, **SAMPLERS[sampler]) for source in SOURCES]
+def test_an_answer_does_not_depend_on_what_else_is_in_the_batch(pipe: DiffuSeqPipeline, sampler: str) -> None:
+    together = pipe(SOURCES, **SAMPLERS[sampler])
+    alone = [pipe(source, **SAMPLERS[sampler]) for source in SOURCES]
     assert [answer.candidates for answer in together] == [answer.candidates for answer in alone]
 
 
@@ -120,8 +125,10 @@ def test_in_order_an_answer_is_computed_as_it_would_be_in_training(
     rank = (settled_in + place).masked_fill(last.padding, torch.inf)
     source = torch.tensor([prompts[0].ids])
     encoded = system.denoiser.encode(source, torch.zeros_like(source, dtype=torch.bool)).repeat(3)
-    noise = system.noise_for(last.tokens, torch.Generator().manual_seed(0))
-    hidden = system.states_by_rank(last.tokens, last.padding, encoded, rank, noise)
+    words, length = system.with_end(last.tokens, last.padding)
+    rank = torch.nn.functional.pad(rank, (0, 1), value=torch.inf).scatter(1, length[:, None], -2.0)
+    noise = system.noise_for(words, torch.Generator().manual_seed(0))
+    hidden = system.states_by_rank(words, length, encoded, rank, noise)[:, :-1]
     everywhere = torch.ones_like(last.padding)
     chances = system.denoiser.distribution(hidden, encoded, everywhere).view(*last.tokens.shape, -1)
     special = ordered_pipe.tokenizer.special
@@ -131,9 +138,20 @@ def test_in_order_an_answer_is_computed_as_it_would_be_in_training(
     torch.testing.assert_close(found[free], last.confidence[free], rtol=1e-4, atol=1e-6)  # type: ignore[index]
 
 
+def reading(pipe: DiffuSeqPipeline, source: str, draft: Draft) -> torch.Tensor:
+    """Log-probability of every text of a draft and its end, each word given those before it."""
+    system: Any = pipe.system
+    ids = torch.tensor([pipe.prepare([source], pipe.settings())[0].ids])
+    words, length = system.with_end(draft.tokens, draft.padding)
+    rank = torch.arange(words.shape[1]).float().expand(words.shape)
+    noise = system.noise_for(words, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        encoded = system.denoiser.encode(ids, torch.zeros_like(ids, dtype=torch.bool)).repeat(len(words))
+        return system.log_p_by_rank(words, length, encoded, rank, noise).sum(1)
+
+
 def test_the_last_call_reads_every_candidate_from_left_to_right(ordered_pipe: DiffuSeqPipeline) -> None:
-    """A word a call from the left is the same reading, but for the length and for tokens without text."""
-    system: Any = ordered_pipe.system
+    """Where the length is given, a word a call from the left is the same reading, but for tokens without text."""
     settings = {"settle_first": "leftmost", "repeats": True, "length_beam": 3}
     drawn, read = (
         last_draft(ordered_pipe, SOURCES[0], steps=steps, rescore=steps > 24, **settings)
@@ -141,17 +159,57 @@ def test_the_last_call_reads_every_candidate_from_left_to_right(ordered_pipe: Di
     )
     assert (read.forwards, read.index, read.total) == (drawn.forwards + 1, 24, 25)
     torch.testing.assert_close(read.tokens, drawn.tokens)
-    prompt = ordered_pipe.prepare(SOURCES[:1], ordered_pipe.settings())[0]
-    source = torch.tensor([prompt.ids])
-    padding = torch.zeros_like(source, dtype=torch.bool)
-    with torch.no_grad():
-        states = system.denoiser.encode(source, padding).states
-        lengths = system.length_head.log_probs(states, padding, torch.tensor([len(prompt.ids)]))[0]
-    written = (~drawn.padding).sum(1)
-    torch.testing.assert_close(read.log_p, drawn.log_p + lengths[written - 1], rtol=0.02, atol=0)
+    torch.testing.assert_close(read.log_p, reading(ordered_pipe, SOURCES[0], read), rtol=0.01, atol=0)
     given = last_draft(ordered_pipe, SOURCES[0], steps=25, rescore=True, length=5, **settings)
     plain = last_draft(ordered_pipe, SOURCES[0], steps=24, length=5, **settings)
     torch.testing.assert_close(given.log_p, plain.log_p, rtol=0.02, atol=0)
+
+
+def with_ends(pipe: DiffuSeqPipeline) -> DiffuSeqPipeline:
+    """The same, its answers ending after some words."""
+    pipe = copy.deepcopy(pipe)
+    with torch.no_grad():
+        pipe.system.denoiser.word_bias[pipe.tokenizer.special.end] += 3  # type: ignore[attr-defined]
+    return pipe
+
+
+def test_at_the_fixed_point_a_text_has_the_probability_of_its_reading(ordered_pipe: DiffuSeqPipeline) -> None:
+    """Though words and end have come to rest call by call, and most were computed in few of them."""
+    settings = {"sampler": "fixed-point", "repeats": True, "candidates": 20}
+    pipe = with_ends(ordered_pipe)
+    draft = last_draft(pipe, SOURCES[0], steps=24, **settings)
+    lengths = (~draft.padding).sum(1)
+    assert lengths.min() >= 1 and len(lengths.unique()) > 5
+    ended = lengths < draft.tokens.shape[1]
+    found, expected = draft.log_p[ended], reading(pipe, SOURCES[0], draft)[ended]
+    assert ended.sum() > 10
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.1)  # tokens without text are ruled out
+    one = last_draft(pipe, SOURCES[0], steps=1, **settings)
+    assert not torch.equal(one.tokens, draft.tokens[:, : one.tokens.shape[1]])
+
+
+def test_a_row_that_rests_is_not_computed_any_more(
+    ordered_pipe: DiffuSeqPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe, counts = with_ends(ordered_pipe), []
+    denoiser: Any = pipe.system.denoiser  # type: ignore[attr-defined]
+    compute = denoiser.decode_slots
+
+    def count(hidden: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
+        counts.append(hidden.shape[:2])
+        return compute(hidden, *rest, **more)
+
+    monkeypatch.setattr(denoiser, "decode_slots", count)
+    last_draft(pipe, SOURCES[0], sampler="fixed-point", steps=30, candidates=8)
+    rows, places = zip(*counts, strict=True)
+    assert rows[0] == 8 and rows[-1] <= 4
+    assert len(counts) < 30, "all rest in the end"
+    assert places[-1] < places[0]
+
+
+def test_fixed_point_needs_a_network_that_reads_in_order(tiny_pipe: DiffuSeqPipeline) -> None:
+    with pytest.raises(InputError, match="use settle, or train with --system"):
+        tiny_pipe(SOURCES[0], sampler="fixed-point")
 
 
 def test_rescoring_is_the_last_of_the_calls_and_does_not_depend_on_the_batch(
@@ -265,8 +323,8 @@ def test_guidance_is_refused_where_no_source_was_ever_dropped(tiny_pipe: DiffuSe
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_temperature_zero_needs_no_luck(tiny_pipe: DiffuSeqPipeline, sampler: str) -> None:
-    answer = tiny_pipe(SOURCES[0], temperature=0.0, **SAMPLERS[sampler])
+def test_temperature_zero_needs_no_luck(pipe: DiffuSeqPipeline, sampler: str) -> None:
+    answer = pipe(SOURCES[0], temperature=0.0, **SAMPLERS[sampler])
     assert len(answer.candidates) == 3
 
 
@@ -290,6 +348,7 @@ def test_truncated_noise_gives_another_way(tiny_pipe: DiffuSeqPipeline) -> None:
     [
         ({"sampler": "settle", "truncate": 1.0}, "clamp_from and truncate are for ddim"),
         ({"sampler": "settle", "clamp_from": 0.5}, "clamp_from and truncate are for ddim"),
+        ({"sampler": "fixed-point"}, "fixed-point reads from left to right"),
         ({"length": 25}, "writes up to 24"),
         ({"candidates": 0}, "candidates is 0; give a whole number from 1"),
         ({"steps": 0}, "steps is 0"),

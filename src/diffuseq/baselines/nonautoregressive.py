@@ -20,7 +20,7 @@ from diffuseq.baselines.configs import CMLMConfig, IterativeGeneration, LevTConf
 from diffuseq.baselines.transformer import Transformer
 from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
-from diffuseq.sampling.settle import draw_words
+from diffuseq.sampling.words import draw_words
 from diffuseq.system import Draft, Request, SpecialTokens, System
 
 

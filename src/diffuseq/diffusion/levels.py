@@ -45,15 +45,23 @@ def mixed_levels(
     return time, noised & (chosen | ~split)
 
 
-def settling_order(padding: Tensor, left_to_right: float, generator: torch.Generator | None) -> Tensor:
-    """Ranks [b l], when every position settles: 0, 1, …, infinity for padding.
+def settling_order(
+    padding: Tensor, left_to_right: float, length_first: float, generator: torch.Generator | None
+) -> Tensor:
+    """Ranks [b l+1], when every position of targets [b l] and the end of each settles: 0, 1, ….
 
-    A share `left_to_right` of the rows settles from left to right, the others in random order.
+    The end of a target of n words, at position n, settles like a word. A share `left_to_right` of the rows
+    settles from left to right, the end last; the others in random order. Of all of them a share `length_first`
+    has the end before any word. What lies beyond is asked at some moment before the end has settled.
     """
     rows, length = padding.shape
     device = padding.device
-    chance = torch.rand(rows, length, generator=generator, device=device)
-    in_reading_order = torch.rand(rows, 1, generator=generator, device=device) < left_to_right
-    key = torch.where(in_reading_order, torch.arange(length, device=device) / length, chance)
-    rank = key.masked_fill(padding, 2.0).argsort(1).argsort(1)
-    return rank.float().masked_fill(padding, torch.inf)
+    count = (~padding).sum(1, keepdim=True)
+    place = torch.arange(length + 1, device=device)
+    chance = torch.rand(rows, length + 1, generator=generator, device=device)
+    in_reading_order, has_end_first = torch.rand(2, rows, 1, generator=generator, device=device)
+    key = torch.where(in_reading_order < left_to_right, place / (length + 1), chance)
+    key = key.masked_fill((place == count) & (has_end_first < length_first), -1.0)
+    rank = key.masked_fill(place > count, 2.0).argsort(1).argsort(1).float()
+    moment = (chance * (rank.gather(1, count) + 1)).floor()
+    return torch.where(place > count, moment, rank)

@@ -68,33 +68,34 @@ def system_terms(system: System, batch: Batch, calls: int | None, generator: tor
 
 
 def _diffuseq_terms(system: DiffuSeq, batch: Batch, calls: int | None, generator: torch.Generator) -> Terms:
-    """Words, given their number, and the number itself. Without self-conditioning: x_t has to say it all."""
+    """Words and their number. Without self-conditioning: x_t has to say it all."""
     encoded = system.denoiser.encode(batch.source, batch.source_padding)
-    find = _terms_in_order if system.denoiser.in_order else _terms_at_levels
-    found = find(system, batch, encoded, calls, generator)
+    if system.denoiser.in_order:
+        return _terms_in_order(system, batch, encoded, calls, generator)
     lengths = (~batch.target_padding).sum(1)
     chances = system.length_head.log_probs(
         encoded.states, batch.source_padding, (~batch.source_padding).sum(1)
     )
+    found = _terms_at_levels(system, batch, encoded, calls, generator)
     return replace(found, length=-chances.gather(1, lengths[:, None] - 1)[:, 0].double())
 
 
 def _terms_in_order(
     system: DiffuSeq, batch: Batch, encoded: Encoded, calls: int | None, generator: torch.Generator
 ) -> Terms:
-    """−log p of the words in an order in which they could settle, drawn as in training: the mean over orders bounds
-    −log p of the words in any (Uria et al., 2014). A call gives one order's; all of it counts as rounding, for
-    there is no level between clean and noise.
+    """−log p of the words and of their end in an order in which they could settle, drawn as in training: the mean
+    over orders bounds −log p in any (Uria et al., 2014). A call gives one order's; the words count as rounding, for
+    there is no level between clean and noise, and the end as the length.
     """
-    padding, words = batch.target_padding, (~batch.target_padding).sum(1).double()
-    total = torch.zeros_like(words)
+    words, length = system.with_end(batch.target, batch.target_padding)
+    config, total = system.config, torch.zeros(words.shape, dtype=torch.float64, device=words.device)
     for _ in range(calls or 1):
-        rank = settling_order(padding, system.config.left_to_right, generator)
-        noise = system.noise_for(batch.target, generator)
-        log_p = system.log_p_by_rank(batch.target, padding, encoded, rank, noise)
-        total -= log_p.double().sum(1) / (calls or 1)
-    nothing = torch.zeros_like(total)
-    return Terms(nothing, nothing, total, nothing, words)
+        rank = settling_order(batch.target_padding, config.left_to_right, config.length_first, generator)
+        noise = system.noise_for(words, generator)
+        total -= system.log_p_by_rank(words, length, encoded, rank, noise).double() / (calls or 1)
+    end = total.gather(1, length[:, None])[:, 0]
+    nothing = torch.zeros_like(end)
+    return Terms(nothing, nothing, total.sum(1) - end, end, length.double())
 
 
 def _terms_at_levels(

@@ -61,10 +61,11 @@ class Neighbours(nn.Module):
         x = x.masked_fill(padding[..., None], 0.0)
         return x + self._heard(x, 1.0, 1.0)
 
-    def before(self, x: Tensor, rank: Tensor) -> Tensor:
-        """What every position hears [b n w] of those neighbours x [b n w] whose rank [b n] is below its own."""
-        left = F.pad(rank[:, :-1] < rank[:, 1:], (1, 0))[..., None]
-        right = F.pad(rank[:, 1:] < rank[:, :-1], (0, 1))[..., None]
+    def before(self, x: Tensor, seen: Tensor, own: Tensor) -> Tensor:
+        """What every position hears [b n w] of those neighbours x [b n w] that can be `seen` [b n] from a rank
+        below its `own` [b n]."""
+        left = F.pad(seen[:, :-1] < own[:, 1:], (1, 0))[..., None]
+        right = F.pad(seen[:, 1:] < own[:, :-1], (0, 1))[..., None]
         return self._heard(x, left.to(x.dtype), right.to(x.dtype))
 
     def _heard(self, x: Tensor, from_left: Tensor | float, from_right: Tensor | float) -> Tensor:

@@ -9,11 +9,11 @@ al., 2017): a sequence-to-sequence target repeats names and rare words of its so
 to do so from few pairs.
 
 Who sees whom: every position all others (`decode`), or only the words that settled before it, whatever their
-places (`decode_in_order`). The second needs a *rank* for every position, when it settles: a word sees those of
-smaller ranks and itself, infinity stands for positions that have not settled and for padding, which nobody sees.
-One pass then predicts every word of a target from what was there before it, as an autoregressive network does for
-the order from left to right (Uria et al., 2014; Yang et al., 2019, "XLNet", with two streams as here), and what is
-kept of a settled word never has to be computed again.
+places (`decode_in_order`). The second needs an `Order`: when every position settles. One pass then predicts every
+word of a target from what was there before it, as an autoregressive network does for the order from left to right
+(Uria et al., 2014; Yang et al., 2019, "XLNet", with two streams as here), and what is kept of a settled word never
+has to be computed again. The end of a target settles like a word: what settles after it knows how many words are
+to come, what settles before it does not.
 
 Legend: b rows, l target length, s source length, m positions, d embedding width, w width, v vocabulary.
 """
@@ -82,6 +82,33 @@ class Level(NamedTuple):
         return Level(*(part[index] for part in self))
 
 
+class Order(NamedTuple):
+    """When what settles: rank [b l] of every position, infinity for not yet; seen [b l], the same for what can be
+    seen there, infinity for nothing; length [b], the number of words, and end [b], the rank from which on it is
+    known.
+
+    A position sees what can be seen from a rank below its own.
+    """
+
+    rank: Tensor
+    seen: Tensor
+    length: Tensor
+    end: Tensor
+
+    @classmethod
+    def of_targets(cls, rank: Tensor, length: Tensor) -> Order:
+        """Of whole targets of so many words [b] with their ends, whose positions have these ranks [b l]; l exceeds
+        every length. Nothing can be seen from the end on."""
+        place = torch.arange(rank.shape[1], device=rank.device)
+        seen = rank.masked_fill(place >= length[:, None], torch.inf)
+        return cls(rank, seen, length, rank.gather(1, length[:, None])[:, 0])
+
+    @classmethod
+    def of_known_length(cls, rank: Tensor, length: Tensor) -> Order:
+        """Of targets whose numbers of words [b] are known before any of their words."""
+        return cls(rank, rank, length, torch.full_like(rank[:, 0], -torch.inf))
+
+
 def places_of(chosen: Tensor) -> Tensor:
     """The chosen positions [b l] of every row as numbers [b m], ascending; a row with fewer has l for the rest."""
     length = chosen.shape[1]
@@ -89,9 +116,9 @@ def places_of(chosen: Tensor) -> Tensor:
     return torch.where(chosen, numbers, length).sort(1).values[:, : int(chosen.sum(1).max())]
 
 
-def is_before(rank: Tensor, own: Tensor) -> Tensor:
-    """Which positions of ranks [b l] settle before those of ranks `own` [b m], as [b m l]."""
-    return rank[:, None, :] < own[:, :, None]
+def is_before(seen: Tensor, own: Tensor) -> Tensor:
+    """Which positions can be `seen` [b l] from a rank below those of who looks, `own` [b m]: [b m l]."""
+    return seen[:, None, :] < own[:, :, None]
 
 
 SMALLEST = 1e-20
@@ -168,7 +195,7 @@ class Denoiser(nn.Module):
             self.estimate_up = nn.Linear(embedding_width, width, bias=False)
         self.in_order = longest_in_order is not None
         if longest_in_order is not None:
-            self.remaining_embedding = nn.Embedding(longest_in_order, width)
+            self.remaining_embedding = nn.Embedding(longest_in_order + 1, width)  # the last: unknown
         self.level_embedding = LevelEmbedding(width)
         self.modulation_head = nn.Linear(width, 4 * width)
         self.decoder = nn.ModuleList(
@@ -250,24 +277,18 @@ class Denoiser(nn.Module):
         return self.decoder_norm(hidden)
 
     def decode_in_order(
-        self, x0: Tensor, x: Tensor, levels: Level, padding: Tensor, encoded: Encoded, rank: Tensor
+        self, words: Tensor, noise: Tensor, levels: Level, encoded: Encoded, order: Order
     ) -> Tensor:
-        """States [b l w] of every position as it is while still noise, seeing the words of smaller rank [b l].
+        """States [b l w] of every position as it is while still noise, seeing the words before it.
 
-        Two streams: the clean words x0 [b l d], each seeing those before it and itself, and the noise x [b l d],
-        each seeing the clean words before it and itself. levels: the table of both, clean and noise, [2 …].
+        Two streams: the clean words [b l d], each seeing those before it and itself, and the noise [b l d], each
+        seeing the clean words before it and itself. levels: the table of both, clean and noise, [2 …].
         """
-        rows, length = rank.shape
-        clean, noise = (self._enter(part, levels.at(i)) for i, part in enumerate((x0, x)))
-        shared = self._remaining(padding) + self.target_neighbours.before(clean, rank)
-        hidden = torch.cat((clean + shared, noise + shared), dim=1)
-        stream = torch.arange(2, device=rank.device).repeat_interleave(length)
-        modulation = levels.modulation[stream][None]
-        cosine, sine = (part.repeat(2, 1) for part in rotary(length, self.head_size, rank.device))
-        before = is_before(rank, rank)
-        itself = torch.eye(length, dtype=torch.bool, device=rank.device).expand_as(before)
-        seen = torch.cat((torch.cat((before | itself, before), 1), F.pad(itself, (0, 0, length, 0))), 2)
-        source = ~encoded.padding[:, None, :].expand(rows, 2 * length, -1)
+        length = words.shape[1]
+        hidden, seen = self._two_streams(words, noise, levels, order)
+        modulation = levels.modulation.repeat_interleave(length, 0)[None]
+        cosine, sine = (part.repeat(2, 1) for part in rotary(length, self.head_size, words.device))
+        source = ~encoded.padding[:, None, :].expand(-1, 2 * length, -1)
         mask = torch.cat((source, seen), dim=2)[:, None]
         for block, memory in zip(self.decoder[:-1], encoded.memories[:-1], strict=True):
             hidden = block(hidden, modulation, mask, (cosine, sine), memory)
@@ -275,6 +296,48 @@ class Denoiser(nn.Module):
         end, memory = self.decoder[-1], encoded.memories[-1]
         hidden = end(hidden, modulation, mask[:, :, length:], (cosine, sine), memory, last=length)
         return self.decoder_norm(hidden)
+
+    def decode_places_in_order(
+        self,
+        words: Tensor,
+        noise: Tensor,
+        levels: Level,
+        encoded: Encoded,
+        order: Order,
+        stale: Tensor,
+        asked: Tensor,
+    ) -> Tensor:
+        """As `decode_in_order`, for some positions only: the states [b m w] of the places that are asked for [b m].
+
+        stale [b k]: places of clean words that are computed; those elsewhere are attended to as the last call that
+        had them left them in `encoded`, which is that of `Encoded.with_room(2 l)` and of one generation. A row with
+        fewer places has l for the rest, whose states mean nothing.
+        """
+        (rows, length), number = words.shape[:2], asked.shape[1]
+        places = torch.cat((stale, asked), 1)
+        slots = torch.cat((stale, asked + length), 1).masked_fill(places == length, 2 * length)
+        within = slots.clamp_max(2 * length - 1)[..., None]
+        hidden, seen = self._two_streams(words, noise, levels, order)
+        hidden = hidden.gather(1, within.expand(-1, -1, self.width))
+        seen = seen.gather(1, within.expand(-1, -1, 2 * length))
+        counts = torch.tensor((stale.shape[1], number), device=places.device)
+        modulation = levels.modulation.repeat_interleave(counts, 0).expand(rows, -1, -1, -1)
+        source = ~encoded.padding[:, None, :].expand(-1, places.shape[1], -1)
+        mask = torch.cat((source, F.pad(seen, (0, 1))), dim=2)
+        slots = slots + encoded.padding.shape[1]
+        return self.decode_slots(hidden, modulation, places, slots, mask, encoded.memories, last=number)
+
+    def _two_streams(
+        self, words: Tensor, noise: Tensor, levels: Level, order: Order
+    ) -> tuple[Tensor, Tensor]:
+        """What enters of both streams [b 2l w], and who sees whom [b 2l 2l]; first the clean words [b l d]."""
+        clean, noisy = (self._enter(part, levels.at(i)) for i, part in enumerate((words, noise)))
+        shared = self._remaining(order) + self.target_neighbours.before(clean, order.seen, order.rank)
+        before = is_before(order.seen, order.rank)
+        itself = torch.eye(before.shape[1], dtype=torch.bool, device=before.device).expand_as(before)
+        of_words, of_noise = (before | itself, torch.zeros_like(before)), (before, itself)
+        seen = torch.cat((torch.cat(of_words, 2), torch.cat(of_noise, 2)), 1)
+        return torch.cat((clean + shared, noisy + shared), dim=1), seen
 
     def decode_places(
         self,
@@ -284,24 +347,25 @@ class Denoiser(nn.Module):
         encoded: Encoded,
         places: Tensor,
         estimate: Tensor | None = None,
-        rank: Tensor | None = None,
+        order: Order | None = None,
     ) -> Tensor:
         """As `decode`, at some positions only: places [b m] → states [b m w].
 
         The other positions are attended to as the last call that had them left them in `encoded`, which is
         that of `Encoded.with_room(l)` and of one generation. A row with fewer than m positions has l for the
-        rest, whose states mean nothing. level.modulation is that of the places [b m 4 w]. rank [b l]: a position
-        sees those of smaller ranks and itself, as in `decode_in_order`, instead of all.
+        rest, whose states mean nothing. level.modulation is that of the places [b m 4 w]. order: a position
+        sees those before it and itself, as in `decode_in_order`, instead of all.
         """
         within = places.clamp_max(x.shape[1] - 1)
         hidden = self._enter(x, level, estimate)
-        if rank is None:
+        if order is None:
             hidden = self.target_neighbours(hidden, padding)
             seen = ~padding[:, None, :].expand(-1, places.shape[1], -1)
         else:
-            hidden = hidden + self._remaining(padding) + self.target_neighbours.before(hidden, rank)
+            heard = self.target_neighbours.before(hidden, order.seen, order.rank)
+            hidden = hidden + self._remaining(order) + heard
             itself = places[..., None] == torch.arange(x.shape[1], device=x.device)
-            seen = is_before(rank, rank.gather(1, within)) | itself
+            seen = is_before(order.seen, order.rank.gather(1, within)) | itself
         hidden = hidden.gather(1, within[..., None].expand(-1, -1, self.width))
         source = ~encoded.padding[:, None, :].expand(-1, places.shape[1], -1)
         mask = torch.cat((source, F.pad(seen, (0, 1))), dim=2)
@@ -316,14 +380,19 @@ class Denoiser(nn.Module):
         slots: Tensor,
         mask: Tensor,
         memories: list[Memory],
+        last: int | None = None,
     ) -> Tensor:
         """The decoder's blocks for what enters at the places [b m w]: slots [b m] are the places in the
         memories, which get new keys and values there, and mask [b m s+l+1] is True where there is a token that
-        the place sees."""
+        the place sees. last: the states of so many of the last places are asked for, of all by default."""
         # as long as the memories, which is longer than any place: what is exported knows no other size
         cosine, sine = (part[places][:, None] for part in rotary(mask.shape[2], self.head_size, mask.device))
-        for block, memory in zip(self.decoder, memories, strict=True):
-            hidden = block(hidden, modulation, mask[:, None], (cosine, sine), memory, slots)
+        given = mask[:, None], (cosine, sine)
+        for block, memory in zip(self.decoder[:-1], memories[:-1], strict=True):
+            hidden = block(hidden, modulation, *given, memory, slots)
+        if last is not None:
+            given = mask[:, None, -last:], (cosine, sine)
+        hidden = self.decoder[-1](hidden, modulation, *given, memories[-1], slots, last)
         return self.decoder_norm(hidden)
 
     def _enter(self, x: Tensor, level: Level, estimate: Tensor | None = None) -> Tensor:
@@ -333,11 +402,13 @@ class Denoiser(nn.Module):
             hidden = hidden + self.estimate_up(estimate)
         return hidden + level.features
 
-    def _remaining(self, padding: Tensor) -> Tensor:
-        """How many words follow, as features [b l w]: who does not see the others cannot count them."""
-        count = (~padding).sum(1, keepdim=True) - 1
-        after = count - torch.arange(padding.shape[1], device=padding.device)
-        return self.remaining_embedding(after.clamp(0, self.remaining_embedding.num_embeddings - 1))
+    def _remaining(self, order: Order) -> Tensor:
+        """How many words follow, as features [b l w], or that this is not known yet: who does not see the others
+        cannot count them."""
+        unknown = self.remaining_embedding.num_embeddings - 1
+        place = torch.arange(order.rank.shape[1], device=order.rank.device)
+        after = (order.length[:, None] - 1 - place).clamp(0, unknown - 1)
+        return self.remaining_embedding(torch.where(order.rank > order.end[:, None], after, unknown))
 
     def logits(self, hidden: Tensor, table: Tensor | None = None) -> Tensor:
         """Scores of the vocabulary [… v] for states [… w].

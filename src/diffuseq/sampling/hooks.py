@@ -9,6 +9,7 @@ Legend: n rows, l length, d embedding width, v vocabulary.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -16,8 +17,10 @@ from torch import Tensor
 from diffuseq.decoding.rounding import nearest
 from diffuseq.errors import InputError
 from diffuseq.sampling.grid import Grid
-from diffuseq.sampling.settle import Predict
 from diffuseq.sampling.step import Denoise, Estimate, Noise, Project
+
+Words = Callable[..., Tensor]
+"""What settle and fixed-point call (`Predict`, `Read`): a network that gives logits [m v]."""
 
 
 def anchor(x_source: Tensor, is_source: Tensor) -> Project:
@@ -118,10 +121,10 @@ def guide(conditional: Denoise, unconditional: Denoise, weight: float) -> Denois
     return guided
 
 
-def guide_words(conditional: Predict, unconditional: Predict, weight: float) -> Predict:
-    """`guide` for settle, whose networks give logits alone."""
+def guide_words(conditional: Words, unconditional: Words, weight: float) -> Words:
+    """`guide` for the networks of settle and fixed-point, which give logits alone."""
 
-    def guided(x: Tensor, is_open: Tensor) -> Tensor:
-        return torch.lerp(unconditional(x, is_open), conditional(x, is_open), weight)
+    def guided(*given: Tensor) -> Tensor:
+        return torch.lerp(unconditional(*given), conditional(*given), weight)
 
     return guided

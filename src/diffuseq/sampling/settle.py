@@ -13,23 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffuseq.sampling.step import Estimate, Noise, Step
-
-
-@dataclass(frozen=True)
-class SettleStep(Step):
-    """A `Step` with the words as they stand: tokens [n l], log_p [n l], and which are settled [n l]."""
-
-    tokens: Tensor
-    log_p: Tensor
-    settled: Tensor
-
+from diffuseq.sampling.step import Estimate, Noise
+from diffuseq.sampling.words import WordStep, draw_words, gumbel, silence
 
 _SURE = 1e9
 """Surer than any log-probability with its share of chance."""
@@ -52,8 +42,8 @@ def settle(
     leftmost_first: bool = False,
     sure_enough: float = 1.0,
     pinned: Tensor | None = None,
-) -> Iterator[SettleStep]:
-    """Yield a `SettleStep` after each of `calls` calls.
+) -> Iterator[WordStep]:
+    """Yield a `WordStep` after each of `calls` calls.
 
     predict is asked for open positions alone: the vocabulary's softmax is the dearest part of a call, and a
     settled word stays whatever the network says. embed(ids) gives clean words [n l d]; x is pure noise;
@@ -76,12 +66,14 @@ def settle(
     for index in range(calls):
         is_open = ~settled
         if not is_open.any():  # answers shorter than `calls` are done before the last one
-            yield SettleStep(index, calls, 1.0 - index / calls, x, Estimate(x), tokens, log_p, settled)
+            yield _step(index, calls, x, embed(tokens), tokens, log_p, settled, padding)
             continue
         draw = noise(x[..., :2])[..., 0]
         logits = predict(x, is_open)
         if not repeats:
-            silence_neighbours_words(logits, tokens.masked_fill(is_open | padding, -1), is_open)
+            words = F.pad(tokens.masked_fill(is_open | padding, -1), (1, 1), value=-1)
+            silence(logits, words[:, :-2], is_open)
+            silence(logits, words[:, 2:], is_open)
         chosen, chosen_log_p = draw_words(logits, draw[is_open], temperature)
         tokens = tokens.masked_scatter(is_open, chosen)
         log_p = log_p.masked_scatter(is_open, chosen_log_p)
@@ -105,17 +97,23 @@ def settle(
             .argsort(dim=1)
         )
         settled = settled | (order < goal)
-        clean = embed(tokens)
-        x = torch.where(settled[..., None], clean, noise(x))
-        yield SettleStep(index, calls, 1.0 - index / calls, x, Estimate(clean), tokens, log_p, settled)
+        x = torch.where(settled[..., None], embed(tokens), noise(x))
+        yield _step(index, calls, x, embed(tokens), tokens, log_p, settled, padding)
 
 
-def silence_neighbours_words(logits: Tensor, words: Tensor, is_open: Tensor) -> None:
-    """Rule out, in place in the logits [m v] of open positions [n l], the words [n l] beside each (−1: none)."""
-    for beside in (F.pad(words[:, :-1], (1, 0), value=-1), F.pad(words[:, 1:], (0, 1), value=-1)):
-        word = beside[is_open]
-        rows = (word >= 0).nonzero().squeeze(1)
-        logits[rows, word[rows]] = -math.inf
+def _step(
+    index: int,
+    calls: int,
+    x: Tensor,
+    clean: Tensor,
+    tokens: Tensor,
+    log_p: Tensor,
+    settled: Tensor,
+    padding: Tensor,
+) -> WordStep:
+    text_log_p = log_p.masked_fill(padding, 0.0).sum(1)
+    time, estimate = 1.0 - index / calls, Estimate(clean)
+    return WordStep(index, calls, time, x, estimate, tokens, log_p, settled, padding, text_log_p)
 
 
 def is_less_sure_twin(tokens: Tensor, log_p: Tensor, is_open: Tensor) -> Tensor:
@@ -123,32 +121,3 @@ def is_less_sure_twin(tokens: Tensor, log_p: Tensor, is_open: Tensor) -> Tensor:
     twins = (tokens[:, 1:] == tokens[:, :-1]) & is_open[:, 1:] & is_open[:, :-1]
     left_wins = log_p[:, :-1] >= log_p[:, 1:]
     return F.pad(twins & ~left_wins, (0, 1)) | F.pad(twins & left_wins, (1, 0))
-
-
-def gumbel(normal: Tensor) -> Tensor:
-    """Standard Gumbel numbers from standard normal ones."""
-    return -(-uniform(normal).log()).log()
-
-
-def uniform(normal: Tensor) -> Tensor:
-    """Numbers between 0 and 1, ends excluded, from standard normal ones."""
-    return torch.special.ndtr(normal.float()).clamp(1e-6, 1 - 1e-6)
-
-
-def draw_words(logits: Tensor, normal: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """A word at every position by the inverse of its distribution, and the log-probability of it.
-
-    logits [.. v]; normal [..] standard normal numbers, one a position, so that a row's draw depends on
-    its own seed only.
-    """
-    logits = logits.float()
-    if temperature == 0:
-        best, ids = logits.max(-1)
-        return ids, best - logits.logsumexp(-1)
-    sharp = (logits if temperature == 1 else logits / temperature).softmax(-1)
-    ids = torch.searchsorted(sharp.cumsum(-1), uniform(normal)[..., None]).clamp_max(logits.shape[-1] - 1)
-    if temperature == 1:
-        log_p = sharp.gather(-1, ids).squeeze(-1).log()
-    else:
-        log_p = logits.gather(-1, ids).squeeze(-1) - logits.logsumexp(-1)
-    return ids.squeeze(-1), log_p

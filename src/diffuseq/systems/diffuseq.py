@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from diffuseq import pretrained
@@ -19,7 +20,7 @@ from diffuseq.diffusion.forward import partial_noise
 from diffuseq.diffusion.levels import mixed_levels, settling_order
 from diffuseq.diffusion.schedule import LogLinearSchedule
 from diffuseq.model.bert_encoder import BertEncoder, principal_directions
-from diffuseq.model.denoiser import INITIAL_RADIUS, Denoiser, Encoded, Level
+from diffuseq.model.denoiser import INITIAL_RADIUS, Denoiser, Encoded, Level, Order
 from diffuseq.model.length import LengthHead
 from diffuseq.system import Draft, Loss, Request, SpecialTokens, System
 from diffuseq.systems.generation import generate
@@ -75,55 +76,77 @@ class DiffuSeq(System):
             batch.target.repeat_interleave(draws, 0),
             batch.target_padding.repeat_interleave(draws, 0),
         )
-        states = self._states_in_order if self.denoiser.in_order else self._states_at_levels
-        hidden, noised = states(target, padding, encoded, generator)
-        token_loss = self.denoiser.negative_log_likelihood(hidden, encoded, target, noised).mean()
-        count = noised.sum()
+        losses = self._losses_in_order if self.denoiser.in_order else self._losses_at_levels
+        token_loss, count = losses(target, padding, encoded, generator)
         # a length counts as `length_loss` tokens, so that the whole is a mean over tokens
         value = token_loss + self.config.length_loss * length_loss * (len(padding) / count)
         return Loss(value, {"nll": token_loss.detach(), "length": length_loss.detach()}, count)
 
-    def _states_in_order(
+    def _losses_in_order(
         self, target: Tensor, padding: Tensor, encoded: Encoded, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """States [b l w] of every position while it is noise and what settles before it is clean, and where."""
-        rank = settling_order(padding, self.config.left_to_right, generator)
-        noise = self.noise_for(target, generator)
-        return self.states_by_rank(target, padding, encoded, rank, noise), ~padding
+        """−log p a word or end, each as it is while noise and what settles before it is clean, and their number.
+
+        That nothing stands beyond the end, as long as the end is not known, is learned beside and not counted.
+        """
+        rank = settling_order(padding, self.config.left_to_right, self.config.length_first, generator)
+        words, length = self.with_end(target, padding)
+        hidden = self.states_by_rank(words, length, encoded, rank, self.noise_for(words, generator))
+        nats = self.denoiser.negative_log_likelihood(
+            hidden, encoded, words, torch.ones_like(words, dtype=torch.bool)
+        )
+        count = (length + 1).sum()
+        return nats.sum() / count, count
+
+    def with_end(self, target: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
+        """Targets [b l] with the end in the place of all padding and one place more [b l+1], and their numbers of
+        words [b]."""
+        words = F.pad(target.masked_fill(padding, self.special.end), (0, 1), value=self.special.end)
+        return words, (~padding).sum(1)
 
     def states_by_rank(
-        self, target: Tensor, padding: Tensor, encoded: Encoded, rank: Tensor, noise: Tensor
+        self, words: Tensor, length: Tensor, encoded: Encoded, rank: Tensor, noise: Tensor
     ) -> Tensor:
-        """What `Denoiser.distribution` needs to predict every word of the targets [b l] from those of smaller
-        ranks [b l], for attention "settled". noise [b l d]: standard normal."""
-        x0 = self.denoiser.word_embedding(target)
-        x, _ = self._corrupt(x0, torch.ones_like(rank), ~padding, noise)
-        return self.denoiser.decode_in_order(x0, x, self.clean_or_noise(), padding, encoded, rank)
+        """What `Denoiser.distribution` needs to predict every word, and the end, of targets as `with_end` gives
+        them [b l] and [b] from those of smaller ranks [b l], for attention "settled". noise [b l d]: standard
+        normal."""
+        x0 = self.denoiser.word_embedding(words)
+        order = Order.of_targets(rank, length)
+        return self.denoiser.decode_in_order(
+            x0, self.pure_noise(x0, noise), self.clean_or_noise(), encoded, order
+        )
 
     def log_p_by_rank(
-        self, target: Tensor, padding: Tensor, encoded: Encoded, rank: Tensor, noise: Tensor
+        self, words: Tensor, length: Tensor, encoded: Encoded, rank: Tensor, noise: Tensor
     ) -> Tensor:
-        """Log-probability in nats of every word of the targets [b l] given those of smaller ranks [b l], 0 in the
-        padding; the rest as in `states_by_rank`."""
-        hidden = self.states_by_rank(target, padding, encoded, rank, noise)
-        nats = self.denoiser.negative_log_likelihood(hidden, encoded, target, ~padding)
-        return torch.zeros_like(rank).masked_scatter(~padding, -nats)
+        """Log-probability in nats of every word of the targets, and of the end, given those of smaller ranks [b l],
+        0 beyond the end; the rest as in `states_by_rank`."""
+        hidden = self.states_by_rank(words, length, encoded, rank, noise)
+        within = torch.arange(words.shape[1], device=words.device) <= length[:, None]
+        nats = self.denoiser.negative_log_likelihood(hidden, encoded, words, within)
+        return torch.zeros_like(rank).masked_scatter(within, -nats)
+
+    def pure_noise(self, x0: Tensor, noise: Tensor) -> Tensor:
+        """x_1 of words [b l d]: what the schedule's end leaves of them in the noise [b l d]."""
+        everywhere = torch.ones(x0.shape[:2], device=x0.device)
+        return self._corrupt(x0, everywhere, everywhere.bool(), noise)[0]
 
     def clean_or_noise(self) -> Level:
         """The two levels of token-wise noise, as a table of two rows."""
         ends = torch.tensor([0.0, 1.0], device=self.device)
         return self.denoiser.level(self.schedule.log_snr(ends).float())
 
-    def _states_at_levels(
+    def _losses_at_levels(
         self, target: Tensor, padding: Tensor, encoded: Encoded, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """States [b l w] of targets noised to levels that are drawn, and which positions [b l] are noised."""
+        """−log p a noised word, at levels that are drawn, and the number of these words."""
         x0 = self.denoiser.word_embedding(target)
         time, noised = mixed_levels(padding, self.config.token_wise, generator)
         x, log_snr = self._corrupt(x0, time, noised, self.noise_for(target, generator))
         level = self.denoiser.level(log_snr)
         estimate = self._first_estimate(x, level, padding, encoded, generator)
-        return self.denoiser.decode(x, level, padding, encoded, estimate), noised
+        hidden = self.denoiser.decode(x, level, padding, encoded, estimate)
+        return self.denoiser.negative_log_likelihood(hidden, encoded, target, noised).mean(), noised.sum()
 
     def _drop_source(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Some rows lose their source: a single mask token stands in its place."""

@@ -273,10 +273,10 @@ def _normal_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
 
 
 def _check_settings(settings: DiffusionGeneration) -> None:
-    if settings.sampler == "settle":
+    if settings.sampler in ("settle", "fixed-point"):
         raise InputError(
-            "The sampler 'settle' needs a system trained with token-wise noise, as the published one is not; "
-            "choose ancestral, ddim or dpm-solver."
+            f"The sampler {settings.sampler!r} needs a system trained with token-wise noise, as the published one "
+            "is not; choose ancestral, ddim or dpm-solver."
         )
     for name in ("guidance", "temperature"):
         if getattr(settings, name) != 1.0:

@@ -118,7 +118,8 @@ def _samplers(system: Any) -> list[str]:
     one_level = ["ddim", "ancestral", "dpm-solver"]
     if system.kind != "diffuseq":
         return one_level
-    return ["settle"] * (system.token_wise > 0) + one_level * (system.token_wise < 1)
+    in_order = ["fixed-point"] * (system.attention == "settled")
+    return in_order + ["settle"] * (system.token_wise > 0) + one_level * (system.token_wise < 1)
 
 
 def create_app(

@@ -46,7 +46,7 @@ class Dials(BaseModel):
     steps: int | None = Field(
         None, ge=1, le=Limits.calls, description="Steps of the sampler, a network call each."
     )
-    sampler: Literal["ddim", "ancestral", "dpm-solver", "settle"] | None = None
+    sampler: Literal["ddim", "ancestral", "dpm-solver", "settle", "fixed-point"] | None = None
     grid: Literal["uniform-time", "uniform-log-snr", "trailing"] | None = None
     temperature: float | None = Field(None, ge=0, le=100)
     churn: float | None = Field(None, ge=0, le=1, description="ddim: share of fresh noise.")

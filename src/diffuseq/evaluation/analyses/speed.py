@@ -109,7 +109,7 @@ def _for_sampler(settings: DiffusionGeneration, sampler: str) -> DiffusionGenera
     if settings.sampler == sampler:
         return settings
     changes: dict[str, Any] = {"sampler": sampler, "eta": None, "stochastic": False, "published_v2": False}
-    if sampler == "settle":
+    if sampler in ("settle", "fixed-point"):
         changes |= {"clamp_from": None, "truncate": None}
     return replace(settings, **changes)
 
@@ -180,7 +180,13 @@ def _line(axes: Any, points: Sequence[Point], look: Look, is_main: bool) -> None
         )
 
 
-_LINES = {"settle": "-", "ddim": (0, (5, 2)), "ancestral": (0, (1, 1.3)), "dpm-solver": (0, (4, 1.5, 1, 1.5))}
+_LINES = {
+    "fixed-point": "-",
+    "settle": (0, (3, 1)),
+    "ddim": (0, (5, 2)),
+    "ancestral": (0, (1, 1.3)),
+    "dpm-solver": (0, (4, 1.5, 1, 1.5)),
+}
 
 
 def _by(sampler: str, settings: Any) -> str:

@@ -1,0 +1,63 @@
+"""Words drawn from a network's distributions: what samplers share that settle on words.
+
+Legend: n rows, l positions, m of them open, v vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffuseq.sampling.step import Step
+
+
+@dataclass(frozen=True)
+class WordStep(Step):
+    """A `Step` with the words as they stand: tokens [n l], the log-probability of each when it was drawn, log_p
+    [n l], which will not change any more, settled [n l], what lies past the end, padding [n l], and the
+    log-probability of every text, with its end where that was drawn, text_log_p [n]."""
+
+    tokens: Tensor
+    log_p: Tensor
+    settled: Tensor
+    padding: Tensor
+    text_log_p: Tensor
+
+
+def silence(logits: Tensor, words: Tensor, where: Tensor) -> None:
+    """Rule out, in place in the logits [m v] of the positions `where` [n l], one word for each [n l] (−1: none)."""
+    word = words[where]
+    rows = (word >= 0).nonzero().squeeze(1)
+    logits[rows, word[rows]] = -math.inf
+
+
+def uniform(normal: Tensor) -> Tensor:
+    """Numbers between 0 and 1, ends excluded, from standard normal ones."""
+    return torch.special.ndtr(normal.float()).clamp(1e-6, 1 - 1e-6)
+
+
+def gumbel(normal: Tensor) -> Tensor:
+    """Standard Gumbel numbers from standard normal ones."""
+    return -(-uniform(normal).log()).log()
+
+
+def draw_words(logits: Tensor, normal: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """A word at every position by the inverse of its distribution, and the log-probability of it.
+
+    logits [.. v]; normal [..] standard normal numbers, one a position, so that a row's draw depends on
+    its own seed only.
+    """
+    logits = logits.float()
+    if temperature == 0:
+        best, ids = logits.max(-1)
+        return ids, best - logits.logsumexp(-1)
+    sharp = (logits if temperature == 1 else logits / temperature).softmax(-1)
+    ids = torch.searchsorted(sharp.cumsum(-1), uniform(normal)[..., None]).clamp_max(logits.shape[-1] - 1)
+    if temperature == 1:
+        log_p = sharp.gather(-1, ids).squeeze(-1).log()
+    else:
+        log_p = logits.gather(-1, ids).squeeze(-1) - logits.logsumexp(-1)
+    return ids.squeeze(-1), log_p
