@@ -44,18 +44,23 @@ def trainings(base: Config) -> dict[str, Config]:
     def course(**changes: Any) -> Config:
         return replace(base, training=replace(training, **changes))
 
-    one_level = network(attention="all", draws=2, token_wise=0.0)
+    def seeing_all(sampler: str = "settle", **changes: Any) -> Config:
+        chosen = replace(generation, sampler=sampler)
+        return replace(network(attention="all", draws=2, **changes), generation=chosen)
+
     other: Literal["adamw", "muon"] = "adamw" if training.optimizer == "muon" else "muon"
     changed = {
         other: course(optimizer=other),
         "no-pointer": network(copy=False),
         "random-orders": network(left_to_right=0.0),
+        "mostly-left-to-right": network(left_to_right=0.8),
         "left-to-right": network(left_to_right=1.0),
         "two-orders": network(draws=2),
-        "all-seen": network(attention="all", draws=2),
-        "all-seen-self-conditioning": network(attention="all", draws=2, self_condition=0.5),
-        "all-seen-half-token-wise": network(attention="all", draws=2, token_wise=0.5),
-        "all-seen-one-level": replace(one_level, generation=replace(generation, sampler="ddim")),
+        "open-end": replace(network(length_first=0.2), generation=replace(generation, sampler="fixed-point")),
+        "all-seen": seeing_all(),
+        "all-seen-self-conditioning": seeing_all(self_condition=0.5),
+        "all-seen-half-token-wise": seeing_all(token_wise=0.5),
+        "all-seen-one-level": seeing_all("ddim", token_wise=0.0),
         "no-averaging": course(ema=0.0),
         "half-the-batch": course(batch_size=training.batch_size // 2),
         "twice-the-batch": course(batch_size=training.batch_size * 2),
@@ -77,8 +82,8 @@ def generations() -> dict[str, dict[str, Any]]:
         "mbr-alone": {"likelihood_weight": 0.0},
         "copies-allowed": {"copies": True},
         "far-from-the-source": {"source_weight": 0.4},
-        "rescored": {"rescore": True},
         "repeats-allowed": {"repeats": True},
+        "rescored": {"rescore": True},
         "surest-first": {"settle_first": "surest"},
         "sure-enough": {"sure_enough": 0.99},
         "one-length": {"length_beam": 1},

@@ -81,6 +81,9 @@ def test_a_network_in_order_sees_what_settled(ordered_pipe: DiffuSeqPipeline, tm
         {},
         {"guidance": 1.5, "settle_first": "leftmost"},
         {"template": "what [...] tea [MASK]?"},
+        {"sampler": "fixed-point", "steps": 7},
+        {"sampler": "fixed-point", "guidance": 1.5, "length": 9},
+        {"sampler": "fixed-point", "template": "what [...] tea [MASK]?"},
     ):
         ours, theirs = ordered_pipe(SOURCES, **options), again(SOURCES, **options)  # type: ignore[call-overload]
         assert [answer.candidates for answer in ours] == [answer.candidates for answer in theirs]

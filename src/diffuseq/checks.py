@@ -121,3 +121,33 @@ def _check_sampler(settings: DiffusionGeneration) -> None:
                 f"{name} belongs to the sampler {sampler!r}, but {settings.sampler!r} is chosen; choose "
                 f"{sampler!r} or leave {name} out."
             )
+
+
+def check_fit(system: DiffuSeqConfig, settings: DiffusionGeneration) -> None:
+    """Raise `InputError` for generation that a network which is trained so cannot do."""
+    sampler, has_words = settings.sampler, settings.sampler in ("settle", "fixed-point")
+    if settings.guidance != 1 and not system.source_dropout:
+        raise InputError(
+            f"guidance is {settings.guidance}, but this model has not learned to write without a source; "
+            "leave it at 1, or train with --system.source-dropout 0.1."
+        )
+    if not has_words and system.token_wise == 1:
+        raise InputError(
+            f"The sampler {sampler} has one noise level for all tokens, and this model has token-wise noise alone; "
+            "use settle, or train with --system.attention all --system.token-wise 0.5."
+        )
+    if sampler == "settle" and system.token_wise == 0:
+        raise InputError(
+            "The sampler settle needs token-wise noise, and this model has none; use ddim, or train with "
+            "--system.token-wise 0.5."
+        )
+    if sampler == "fixed-point" and system.attention != "settled":
+        raise InputError(
+            "The sampler fixed-point reads from left to right, and this model has positions that see all others; "
+            "use settle (in training --generation.sampler settle), or train with --system.attention settled."
+        )
+    if has_words and (settings.clamp_from is not None or settings.truncate is not None):
+        raise InputError(
+            "clamp_from and truncate are for ddim, ancestral and dpm-solver; settle and fixed-point have words "
+            "anyway: leave them at none, or choose another sampler."
+        )

@@ -219,7 +219,7 @@ class DiffuSeqConfig:
     attention: Literal["settled", "all"] = "settled"
     """settled: a position sees the words that settled before it, so that one pass trains on every word of a
     target, each from what was there before it. all: every position sees all others, at any noise level."""
-    left_to_right: float = 0.5
+    left_to_right: float = 0.8
     """attention "settled": share of training sequences that settle from left to right; the others in random
     order."""
     length_first: float = 0.2

@@ -208,7 +208,7 @@ def test_a_row_that_rests_is_not_computed_any_more(
 
 
 def test_fixed_point_needs_a_network_that_reads_in_order(tiny_pipe: DiffuSeqPipeline) -> None:
-    with pytest.raises(InputError, match="use settle, or train with --system"):
+    with pytest.raises(InputError, match="or train with --system"):
         tiny_pipe(SOURCES[0], sampler="fixed-point")
 
 

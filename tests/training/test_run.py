@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from diffuseq.checkpoint import load_model
-from diffuseq.config import DiffuSeqConfig
+from diffuseq.config import DiffuSeqConfig, DiffusionGeneration
 from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
 from diffuseq.system import Loss
@@ -158,6 +158,19 @@ def test_a_system_that_cannot_be_is_refused_before_anything_is_read(
     config = dataclasses.replace(tiny.config(), system=system)
     with pytest.raises(InputError, match=r"^system\."):
         train(config, tmp_path / "no data", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_generation_that_does_not_fit_the_network_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    seeing_all = DiffuSeqConfig(attention="all")
+    by_reading = DiffusionGeneration(sampler="fixed-point")
+    config = dataclasses.replace(tiny.config(), system=seeing_all, generation=by_reading)
+    with pytest.raises(InputError, match=r"in training --generation\.sampler settle"):
+        train(config, tmp_path / "no data", tmp_path / "out")
+    with pytest.raises(InputError, match="steps is 0"):
+        train(
+            dataclasses.replace(config, generation=DiffusionGeneration(steps=0)), tmp_path, tmp_path / "out"
+        )
     assert not (tmp_path / "out").exists()
 
 

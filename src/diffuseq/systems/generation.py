@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffuseq.checks import check_fit
 from diffuseq.config import DiffusionGeneration
 from diffuseq.decoding.lengths import apportion
 from diffuseq.decoding.rounding import likeliest
@@ -260,29 +261,8 @@ def _without_source(system: DiffuSeq, request: Request) -> Encoded:
 
 def _check(system: DiffuSeq, request: Request) -> None:
     settings: DiffusionGeneration = request.settings
-    if settings.guidance != 1 and not system.config.source_dropout:
-        raise InputError(
-            f"guidance is {settings.guidance}, but this model has not learned to write without a source; "
-            "leave it at 1, or train with --system.source-dropout 0.1."
-        )
-    if settings.sampler not in ("settle", "fixed-point") and system.config.token_wise == 1:
-        raise InputError(
-            f"The sampler {settings.sampler} has one noise level for all tokens, and this model was trained "
-            "with token-wise noise alone; use settle, or train with --system.attention all --system.token-wise 0.5."
-        )
-    if settings.sampler == "fixed-point" and not system.denoiser.in_order:
-        raise InputError(
-            "The sampler fixed-point reads from left to right, and this model was trained with positions that see "
-            "all others; use settle, or train with --system.attention settled."
-        )
+    check_fit(system.config, settings)
     length = _given_length(request)
-    if settings.sampler in ("settle", "fixed-point") and (
-        settings.clamp_from is not None or settings.truncate is not None
-    ):
-        raise InputError(
-            "clamp_from and truncate are for ddim, ancestral and dpm-solver; settle and fixed-point have words "
-            "anyway: leave them at none, or choose another sampler."
-        )
     if length is not None and length > system.config.max_length:
         raise InputError(
             f"An answer of {length} tokens was asked for; this model writes up to {system.config.max_length}."

@@ -33,13 +33,18 @@ MEASURED_STEPS = 10
 
 
 class Writer:
-    """Our system with random weights, which answers as long as its sources are."""
+    """Our system with random weights, which answers as long as its sources are.
+
+    By settle, whose work does not depend on what the network says: with fixed-point random words would come to rest
+    sooner or later than a trained network's, whose answers take as long as settle's (docs/log.md).
+    """
 
     def __init__(self, size: Size, device: torch.device, *, all_fp32: bool = False) -> None:
         torch.manual_seed(0)
         system = build(size.ours.system, size.special).to(device).eval()
         assert isinstance(system, DiffuSeq)
-        self.system, self.settings, self.device = system, size.ours.generation, device
+        self.system, self.device = system, device
+        self.settings = replace(size.ours.generation, sampler="settle")
         self.bf16 = not all_fp32 and use_bf16("auto", device, size.ours.system.width)
         _answer_as_long_as_the_source(system)
 
@@ -122,7 +127,7 @@ def measure(size: Size, device: torch.device) -> Table:
         numbers,
         (
             "One candidate a sentence, tokens in and tokens out. Ours: "
-            f"{size.decoding_rows} sentences at a time, as long as QQP's, {size.ours.generation.sampler}, "
+            f"{size.decoding_rows} sentences at a time, as long as QQP's, {writer.settings.sampler}, "
             f"{'bf16' if writer.bf16 else 'fp32'}. "
             f"Published: fp32, {size.published_decoding_rows} sentences at a time, "
             f"{size.published.system.sequence_length} positions, rounding at every step; extrapolated from "
