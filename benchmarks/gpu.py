@@ -115,8 +115,10 @@ def baselines(minutes: float) -> list[Job]:
     """Every baseline that needs no pretrained weights, on the same data for equal minutes."""
     configs = {name: recipe(name) for name in ("transformer", "gru", "levt", "cmlm")}
     published = configs["transformer"]
-    # ours has Muon, so its peer has it as well
-    configs["transformer-muon"] = replace(published, training=replace(recipe("qqp").training, compile=False))
+    # its own recipe is published; here it has the training that ours has
+    configs["transformer-as-ours"] = replace(
+        published, training=replace(recipe("qqp").training, compile=False)
+    )
     configs["gpt2-from-scratch"] = replace(published, system=Gpt2Config(weights="random"))
     return [
         Job(name, replace(timed, training=replace(timed.training, both_directions=True)))

@@ -79,7 +79,7 @@ def qqp() -> Config:
     return Config(
         system=DiffuSeqConfig(),
         training=TrainingConfig(
-            batch_size=512, minutes=28, optimizer="muon", both_directions=True, compile=True
+            batch_size=512, minutes=28, learning_rate=1.5e-3, both_directions=True, compile=True
         ),
         generation=_PARAPHRASE,
     )
@@ -93,6 +93,7 @@ def qqp_base() -> Config:
         system=replace(
             config.system, encoder_layers=9, decoder_layers=3, heads=12, width=768, feed_forward=2048
         ),
+        training=replace(config.training, learning_rate=1e-3),
     )
 
 
@@ -105,7 +106,6 @@ def qqp_small() -> Config:
             heads=4,
             width=256,
             feed_forward=512,
-            embedding_width=256,
             dropout=0.0,
             max_length=64,
         ),

@@ -1,7 +1,7 @@
 """Recipes of the other systems: at the size of their papers, and small ones for equal budgets on a CPU.
 
-The small ones share tokenizer, batch, budget and (nearly) the number of parameters with `qqp-small`, and but for
-GRU, Transformer and GPVAE-T5 its optimiser. What is as published and what is not stands in docs/baselines.md.
+The small ones share tokenizer, batch, budget and (nearly) the number of parameters with `qqp-small`, each with the
+optimiser that suits it better. What is as published and what is not stands in docs/baselines.md.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SMALL = TrainingConfig(
     save_every=2000,
 )
 _SMALL_MUON = replace(_SMALL, optimizer="muon", learning_rate=1.5e-3)
-"""As `qqp-small`. Better than AdamW in few minutes for all but the GRU and T5, and worse in an hour for the
+"""Better than AdamW in few minutes for all but the GRU and T5, and worse in an hour for the
 encoder–decoder Transformer (docs/log.md)."""
 _SMALL_SIZES: dict[str, Any] = {
     "encoder_layers": 3,
