@@ -53,10 +53,8 @@ def trainings(base: Config) -> dict[str, Config]:
         other: course(optimizer=other),
         "no-pointer": network(copy=False),
         "random-orders": network(left_to_right=0.0),
-        "mostly-left-to-right": network(left_to_right=0.8),
         "left-to-right": network(left_to_right=1.0),
         "two-orders": network(draws=2),
-        "open-end": replace(network(length_first=0.2), generation=replace(generation, sampler="fixed-point")),
         "all-seen": seeing_all(),
         "all-seen-self-conditioning": seeing_all(self_condition=0.5),
         "all-seen-half-token-wise": seeing_all(token_wise=0.5),
@@ -69,6 +67,16 @@ def trainings(base: Config) -> dict[str, Config]:
             learning_rate=training.learning_rate / 2, muon_learning_rate=training.muon_learning_rate / 2
         ),
     }
+    if generation.sampler == "fixed-point":
+        by_settle = replace(
+            generation, sampler="settle", temperature=0.5, order_noise=0.5, sure_enough=0.95, rescore=True
+        )
+        changed["length-first"] = replace(network(length_first=1.0), generation=by_settle)
+        changed["half-left-to-right"] = network(left_to_right=0.5)
+    else:
+        by_reading = replace(generation, sampler="fixed-point")
+        changed["open-end"] = replace(network(length_first=0.2), generation=by_reading)
+        changed["mostly-left-to-right"] = network(left_to_right=0.8)
     if system.dropout:
         changed["no-dropout"] = network(dropout=0.0)
     if training.both_directions:

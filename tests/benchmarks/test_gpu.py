@@ -121,7 +121,7 @@ def test_every_kind_of_system_goes_through(name, tmp_path):
 
 def test_ablations_change_one_thing_and_keep_the_budget():
     base, *others = gpu.ablations(6.0)
-    assert len({json.dumps(to_dict(other.config)) for other in others}) == len(others) == 16
+    assert len({json.dumps(to_dict(other.config)) for other in others}) == len(others) == 18
     for other in others:
         assert other.config != base.config
         assert other.config.training.minutes == base.config.training.minutes == 6.0

@@ -152,10 +152,11 @@ def test_a_generation_of_many_steps_is_looked_at_some_fifty_times(tokenizer, tes
 def test_speed_has_every_sampler_of_ours_and_points_for_the_others(subjects, test_set):
     measured = speed.measure(subjects, test_set, LIMITS, silent)
     ours = {(p.sampler, p.calls) for p in measured.points if p.subject == 0}
-    assert ours == {(sampler, calls) for sampler in speed.SAMPLERS for calls in (1, 2)}
+    fitting = set(speed.SAMPLERS) - {"fixed-point"}  # its positions see all others
+    assert ours == {(sampler, calls) for sampler in fitting for calls in (1, 2)}
     assert {p.sampler for p in measured.points if p.subject == 1} == {"greedy", "beam"}
     assert sum(p.subject == 2 for p in measured.points) == sum(p.subject == 3 for p in measured.points) == 1
-    assert not measured.notes
+    assert len(measured.notes) == 1 and "reads from left to right" in measured.notes[0]
     assert all(p.sentences_per_second > 0 for p in measured.points)
 
 
@@ -164,7 +165,7 @@ def test_a_sampler_that_a_model_refuses_is_noted_once_and_left_out(tokenizer, te
     measured = speed.measure([subject], test_set, LIMITS, silent)
     assert {p.sampler for p in measured.points} == {"settle"}
     assert len(measured.notes) == len(speed.SAMPLERS) - 1
-    assert all("token-wise noise alone" in note for note in measured.notes)
+    assert sum("token-wise noise alone" in note for note in measured.notes) == len(speed.SAMPLERS) - 2
 
 
 # the command
