@@ -208,15 +208,7 @@ def settling() -> Figure:
             _cell(axes, x * 1.5, y, 0.0 if done else 1.0, width=1.5, colour=ORANGE if fresh else BLUE)
             text, colour = (word, "white") if done else ("noise", QUIET)
             axes.text(x * 1.5 + 0.75, y + 0.47, text, ha="center", va="center", fontsize=7.5, color=colour)
-    axes.text(
-        6,
-        -0.25,
-        "orange: settled by this call; blue: settled before, and clean for good",
-        ha="center",
-        va="top",
-        fontsize=8,
-        color=QUIET,
-    )
+    _caption(axes, "orange: settled by this call; blue: settled before, and clean for good")
     axes.set(xlim=(-1.6, 12), ylim=(-0.8, 5))
     return figure
 
@@ -244,15 +236,7 @@ def fixed_point_at_work() -> Figure:
             _cell(axes, x * 1.5, y, 0.0 if is_final else 1.0, width=1.5, colour=BLUE if same[x] else ORANGE)
             colour = "white" if is_final else QUIET
             axes.text(x * 1.5 + 0.75, y + 0.47, word, ha="center", va="center", fontsize=7.5, color=colour)
-    axes.text(
-        6,
-        -0.25,
-        "orange: final since this call; blue: final before; pale: may still move",
-        ha="center",
-        va="top",
-        fontsize=8,
-        color=QUIET,
-    )
+    _caption(axes, "orange: final since this call; blue: final before; pale: may still move")
     longest = max(map(len, rows))
     axes.set(xlim=(-1.6, 1.5 * max(longest, 8)), ylim=(-0.8, len(rows)))
     return figure
@@ -414,6 +398,10 @@ def _quiet(axes: Any) -> None:
     for side in ("left", "bottom"):
         axes.spines[side].set_color(QUIET)
     axes.tick_params(colors=QUIET, labelcolor=INK, labelsize=8)
+
+
+def _caption(axes: Any, text: str) -> None:
+    axes.text(6, -0.25, text, ha="center", va="top", fontsize=8, color=QUIET)
 
 
 def _cell(axes: Any, x: float, y: float, level: float, width: float = 1.0, colour: str = BLUE) -> None:
