@@ -208,8 +208,7 @@ class DiffuSeqConfig:
     width: int = 512
     feed_forward: int = 1024
     """Width of the gated feed-forward (SwiGLU): three matrices of width × feed_forward."""
-    embedding_width: int = 256
-    """Also the rank of the scores of the vocabulary; 128 is 1.3 nats a question worse (docs/log.md)."""
+    embedding_width: int = 128
     dropout: float = 0.1
     copy: bool = True
     """Mix the vocabulary's softmax with a pointer to the source's words."""
