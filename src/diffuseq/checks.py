@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, get_args, get_type_hints
 
-from diffuseq.config import DiffuSeqConfig, DiffusionGeneration, TextConfig
+from diffuseq.config import WORD_BY_WORD, DiffuSeqConfig, DiffusionGeneration, PublishedConfig, TextConfig
 from diffuseq.errors import InputError, unknown_name
 from diffuseq.plain import from_dict, to_dict
 
@@ -123,9 +123,16 @@ def _check_sampler(settings: DiffusionGeneration) -> None:
             )
 
 
-def check_fit(system: DiffuSeqConfig, settings: DiffusionGeneration) -> None:
-    """Raise `InputError` for generation that a network which is trained so cannot do."""
-    sampler, has_words = settings.sampler, settings.sampler in ("settle", "fixed-point")
+def check_fit(system: Any, settings: Any) -> None:
+    """Raise `InputError` for generation that a system, as it is configured and so trained, cannot do."""
+    if isinstance(system, DiffuSeqConfig):
+        _check_ours(system, settings)
+    elif isinstance(system, PublishedConfig):
+        _check_published(settings)
+
+
+def _check_ours(system: DiffuSeqConfig, settings: DiffusionGeneration) -> None:
+    sampler, has_words = settings.sampler, settings.sampler in WORD_BY_WORD
     if settings.guidance != 1 and not system.source_dropout:
         raise InputError(
             f"guidance is {settings.guidance}, but this model has not learned to write without a source; "
@@ -151,3 +158,16 @@ def check_fit(system: DiffuSeqConfig, settings: DiffusionGeneration) -> None:
             "clamp_from and truncate are for ddim, ancestral and dpm-solver; settle and fixed-point have words "
             "anyway: leave them at none, or choose another sampler."
         )
+
+
+def _check_published(settings: DiffusionGeneration) -> None:
+    if settings.sampler in WORD_BY_WORD:
+        raise InputError(
+            f"The sampler {settings.sampler!r} needs a system trained with token-wise noise, as the published one "
+            "is not; choose ancestral, ddim or dpm-solver."
+        )
+    for name in ("guidance", "temperature"):
+        if getattr(settings, name) != 1.0:
+            raise InputError(
+                f"{name} is {getattr(settings, name)}, but the published system has none; leave it at 1."
+            )

@@ -13,6 +13,11 @@ from typing import Any, Literal
 Runtime = Literal["torch", "onnx"]
 """What computes the network: PyTorch, or ONNX Runtime on the CPU (see `diffuseq.onnx_runtime`)."""
 
+Sampler = Literal["ddim", "ancestral", "dpm-solver", "settle", "fixed-point"]
+"""How a diffusion system goes from noise to text; see `DiffusionGeneration.sampler`."""
+WORD_BY_WORD: tuple[Sampler, ...] = ("settle", "fixed-point")
+"""Samplers that give every position a level of its own and have words at every step."""
+
 
 @dataclass(frozen=True)
 class TextConfig:
@@ -129,7 +134,7 @@ class DiffusionGeneration(Generation):
     """settle: the last call of several reads every candidate once more, from left to right, and its log-probability
     with that of its length takes the place of that of the words as they were drawn, which depends on what was drawn
     when. It only matters to the choice: with one candidate, one call or `attention` "all" it changes nothing."""
-    sampler: Literal["ddim", "ancestral", "dpm-solver", "settle", "fixed-point"] = "ddim"
+    sampler: Sampler = "ddim"
     """ddim (with the churn dial), ancestral (DDPM), dpm-solver (DPM-Solver++), settle (confident tokens become
     clean first; for systems trained with token-wise noise), or fixed-point (all words at once, each given those
     before it as they stand, until none moves; for systems with `attention` "settled")."""

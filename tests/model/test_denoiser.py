@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffuseq.model.denoiser import Denoiser, Level, Order, places_of
+from diffuseq.model.denoiser import Denoiser, Level
+from diffuseq.model.order import Order, places_of
 
 VOCAB = 30
 
@@ -190,7 +191,7 @@ def ranks(places: list[int]) -> torch.Tensor:
 
 
 def of_length(places: list[int], length: int = 6) -> Order:
-    return Order.of_known_length(ranks(places), torch.tensor([length]))
+    return Order.of_words(ranks(places), torch.tensor([length]))
 
 
 @torch.no_grad()
@@ -218,7 +219,7 @@ def test_one_pass_in_order_says_what_one_call_after_the_other_does() -> None:
         places = torch.tensor([sorted(stale)])
         scale, features, modulation = case.levels
         level = Level(scale[which], features[which], modulation[which.gather(1, places)])
-        order = Order.of_known_length(rank, torch.tensor([6]))
+        order = Order.of_words(rank, torch.tensor([6]))
         states = case.network.decode_places(x, level, padding, room, places, order=order)[0]
         torch.testing.assert_close(states[sorted(stale).index(place)], at_once[place])
         rank[0, place] = turn

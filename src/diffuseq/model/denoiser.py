@@ -30,6 +30,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffuseq.model.blocks import DecoderBlock, EncoderBlock, Memory, Neighbours, rotary
+from diffuseq.model.embeddings import INITIAL_RADIUS, LevelEmbedding, WordEmbedding
+from diffuseq.model.order import Order, is_at, take
 
 
 @dataclass(frozen=True)
@@ -82,80 +84,8 @@ class Level(NamedTuple):
         return Level(*(part[index] for part in self))
 
 
-class Order(NamedTuple):
-    """When what settles: rank [b l] of every position, infinity for not yet; seen [b l], the same for what can be
-    seen there, infinity for nothing; length [b], the number of words, and end [b], the rank from which on it is
-    known.
-
-    A position sees what can be seen from a rank below its own.
-    """
-
-    rank: Tensor
-    seen: Tensor
-    length: Tensor
-    end: Tensor
-
-    @classmethod
-    def of_targets(cls, rank: Tensor, length: Tensor) -> Order:
-        """Of whole targets of so many words [b] with their ends, whose positions have these ranks [b l]; l exceeds
-        every length. Nothing can be seen from the end on."""
-        place = torch.arange(rank.shape[1], device=rank.device)
-        seen = rank.masked_fill(place >= length[:, None], torch.inf)
-        return cls(rank, seen, length, rank.gather(1, length[:, None])[:, 0])
-
-    @classmethod
-    def of_known_length(cls, rank: Tensor, length: Tensor) -> Order:
-        """Of targets whose numbers of words [b] are known before any of their words."""
-        return cls(rank, rank, length, torch.full_like(rank[:, 0], -torch.inf))
-
-
-def places_of(chosen: Tensor) -> Tensor:
-    """The chosen positions [b l] of every row as numbers [b m], ascending; a row with fewer has l for the rest."""
-    length = chosen.shape[1]
-    numbers = torch.arange(length, device=chosen.device)
-    return torch.where(chosen, numbers, length).sort(1).values[:, : int(chosen.sum(1).max())]
-
-
-def is_before(seen: Tensor, own: Tensor) -> Tensor:
-    """Which positions can be `seen` [b l] from a rank below those of who looks, `own` [b m]: [b m l]."""
-    return seen[:, None, :] < own[:, :, None]
-
-
 SMALLEST = 1e-20
 """Probabilities below are taken for this, so that every word has a finite log-probability."""
-INITIAL_RADIUS = 0.1
-"""Standard deviation of the table before it is normalised. Only directions count, and Adam moves each number
-by about the learning rate: the smaller the numbers, the faster the directions turn (docs/log.md)."""
-
-
-class WordEmbedding(nn.Module):
-    """Words as points on the sphere of radius √d, so that noise of variance 1 means the same at every d."""
-
-    def __init__(self, vocab_size: int, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(vocab_size, width).normal_(std=INITIAL_RADIUS))
-
-    def table(self) -> Tensor:
-        """All words [v d], normalised."""
-        return F.normalize(self.weight.float(), dim=-1) * math.sqrt(self.weight.shape[1])
-
-    def forward(self, ids: Tensor) -> Tensor:
-        return F.normalize(F.embedding(ids, self.weight).float(), dim=-1) * math.sqrt(self.weight.shape[1])
-
-
-class LevelEmbedding(nn.Module):
-    """Features of a log-SNR, which is what the network is told of the noise at a position."""
-
-    def __init__(self, width: int, features: int = 64) -> None:
-        super().__init__()
-        self.features = features
-        self.mlp = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
-
-    def forward(self, log_snr: Tensor) -> Tensor:
-        half = self.features // 2
-        frequency = torch.exp(torch.linspace(math.log(0.05), math.log(4.0), half, device=log_snr.device))
-        angle = log_snr.float()[..., None] * frequency
-        return self.mlp(torch.cat((angle.cos(), angle.sin()), dim=-1))
 
 
 class Denoiser(nn.Module):
@@ -284,12 +214,16 @@ class Denoiser(nn.Module):
         Two streams: the clean words [b l d], each seeing those before it and itself, and the noise [b l d], each
         seeing the clean words before it and itself. levels: the table of both, clean and noise, [2 …].
         """
-        length = words.shape[1]
-        hidden, seen = self._two_streams(words, noise, levels, order)
-        modulation = levels.modulation.repeat_interleave(length, 0)[None]
+        rows, length = words.shape[:2]
+        stream = torch.arange(2, device=words.device).repeat_interleave(length)
+        places = torch.arange(length, device=words.device).repeat(2).expand(rows, -1)
+        clean = self._enter(words, levels.at(0))
+        shared = self._known(clean, order)
+        hidden = torch.cat((clean + shared, self._enter(noise, levels.at(1)) + shared), dim=1)
+        modulation = levels.modulation[stream][None]
         cosine, sine = (part.repeat(2, 1) for part in rotary(length, self.head_size, words.device))
         source = ~encoded.padding[:, None, :].expand(-1, 2 * length, -1)
-        mask = torch.cat((source, seen), dim=2)[:, None]
+        mask = torch.cat((source, order.seen_in_two_streams(places, stream == 1)), dim=2)[:, None]
         for block, memory in zip(self.decoder[:-1], encoded.memories[:-1], strict=True):
             hidden = block(hidden, modulation, mask, (cosine, sine), memory)
         # after the last block only the noise is asked for its states
@@ -315,29 +249,16 @@ class Denoiser(nn.Module):
         """
         (rows, length), number = words.shape[:2], asked.shape[1]
         places = torch.cat((stale, asked), 1)
-        slots = torch.cat((stale, asked + length), 1).masked_fill(places == length, 2 * length)
-        within = slots.clamp_max(2 * length - 1)[..., None]
-        hidden, seen = self._two_streams(words, noise, levels, order)
-        hidden = hidden.gather(1, within.expand(-1, -1, self.width))
-        seen = seen.gather(1, within.expand(-1, -1, 2 * length))
-        counts = torch.tensor((stale.shape[1], number), device=places.device)
-        modulation = levels.modulation.repeat_interleave(counts, 0).expand(rows, -1, -1, -1)
+        is_noise = torch.arange(places.shape[1], device=places.device) >= stale.shape[1]
+        clean = self._enter(words, levels.at(0))
+        noisy = self._enter(take(noise, asked), levels.at(1))
+        hidden = torch.cat((take(clean, stale), noisy), 1) + take(self._known(clean, order), places)
+        modulation = levels.modulation[is_noise.long()].expand(rows, -1, -1, -1)
         source = ~encoded.padding[:, None, :].expand(-1, places.shape[1], -1)
-        mask = torch.cat((source, F.pad(seen, (0, 1))), dim=2)
+        mask = torch.cat((source, F.pad(order.seen_in_two_streams(places, is_noise), (0, 1))), dim=2)
+        slots = (places + length * is_noise).masked_fill(places == length, 2 * length)
         slots = slots + encoded.padding.shape[1]
         return self.decode_slots(hidden, modulation, places, slots, mask, encoded.memories, last=number)
-
-    def _two_streams(
-        self, words: Tensor, noise: Tensor, levels: Level, order: Order
-    ) -> tuple[Tensor, Tensor]:
-        """What enters of both streams [b 2l w], and who sees whom [b 2l 2l]; first the clean words [b l d]."""
-        clean, noisy = (self._enter(part, levels.at(i)) for i, part in enumerate((words, noise)))
-        shared = self._remaining(order) + self.target_neighbours.before(clean, order.seen, order.rank)
-        before = is_before(order.seen, order.rank)
-        itself = torch.eye(before.shape[1], dtype=torch.bool, device=before.device).expand_as(before)
-        of_words, of_noise = (before | itself, torch.zeros_like(before)), (before, itself)
-        seen = torch.cat((torch.cat(of_words, 2), torch.cat(of_noise, 2)), 1)
-        return torch.cat((clean + shared, noisy + shared), dim=1), seen
 
     def decode_places(
         self,
@@ -356,17 +277,14 @@ class Denoiser(nn.Module):
         rest, whose states mean nothing. level.modulation is that of the places [b m 4 w]. order: a position
         sees those before it and itself, as in `decode_in_order`, instead of all.
         """
-        within = places.clamp_max(x.shape[1] - 1)
         hidden = self._enter(x, level, estimate)
         if order is None:
             hidden = self.target_neighbours(hidden, padding)
             seen = ~padding[:, None, :].expand(-1, places.shape[1], -1)
         else:
-            heard = self.target_neighbours.before(hidden, order.seen, order.rank)
-            hidden = hidden + self._remaining(order) + heard
-            itself = places[..., None] == torch.arange(x.shape[1], device=x.device)
-            seen = is_before(order.seen, order.rank.gather(1, within)) | itself
-        hidden = hidden.gather(1, within[..., None].expand(-1, -1, self.width))
+            hidden = hidden + self._known(hidden, order)
+            seen = order.before(places) | is_at(places, x.shape[1])
+        hidden = take(hidden, places)
         source = ~encoded.padding[:, None, :].expand(-1, places.shape[1], -1)
         mask = torch.cat((source, F.pad(seen, (0, 1))), dim=2)
         slots = places + encoded.padding.shape[1]
@@ -402,13 +320,16 @@ class Denoiser(nn.Module):
             hidden = hidden + self.estimate_up(estimate)
         return hidden + level.features
 
-    def _remaining(self, order: Order) -> Tensor:
-        """How many words follow, as features [b l w], or that this is not known yet: who does not see the others
-        cannot count them."""
+    def _known(self, clean: Tensor, order: Order) -> Tensor:
+        """What every position knows of others before attention [b l w]: how many words follow, or that this is not
+        known yet, for who does not see the others cannot count them; and what it hears of its neighbours."""
         unknown = self.remaining_embedding.num_embeddings - 1
         place = torch.arange(order.rank.shape[1], device=order.rank.device)
         after = (order.length[:, None] - 1 - place).clamp(0, unknown - 1)
-        return self.remaining_embedding(torch.where(order.rank > order.end[:, None], after, unknown))
+        remaining = torch.where(order.rank > order.end[:, None], after, unknown)
+        return self.remaining_embedding(remaining) + self.target_neighbours.before(
+            clean, order.seen, order.rank
+        )
 
     def logits(self, hidden: Tensor, table: Tensor | None = None) -> Tensor:
         """Scores of the vocabulary [… v] for states [… w].

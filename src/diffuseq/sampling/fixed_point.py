@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffuseq.sampling.step import Estimate, Noise
-from diffuseq.sampling.words import WordStep, draw_words, silence
+from diffuseq.sampling.words import WordStep, draw_words, silence, sum_log_p
 
 Read = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(tokens [n l], stale [n l], asked [n l]) → log-probabilities [m v] of the words at the positions that are asked
@@ -51,8 +51,10 @@ def fixed_point(
 
     window [n]: positions of each row. end: the id that ends an answer, before which there is at least one word;
     what has no end within its window ends there. None: all of the window is words. pinned [n l] holds ids of words
-    that are given, −1 elsewhere; every position knows them. temperature and repeats as in `settle`. In the first
-    call nothing but these is known to anybody, so that with one call all words are drawn independently.
+    that are given, −1 elsewhere; every position knows them. drafted [n]: the first call asks for so many positions
+    only, for most answers are shorter than their window; all by default. temperature and repeats as in `settle`. In
+    the first call nothing but what is given is known to anybody, so that with one call all words are drawn
+    independently.
     """
     rows, length = len(window), int(window.max())
     place = torch.arange(length, device=window.device)
@@ -60,6 +62,7 @@ def fixed_point(
     is_given = tokens >= 0
     draw = noise(torch.empty(rows, length, 1, device=window.device))[..., 0]
     log_p = torch.zeros_like(draw)
+    given_after = F.pad(tokens[:, 1:], (0, 1), value=-1)
     # what may move: from behind the first change to the end
     first, until = torch.full_like(window, -1), (window if drafted is None else drafted) - 1
     words = window
@@ -72,7 +75,7 @@ def fixed_point(
                 logits[(place == 0).expand_as(asked)[asked], end] = -math.inf
             if not repeats:
                 silence(logits, F.pad(tokens[:, :-1], (1, 0), value=-1), asked)
-                silence(logits, F.pad(tokens.masked_fill(~is_given, -1)[:, 1:], (0, 1), value=-1), asked)
+                silence(logits, given_after, asked)
             chosen, chosen_log_p = draw_words(logits, draw[asked], temperature)
             before, tokens = tokens, tokens.masked_scatter(asked, chosen)
             log_p = log_p.masked_scatter(asked, chosen_log_p)
@@ -80,19 +83,20 @@ def fixed_point(
             if end is not None:
                 words = _first(tokens == end, length).minimum(window)
                 until = words.minimum(window - 1)
-        x = embed(tokens.clamp_min(0))
+        written = tokens.clamp_min(0)
+        x = embed(written)
         yield WordStep(
             index,
             calls,
             1.0 - index / calls,
             x,
             Estimate(x),
-            tokens=tokens.clamp_min(0),
+            tokens=written,
             log_p=log_p,
             settled=(place <= first[:, None]) | is_given,
             padding=(place >= words[:, None])
-            | (tokens < 0),  # an end that moved in the last call leaves no words
-            text_log_p=log_p.masked_fill(place > until[:, None], 0.0).sum(1),
+            | (tokens < 0),  # where the end has just left, there are no words yet
+            text_log_p=sum_log_p(log_p, place > until[:, None]),
         )
 
 

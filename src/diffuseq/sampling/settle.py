@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffuseq.sampling.step import Estimate, Noise
-from diffuseq.sampling.words import WordStep, draw_words, gumbel, silence
+from diffuseq.sampling.words import WordStep, draw_words, gumbel, silence, sum_log_p
 
 _SURE = 1e9
 """Surer than any log-probability with its share of chance."""
@@ -111,7 +111,7 @@ def _step(
     settled: Tensor,
     padding: Tensor,
 ) -> WordStep:
-    text_log_p = log_p.masked_fill(padding, 0.0).sum(1)
+    text_log_p = sum_log_p(log_p, padding)
     time, estimate = 1.0 - index / calls, Estimate(clean)
     return WordStep(index, calls, time, x, estimate, tokens, log_p, settled, padding, text_log_p)
 

@@ -27,6 +27,12 @@ class WordStep(Step):
     text_log_p: Tensor
 
 
+def sum_log_p(log_p: Tensor, left_out: Tensor) -> Tensor:
+    """Log-probability of every text [n] from that of its words [n l] but those left out [n l]. None counts as less
+    likely than 10⁻³⁰, so that the sum is finite."""
+    return log_p.clamp_min(math.log(1e-30)).masked_fill(left_out, 0.0).sum(1)
+
+
 def silence(logits: Tensor, words: Tensor, where: Tensor) -> None:
     """Rule out, in place in the logits [m v] of the positions `where` [n l], one word for each [n l] (−1: none)."""
     word = words[where]

@@ -20,8 +20,10 @@ from diffuseq.diffusion.forward import partial_noise
 from diffuseq.diffusion.levels import mixed_levels, settling_order
 from diffuseq.diffusion.schedule import LogLinearSchedule
 from diffuseq.model.bert_encoder import BertEncoder, principal_directions
-from diffuseq.model.denoiser import INITIAL_RADIUS, Denoiser, Encoded, Level, Order
+from diffuseq.model.denoiser import Denoiser, Encoded, Level
+from diffuseq.model.embeddings import INITIAL_RADIUS
 from diffuseq.model.length import LengthHead
+from diffuseq.model.order import Order
 from diffuseq.system import Draft, Loss, Request, SpecialTokens, System
 from diffuseq.systems.generation import generate
 

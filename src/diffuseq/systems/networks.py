@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffuseq.model.denoiser import Encoded, Level, Order, places_of
+from diffuseq.model.denoiser import Encoded, Level
+from diffuseq.model.order import Order, places_of
 from diffuseq.sampling.step import Estimate
 from diffuseq.system import SpecialTokens
 
@@ -120,7 +121,7 @@ class Network:
         scale, features, modulation = self.clean_or_noise
         everywhere = is_open.long()
         level = Level(scale[everywhere], features[everywhere], modulation[opened.long()])
-        order = None if self.rank is None else Order.of_known_length(self.rank, self.length)
+        order = None if self.rank is None else Order.of_words(self.rank, self.length)
         hidden = self.system.denoiser.decode_places(x, level, self.padding, self.encoded, places, order=order)
         return hidden, opened
 
@@ -160,26 +161,23 @@ class Reader:
         pinned: Tensor | None,
         is_open_ended: bool,
     ) -> None:
-        self.system, self.encoded, self.noise, self.table = system, encoded, noise, table
+        self.system, self.noise, self.table = system, noise, table
         rows, positions = noise.shape[:2]
         place = torch.arange(positions, device=noise.device).expand(rows, -1).float()
         is_given = torch.zeros_like(place, dtype=torch.bool) if pinned is None else pinned >= 0
         rank = torch.where(is_given, place - positions, place)
-        self.order = Order.of_known_length(rank, length)
-        if is_open_ended:
-            self.order = self.order._replace(end=torch.full_like(self.order.end, torch.inf))
+        self.order = Order.of_words(rank, length, is_known=not is_open_ended)
         self.encoded = encoded.with_room(2 * positions)
         self.levels = system.clean_or_noise()
         self.rows = torch.arange(rows, device=noise.device)
-        self.silent = sorted(
-            without_text(system.special) - ({system.special.end} if is_open_ended else set())
-        )
+        silent = without_text(system.special)
+        self.silent = sorted(silent - {system.special.end} if is_open_ended else silent)
 
     def __call__(self, tokens: Tensor, stale: Tensor, asked: Tensor) -> Tensor:
-        self._forget_rows_at_rest(stale.any(1))
+        self._forget_rows_at_rest(asked.any(1))
         tokens, stale, asked = (part[self.rows] for part in (tokens, stale, asked))
         denoiser, is_known = self.system.denoiser, tokens >= 0
-        words = denoiser.word_embedding(tokens.clamp_min(0))
+        words = self.table[tokens.clamp_min(0)]
         order = self.order._replace(seen=self.order.seen.masked_fill(~is_known, torch.inf))
         places = places_of(asked)
         states = denoiser.decode_places_in_order(
@@ -190,9 +188,9 @@ class Reader:
         return probability.log_()
 
     def _forget_rows_at_rest(self, is_moving: Tensor) -> None:
-        """Rows in which nothing is stale any more are not computed, once they are half of those that are."""
+        """Rows in which nothing is asked for any more are not computed, once they are half of those that are."""
         still = is_moving[self.rows].nonzero().squeeze(1)
         if 2 * len(still) <= len(self.rows):
             self.rows, self.noise = self.rows[still], self.noise[still]
-            self.order = Order(*(part[still] for part in self.order))
+            self.order = self.order.select(still)
             self.encoded = self.encoded.select(still)

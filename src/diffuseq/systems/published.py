@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from diffuseq.checks import check_fit
 from diffuseq.config import DiffusionGeneration, PublishedConfig
 from diffuseq.data.batch import Batch
 from diffuseq.data.layout import Question, Sequences, lay_out, lay_out_question
@@ -186,7 +187,7 @@ class PublishedDiffuSeq(System):
         self, settings: DiffusionGeneration, start: Tensor, project: Project, noise: Noise
     ) -> Iterator[Step]:
         """The chosen sampler over the chosen grid, with rounding where it is on."""
-        _check_settings(settings)
+        check_fit(self.config, settings)
         grid = self.grid(settings)
         denoise: Denoise = self.denoise_at
         if settings.clamp_from is not None:
@@ -270,16 +271,3 @@ class PublishedDiffuSeq(System):
 
 def _normal_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
     return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-
-
-def _check_settings(settings: DiffusionGeneration) -> None:
-    if settings.sampler in ("settle", "fixed-point"):
-        raise InputError(
-            f"The sampler {settings.sampler!r} needs a system trained with token-wise noise, as the published one "
-            "is not; choose ancestral, ddim or dpm-solver."
-        )
-    for name in ("guidance", "temperature"):
-        if getattr(settings, name) != 1.0:
-            raise InputError(
-                f"{name} is {getattr(settings, name)}, but the published system has none; leave it at 1."
-            )

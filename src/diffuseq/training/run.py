@@ -21,7 +21,7 @@ from accelerate import Accelerator
 
 from diffuseq.checkpoint import CONFIG, GENERATION, save_model
 from diffuseq.checks import check_fit, check_generation, check_system, check_text
-from diffuseq.config import Config, DiffuSeqConfig
+from diffuseq.config import Config
 from diffuseq.errors import InputError
 from diffuseq.files import write_text
 from diffuseq.model_card import CARD, model_card
@@ -65,8 +65,7 @@ def train(
     check_system(config.system)
     check_text(config.text)
     check_generation(config.generation)
-    if isinstance(config.system, DiffuSeqConfig):
-        check_fit(config.system, config.generation)
+    check_fit(config.system, config.generation)
     out, accelerator = Path(out), make_accelerator(config.training.fsdp)
     report = on_event if on_event is not None and accelerator.is_main_process else ignore
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,6 +17,8 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Str
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from diffuseq import __version__
+from diffuseq.checks import check_fit
+from diffuseq.config import WORD_BY_WORD, Config, DiffusionGeneration, Sampler
 from diffuseq.errors import InputError
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.trace import Choice, Frame
@@ -106,20 +108,28 @@ class Service:
             kind=system.kind,
             parameters=pipe.system.num_parameters(),
             dials={dial: own[dial] for dial in Dials.model_fields if dial in own},
-            samplers=_samplers(system),
+            samplers=_samplers(pipe.config),
             can_guide=bool(getattr(system, "source_dropout", 0)),
             longest_answer=min(self.limits.length, pipe.config.text.max_target),
             examples=list(self.examples.get(name, ())),
         )
 
 
-def _samplers(system: Any) -> list[str]:
-    """Which samplers fit how a system was trained."""
-    one_level = ["ddim", "ancestral", "dpm-solver"]
-    if system.kind != "diffuseq":
-        return one_level
-    in_order = ["fixed-point"] * (system.attention == "settled")
-    return in_order + ["settle"] * (system.token_wise > 0) + one_level * (system.token_wise < 1)
+def _samplers(config: Config) -> list[str]:
+    """Which samplers fit how a system was trained, those that go word by word first."""
+    own = config.generation
+    if not isinstance(own, DiffusionGeneration):
+        return []
+    names: tuple[Sampler, ...] = get_args(Sampler)
+    return [name for name in (*WORD_BY_WORD[::-1], *names[: -len(WORD_BY_WORD)]) if _fits(config, name)]
+
+
+def _fits(config: Config, sampler: Sampler) -> bool:
+    try:
+        check_fit(config.system, DiffusionGeneration(sampler=sampler))
+    except InputError:
+        return False
+    return True
 
 
 def create_app(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from diffuseq.config import Sampler
 from diffuseq.errors import InputError
 
 LARGEST_SEED = 2**53 - 1
@@ -46,7 +47,7 @@ class Dials(BaseModel):
     steps: int | None = Field(
         None, ge=1, le=Limits.calls, description="Steps of the sampler, a network call each."
     )
-    sampler: Literal["ddim", "ancestral", "dpm-solver", "settle", "fixed-point"] | None = None
+    sampler: Sampler | None = None
     grid: Literal["uniform-time", "uniform-log-snr", "trailing"] | None = None
     temperature: float | None = Field(None, ge=0, le=100)
     churn: float | None = Field(None, ge=0, le=1, description="ddim: share of fresh noise.")

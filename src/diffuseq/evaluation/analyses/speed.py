@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args, get_type_hints
 
-from diffuseq.config import DiffusionGeneration
+from diffuseq.config import WORD_BY_WORD, DiffusionGeneration
 from diffuseq.errors import InputError
 from diffuseq.evaluation.analyses.drawing import Label, Look, put_labels, rule
 from diffuseq.evaluation.analyses.result import Analysis, Data, Limits, Progress
@@ -109,7 +109,7 @@ def _for_sampler(settings: DiffusionGeneration, sampler: str) -> DiffusionGenera
     if settings.sampler == sampler:
         return settings
     changes: dict[str, Any] = {"sampler": sampler, "eta": None, "stochastic": False, "published_v2": False}
-    if sampler in ("settle", "fixed-point"):
+    if sampler in WORD_BY_WORD:
         changes |= {"clamp_from": None, "truncate": None}
     return replace(settings, **changes)
 
