@@ -23,13 +23,14 @@ def train_for(
 ) -> tuple[DiffuSeqPipeline, Progress]:
     """Train for so much processor time: warm-up and decay of the learning rate go by it as well.
 
+    Computes in bf16 where `config.training.precision` says so; "auto" finds out whether it is faster here.
     look: called at `looks` evenly spread moments, the end included; its own time does not count.
     """
     torch.manual_seed(config.training.seed)
     system = build(config.system, corpus.tokenizer.special)
     settings = replace(config.training, minutes=cpu_seconds / 60)
     config = replace(config, training=settings)
-    training = prepare(system, settings, bf16=False)
+    training = prepare(system, settings)
     pipe = DiffuSeqPipeline(system, corpus.tokenizer, config)
     elsewhere, looked = time.process_time(), 0
     for _ in train_steps(training, corpus.training_data(settings)):

@@ -13,6 +13,9 @@ from typing import Any, Literal
 Runtime = Literal["torch", "onnx"]
 """What computes the network: PyTorch, or ONNX Runtime on the CPU (see `diffuseq.onnx_runtime`)."""
 
+Precision = Literal["auto", "fp32", "bf16"]
+"""What a network computes in: auto is bf16 where the machine has it in hardware and is faster with it."""
+
 Sampler = Literal["ddim", "ancestral", "dpm-solver", "settle", "fixed-point"]
 """How a diffusion system goes from noise to text; see `DiffusionGeneration.sampler`."""
 WORD_BY_WORD: tuple[Sampler, ...] = ("settle", "fixed-point")
@@ -76,8 +79,8 @@ class TrainingConfig:
     """Largest norm of the gradient; None leaves it as it is."""
     ema: float = 0.999
     """Decay of the averaged weights, which are the ones that are saved and used; 0 turns averaging off."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """bf16 autocast where the machine has it in hardware and it is faster (auto), always, or never."""
+    precision: Precision = "auto"
+    """bf16 autocast where the machine has it in hardware and it is faster (auto), never (fp32), or always."""
     compile: bool = False
     """torch.compile the system; worth it on a GPU."""
     fsdp: bool = False

@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args, overload
 import torch
 
 from diffuseq.checks import check_generation
-from diffuseq.config import Config, Generation, Runtime
+from diffuseq.config import Config, Generation, Precision, Runtime
 from diffuseq.data.batch import pad
 from diffuseq.decoding.mbr import choose
 from diffuseq.errors import InputError, unknown_name
+from diffuseq.precision import GENERATION_WIDTH, in_bf16, round_matrices, use_bf16, width_of
 from diffuseq.sampling.noise import mix_seed
 from diffuseq.system import Draft, Request, System
 from diffuseq.text.template import one_template, parse_template
@@ -130,20 +131,31 @@ class DiffuSeqPipeline:
     ) -> None:
         """folder: where the model was opened from; its model card is kept when the model is saved."""
         self.system, self.tokenizer, self.config, self.folder = system, tokenizer, config, folder
+        self.bf16 = False
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path, device: str | torch.device | None = None, runtime: Runtime = "torch"
+        cls,
+        name_or_path: str | Path,
+        device: str | torch.device | None = None,
+        runtime: Runtime = "torch",
+        precision: Precision = "auto",
     ) -> DiffuSeqPipeline:
         """Open a model folder, a hub name, or a model that comes with the package (`qqp`, `grammar`).
 
         runtime: "onnx" computes with ONNX Runtime on the CPU, for a folder that `diffuseq export` has written.
+        precision: bf16 rounds the weights and computes in it; auto does so where it is faster, but for small models
+        and for those that were trained with `training.precision` fp32. The words that are drawn differ a little.
         Raises `InputError` when it is none of them, or is damaged.
         """
         from diffuseq.checkpoint import find_model, load_model
 
         if runtime not in get_args(Runtime):
             raise unknown_name("runtime", runtime, get_args(Runtime))
+        if precision not in get_args(Precision):
+            raise unknown_name("precision", precision, get_args(Precision))
+        if runtime == "onnx" and precision == "bf16":
+            raise InputError("The runtime onnx computes in fp32; leave the precision out.")
         if runtime == "onnx" and device not in (None, "cpu", torch.device("cpu")):
             raise InputError(f"The runtime onnx computes on the CPU, not on {device}; leave the device out.")
         device = device or ("cuda" if torch.cuda.is_available() and runtime == "torch" else "cpu")
@@ -153,19 +165,36 @@ class DiffuSeqPipeline:
             from diffuseq.onnx_runtime import use_onnx
 
             use_onnx(system, folder)
-        return cls(system, tokenizer, config, folder)
+        pipe = cls(system, tokenizer, config, folder)
+        trained_in_fp32 = precision == "auto" and config.training.precision == "fp32"
+        if runtime == "torch" and not trained_in_fp32 and _pays(precision, system):
+            pipe.compute_in_bf16()
+        return pipe
+
+    def compute_in_bf16(self) -> None:
+        """Round the weights to bf16, and compute in it from now on. Such a model cannot be saved."""
+        round_matrices(self.system)
+        self.bf16 = True
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model folder: config, weights, generation settings, tokenizer, model card."""
         from diffuseq.checkpoint import save_model
 
+        self._check_is_whole()
         save_model(folder, self.system, self.config, self.tokenizer, self._card())
 
     def push_to_hub(self, name: str, **options: Any) -> str:
         """Upload the folder to the hub as `name`; options go to `huggingface_hub`. Gives the address."""
         from diffuseq.checkpoint import push_model
 
+        self._check_is_whole()
         return push_model(name, self.system, self.config, self.tokenizer, self._card(), **options)
+
+    def _check_is_whole(self) -> None:
+        if self.bf16:
+            raise InputError(
+                "This model's weights were rounded to bf16 for speed; to save it, open it with precision='fp32'."
+            )
 
     def _card(self) -> str | None:
         """The card of the model that was opened, with a scores.json beside it; None for a new model."""
@@ -306,9 +335,9 @@ class DiffuSeqPipeline:
         if num_templates:
             template = torch.tensor([ids for prompt in prompts for ids in prompt.templates], device=device)
         self.system.eval()
-        return self.system.generate(
-            Request(source.to(device), padding.to(device), k // alone, seeds, settings, template)
-        )
+        request = Request(source.to(device), padding.to(device), k // alone, seeds, settings, template)
+        drafts = self.system.generate(request)
+        return in_bf16(device, drafts) if self.bf16 else drafts
 
     def texts(self, draft: Draft, num_prompts: int) -> list[list[str]]:
         """The candidates of each prompt."""
@@ -397,7 +426,8 @@ class DiffuSeqPipeline:
         else:
             source, padding = pad([prompt.ids], self.tokenizer.special.pad)
             device = self.system.device
-            length = int(self.system.answer_length(source.to(device), padding.to(device)))
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+                length = int(self.system.answer_length(source.to(device), padding.to(device)))
         seeds = [mix_seed(prompt.seed, text, candidate) for candidate in range(settings.candidates)]
         templates = template.at_length(length, seeds)
         longest = self.config.text.max_target
@@ -448,6 +478,11 @@ def choose_by(
         source_weight=settings.source_weight,
         copies=settings.copies,
     )
+
+
+def _pays(precision: Precision, system: System) -> bool:
+    """Whether to compute in bf16."""
+    return use_bf16(precision, system.device, width_of(system), GENERATION_WIDTH)
 
 
 def _batches(prompts: Sequence[Prompt], size: int) -> Iterator[list[int]]:

@@ -165,6 +165,23 @@ def test_no_word_stands_twice_in_a_row_unless_it_may() -> None:
     assert strict[0].tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1]
 
 
+def test_what_became_its_neighbour_in_the_last_call_is_left_out() -> None:
+    left_out = 0
+    for seed in range(0, 90, 3):
+        last = run(Chain(4.0).read, 3, [seed, seed + 1, seed + 2], end=END, repeats=False)[-1]
+        for tokens, padding, log_p, total in zip(
+            last.tokens, last.padding, last.log_p, last.text_log_p, strict=True
+        ):
+            written = tokens.tolist()
+            until = written.index(END) if END in written else int((~padding).nonzero().max()) + 1
+            kept = [place for place in range(until) if place == 0 or written[place] != written[place - 1]]
+            assert kept == (~padding).nonzero().squeeze(1).tolist()
+            left_out += until - len(kept)
+            has_end = until < len(written) and written[until] == END
+            assert total == pytest.approx(float(log_p[kept + [until] * has_end].sum()), abs=1e-4)
+    assert left_out > 0
+
+
 def test_a_row_does_not_depend_on_the_others() -> None:
     together = run(Chain().read, 5, [1, 2, 3], end=END)[-1]
     for row, (seed, window) in enumerate(zip([1, 2, 3], WINDOW, strict=True)):

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffuseq.attention import attend
 from diffuseq.baselines.autoregressive import Autoregressive, closed
 from diffuseq.baselines.configs import TransformerConfig
 from diffuseq.errors import InputError
@@ -60,9 +61,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, visible: Tensor | None = None, causal: bool = False) -> Tensor:
         """x [b t d]; visible: bool, broadcast to [b h t t]."""
         query, key, value = self.heads_of(x)
-        return self.join(
-            F.scaled_dot_product_attention(query, key, value, attn_mask=visible, is_causal=causal)
-        )
+        return self.join(attend(query, key, value, visible, is_causal=causal))
 
     def step(self, x: Tensor, cache: tuple[Tensor, Tensor], position: int) -> Tensor:
         """The newest token alone, x [n 1 d]; its key and value are written into the cache."""
@@ -71,7 +70,7 @@ class SelfAttention(nn.Module):
         keys[:, :, position : position + 1] = key
         values[:, :, position : position + 1] = value
         seen = slice(0, position + 1)
-        return self.join(F.scaled_dot_product_attention(query, keys[:, :, seen], values[:, :, seen]))
+        return self.join(attend(query, keys[:, :, seen], values[:, :, seen]))
 
     def heads_of(self, x: Tensor) -> tuple[Tensor, ...]:
         return self.read(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
@@ -99,7 +98,7 @@ class CrossAttention(nn.Module):
         """x [n t d]: a source's rows stand side by side and share its memory; visible: bool [b 1 1 s]."""
         shared = x.reshape(len(visible), -1, x.shape[-1])  # [b c·t d]
         query = self.ask(shared).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        attended = F.scaled_dot_product_attention(query, *memory, attn_mask=visible)
+        attended = attend(query, *memory, visible)
         return self.write(attended.transpose(1, 2).flatten(2)).view_as(x)
 
 

@@ -113,7 +113,7 @@ def _bound(arguments: Evaluate, predictions: Predictions, console: Console) -> d
     from diffuseq.evaluation.likelihood import negative_log_likelihood
     from diffuseq.pipeline import DiffuSeqPipeline
 
-    pipeline = DiffuSeqPipeline.from_pretrained(arguments.nll or "", arguments.device)
+    pipeline = DiffuSeqPipeline.from_pretrained(arguments.nll or "", arguments.device, precision="fp32")
     targets = [row.references[0] for row in predictions.rows]
     bound = negative_log_likelihood(
         pipeline,

@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     from diffuseq.onnx_runtime import export_onnx
     from diffuseq.pipeline import DiffuSeqPipeline
 
-    pipe = DiffuSeqPipeline.from_pretrained(options.model, "cpu")
+    pipe = DiffuSeqPipeline.from_pretrained(options.model, "cpu", precision="fp32")
     if options.out is not None:
         pipe.save_pretrained(options.out)
     graphs = export_onnx(pipe.system, folder)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from diffuseq.cli.shards import Team
-from diffuseq.config import Runtime
+from diffuseq.config import Precision, Runtime
 from diffuseq.data.pairs import BadRows, Question, read_questions
 from diffuseq.errors import InputError
 from diffuseq.evaluation.predictions import Prediction, write_predictions
@@ -61,6 +61,8 @@ class Files:
     """cpu, cuda, cuda:1, …; a GPU where there is one."""
     runtime: Runtime = "torch"
     """onnx computes with ONNX Runtime on the CPU; `diffuseq export` makes a model ready for it."""
+    precision: Precision = "auto"
+    """bf16 where it is faster and the model is large (auto), never (fp32), or always."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -76,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
     team = Team(files.device)
     team.check(files.input, shown)
     questions = _questions(files, team)
-    pipe = DiffuSeqPipeline.from_pretrained(folder, team.device, files.runtime)
+    pipe = DiffuSeqPipeline.from_pretrained(folder, team.device, files.runtime, files.precision)
     settings = pipe.settings(**dataclasses.asdict(settings))
     if files.output is not None and not shown:
         _answer_into(files.output, pipe, questions, settings, _template(files), folder, team)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from diffuseq.config import Runtime
+from diffuseq.config import Precision, Runtime
 from diffuseq.errors import InputError
 from diffuseq.models import EXAMPLES, SHIPPED
 
@@ -40,6 +40,8 @@ class Serve:
     """cpu, cuda, cuda:1, …; a GPU where there is one."""
     runtime: Runtime = "torch"
     """onnx computes MODEL with ONNX Runtime on the CPU; `diffuseq export` makes it ready for that."""
+    precision: Precision = "auto"
+    """bf16 where it is faster and the model is large (auto), never (fp32), or always."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -56,10 +58,10 @@ def main(argv: Sequence[str]) -> int:
     from diffuseq.web.server import bind, run
 
     listener = bind(options.host, options.port)
-    pipes = {"main": _open(options.model, options.device, options.runtime)}
+    pipes = {"main": _open(options.model, options.device, options.precision, options.runtime)}
     titles = {"main": _title(options.model)}
     if options.compare is not None:
-        pipes["compare"] = _open(options.compare, options.device)
+        pipes["compare"] = _open(options.compare, options.device, options.precision)
         titles["compare"] = _title(options.compare)
     hosts = _LOOPBACK if options.host in ("127.0.0.1", "localhost", "::1") else None
     examples = {"main": EXAMPLES[options.model]} if options.model in EXAMPLES else {}
@@ -68,11 +70,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _open(name: str, device: str | None, runtime: Runtime = "torch") -> Any:
+def _open(name: str, device: str | None, precision: Precision, runtime: Runtime = "torch") -> Any:
     """The pipeline, warmed up, so that the first visitor does not wait."""
     from diffuseq.pipeline import DiffuSeqPipeline
 
-    pipe = DiffuSeqPipeline.from_pretrained(name, device, runtime)
+    pipe = DiffuSeqPipeline.from_pretrained(name, device, runtime, precision)
     changes = {"steps": 1} if hasattr(pipe.config.generation, "steps") else {}
     pipe("warm", **changes)
     return pipe

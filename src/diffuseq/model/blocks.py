@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffuseq.attention import attend
+
 
 class Memory(NamedTuple):
     """What a decoder layer keeps of the source: keys and values [b h s e]."""
@@ -124,7 +126,7 @@ class Attention(nn.Module):
         if last is not None:
             query = query[:, :, -last:]
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        mixed = attend(query, key, value, mask, dropout=dropout)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 

@@ -54,7 +54,8 @@ def fixed_point(
     that are given, −1 elsewhere; every position knows them. drafted [n]: the first call asks for so many positions
     only, for most answers are shorter than their window; all by default. temperature and repeats as in `settle`. In
     the first call nothing but what is given is known to anybody, so that with one call all words are drawn
-    independently.
+    independently. Two neighbours that became the same word in the very last call never saw each other so; without
+    repeats the right one is left out there, which ends texts that are not at rest ("language???").
     """
     rows, length = len(window), int(window.max())
     place = torch.arange(length, device=window.device)
@@ -83,6 +84,9 @@ def fixed_point(
             if end is not None:
                 words = _first(tokens == end, length).minimum(window)
                 until = words.minimum(window - 1)
+        stutters = torch.zeros_like(is_given)
+        if not repeats and end is not None and index == calls - 1:
+            stutters = F.pad(tokens[:, 1:] == tokens[:, :-1], (1, 0)) & ~is_given
         written = tokens.clamp_min(0)
         x = embed(written)
         yield WordStep(
@@ -95,8 +99,9 @@ def fixed_point(
             log_p=log_p,
             settled=(place <= first[:, None]) | is_given,
             padding=(place >= words[:, None])
-            | (tokens < 0),  # where the end has just left, there are no words yet
-            text_log_p=sum_log_p(log_p, place > until[:, None]),
+            | (tokens < 0)  # where the end has just left, there are no words yet
+            | stutters,
+            text_log_p=sum_log_p(log_p, stutters | (place > until[:, None])),
         )
 
 

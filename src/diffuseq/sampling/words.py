@@ -17,7 +17,7 @@ from diffuseq.sampling.step import Step
 @dataclass(frozen=True)
 class WordStep(Step):
     """A `Step` with the words as they stand: tokens [n l], the log-probability of each when it was drawn, log_p
-    [n l], which will not change any more, settled [n l], what lies past the end, padding [n l], and the
+    [n l], which will not change any more, settled [n l], what is no word of the text, padding [n l], and the
     log-probability of every text, with its end where that was drawn, text_log_p [n]."""
 
     tokens: Tensor

@@ -31,11 +31,11 @@ from torch.optim import Optimizer
 from diffuseq.config import TrainingConfig
 from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
+from diffuseq.precision import use_bf16, width_of
 from diffuseq.system import System
 from diffuseq.training.ema import AveragedWeights
 from diffuseq.training.engine import distribute, make_accelerator
 from diffuseq.training.optim import learning_rate_factor, make_optimizers, set_learning_rate
-from diffuseq.training.precision import use_bf16
 from diffuseq.training.sharding import whole
 from diffuseq.training.signals import StopSignal
 from diffuseq.training.window import Window
@@ -135,9 +135,8 @@ def prepare(
     check(settings)
     accelerator = accelerator or make_accelerator(settings.fsdp)
     optimizers = make_optimizers(system, settings)
-    width = max((min(p.shape) for p in system.parameters() if p.ndim == 2), default=0)
     if bf16 is None:
-        mine = torch.tensor(float(use_bf16(settings.precision, accelerator.device, width)))
+        mine = torch.tensor(float(use_bf16(settings.precision, accelerator.device, width_of(system))))
         bf16 = accelerator.reduce(mine.to(accelerator.device), "mean").item() == 1  # all processes agree
     if settings.compile:
         system.compile()

@@ -27,7 +27,7 @@ def measure(size: Size, device: torch.device) -> Table:
         return Table("Against GPT-2", columns, (), {}, (note,))
     writer = Writer(size, device)
     fast = _by_onnx(size, writer)
-    network = make_gpt2(size.gpt2, size.words[2]).to(device).eval()
+    network = make_gpt2(size.gpt2, size.words[2]).to(device, torch.bfloat16 if writer.bf16 else None).eval()
     ours = {f"ours, {calls} call{'s' * (calls > 1)}": (writer, calls) for calls in CALLS}
     if fast is not None:
         ours |= {f"{name}, ONNX Runtime": (fast, calls) for name, (_, calls) in ours.items()}
@@ -36,7 +36,7 @@ def measure(size: Size, device: torch.device) -> Table:
     for rows in BATCHES:
         batch = fixed_batch(rows, SOURCE, NEW, size.special)
         source = fixed_batch(rows, SOURCE, NEW, size.special).source.to(device)
-        actions = {"GPT-2": greedy(network, source, writer)}
+        actions = {"GPT-2": greedy(network, source)}
         actions |= {name: by.action([batch], calls, length=NEW) for name, (by, calls) in ours.items()}
         measured = time_in_turn(actions, size.repeats, device)
         found[rows] = {name: timing.median for name, timing in measured.items()}
@@ -94,15 +94,14 @@ def make_gpt2(shape: Gpt2Size, words: int) -> Any:
     )
 
 
-def greedy(network: Any, source: torch.Tensor, writer: Writer) -> Callable[[], None]:
+def greedy(network: Any, source: torch.Tensor) -> Callable[[], None]:
     """An action: read the sources [b s] and write `NEW` tokens after each."""
 
     @torch.no_grad()
     def write() -> None:
         tokens, cache = source, None
-        with writer.precision():
-            for _ in range(NEW):
-                output = network(tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
-                tokens, cache = output.logits[:, -1].argmax(-1, keepdim=True), output.past_key_values
+        for _ in range(NEW):
+            output = network(tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            tokens, cache = output.logits[:, -1].argmax(-1, keepdim=True), output.past_key_values
 
     return write

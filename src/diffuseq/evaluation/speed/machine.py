@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from diffuseq.training.precision import use_bf16
+from diffuseq.precision import use_bf16
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from diffuseq.evaluation.speed.sizes import Size
 from diffuseq.evaluation.speed.table import Table, rounded, times
 from diffuseq.evaluation.speed.timing import time_in_turn
 from diffuseq.evaluation.speed.workload import fixed_batch, make_request, training_batches
+from diffuseq.precision import GENERATION_WIDTH, round_matrices, use_bf16
 from diffuseq.registry import build
 from diffuseq.sampling.ancestral import ancestral
 from diffuseq.sampling.hooks import anchor, clamp
@@ -25,7 +26,6 @@ from diffuseq.sampling.noise import batch_noise
 from diffuseq.sampling.step import Step
 from diffuseq.systems.diffuseq import DiffuSeq
 from diffuseq.systems.published import PublishedDiffuSeq
-from diffuseq.training.precision import use_bf16
 
 CALLS = (10, 5, 3, 2, 1)
 MEASURED_STEPS = 10
@@ -45,7 +45,9 @@ class Writer:
         assert isinstance(system, DiffuSeq)
         self.system, self.device = system, device
         self.settings = replace(size.ours.generation, sampler="settle")
-        self.bf16 = not all_fp32 and use_bf16("auto", device, size.ours.system.width)
+        self.bf16 = not all_fp32 and use_bf16("auto", device, size.ours.system.width, GENERATION_WIDTH)
+        if self.bf16:
+            round_matrices(system)
         _answer_as_long_as_the_source(system)
 
     def precision(self) -> AbstractContextManager[None]:

@@ -1,0 +1,72 @@
+"""Whether bf16 pays on this machine, asked of the hardware and then measured once; and computing in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from diffuseq.config import Precision
+
+T = TypeVar("T")
+
+TRAINING_WIDTH, GENERATION_WIDTH = 256, 384
+"""Below these widths a CPU spends more on converting than it saves on multiplying: whole batches are multiplied in
+training, and few rows in generation."""
+
+
+def width_of(network: nn.Module) -> int:
+    """How wide its widest matrix is at its narrow side."""
+    return max((min(p.shape) for p in network.parameters() if p.ndim == 2), default=0)
+
+
+def use_bf16(
+    precision: Precision, device: torch.device, width: int, wide_enough: int = TRAINING_WIDTH
+) -> bool:
+    """Decide at the start of a run; its checkpoints keep the answer, so that a resumed run agrees."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or width < wide_enough or not _cpu_has_bf16():
+        return False
+    return _seconds(torch.bfloat16, width) < 0.8 * _seconds(torch.float32, width)
+
+
+def round_matrices(network: nn.Module) -> None:
+    """The weights of linear layers to bf16, in place, so that autocast need not convert them in every call."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":  # transformers' linear layer
+            module.to(torch.bfloat16)
+
+
+def in_bf16(device: torch.device, items: Iterator[T]) -> Iterator[T]:
+    """The items, each of them computed under autocast; whoever takes them is not under it in between."""
+    while True:
+        with torch.autocast(device.type, torch.bfloat16):
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+        yield item
+
+
+def _cpu_has_bf16() -> bool:
+    if torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):
+        return False
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _seconds(dtype: torch.dtype, width: int) -> float:
+    """The best of a few matrix products of the size that a layer has."""
+    weight = torch.ones(width, width, dtype=dtype)
+    rows = torch.ones(2048, width, dtype=dtype)
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        rows @ weight
+        best = min(best, time.perf_counter() - start)
+    return best
