@@ -82,7 +82,7 @@ class TrainingConfig:
     precision: Precision = "auto"
     """bf16 autocast where the machine has it in hardware and it is faster (auto), never (fp32), or always."""
     compile: bool = False
-    """torch.compile the system; worth it on a GPU."""
+    """torch.compile the system on a GPU; a CPU goes without (docs/log.md)."""
     fsdp: bool = False
     """Several processes: spread weights, gradients and optimiser state over them (FSDP, full shard) instead of
     keeping a copy on each (DDP)."""

@@ -76,6 +76,32 @@ def test_the_distribution_sums_to_one_and_agrees_with_the_loss(
 
 
 @pytest.mark.parametrize("copy", [True, False])
+def test_a_large_vocabulary_is_scored_part_by_part_and_kept_nowhere(
+    copy: bool, rows: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = make_denoiser(copy)
+    encoded = network.encode(rows["source"], torch.zeros(3, 6, dtype=torch.bool))
+    padding = torch.zeros(3, 5, dtype=torch.bool)
+    kept: list[int] = []
+
+    def loss_and_gradients() -> list[torch.Tensor]:
+        hidden = network.decode(rows["x"], network.level(rows["log_snr"]), padding, encoded)
+        kept.clear()
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+            nll = network.negative_log_likelihood(hidden, encoded, rows["target"])
+        parameters = [network.word_bias, network.word_embedding.weight, network.target_up.weight]
+        weights = torch.arange(15.0).cos()
+        return [nll.detach(), *torch.autograd.grad((nll * weights).sum(), parameters, retain_graph=True)]
+
+    whole = loss_and_gradients()
+    assert 15 * VOCAB in kept
+    monkeypatch.setattr("diffuseq.model.denoiser.SCORES", 4 * VOCAB)
+    parts = loss_and_gradients()
+    torch.testing.assert_close(parts, whole)
+    assert 15 * VOCAB not in kept and 4 * VOCAB not in kept
+
+
+@pytest.mark.parametrize("copy", [True, False])
 def test_a_position_has_the_same_distribution_whether_others_are_asked_for_or_not(
     copy: bool, rows: dict[str, torch.Tensor]
 ) -> None:

@@ -28,6 +28,7 @@ from typing import NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from diffuseq.model.blocks import DecoderBlock, EncoderBlock, Memory, Neighbours, rotary
 from diffuseq.model.embeddings import INITIAL_RADIUS, LevelEmbedding, WordEmbedding
@@ -84,6 +85,8 @@ class Level(NamedTuple):
         return Level(*(part[index] for part in self))
 
 
+SCORES = 1 << 27
+"""Scores of words that a step of training holds at once: half a gigabyte in single precision."""
 SMALLEST = 1e-20
 """Probabilities below are taken for this, so that every word has a finite log-probability."""
 
@@ -354,17 +357,37 @@ class Denoiser(nn.Module):
         return F.logsigmoid(choice), F.logsigmoid(-choice), score.softmax(-1)
 
     def negative_log_likelihood(
-        self, hidden: Tensor, encoded: Encoded, target: Tensor, where: Tensor
+        self, hidden: Tensor, encoded: Encoded, target: Tensor, where: Tensor | None = None
     ) -> Tensor:
-        """−log p of the target ids [b l] at the positions `where` [b l] only, flattened: the vocabulary's
-        softmax is the dearest part of a step, so it is not computed where no loss is taken."""
-        plain = F.cross_entropy(self.logits(hidden[where]).float(), target[where], reduction="none")
+        """−log p of the target ids [b l], flattened; only at the positions `where` [b l], if given: the
+        softmax of the vocabulary is the dearest part of a step."""
+
+        def asked(part: Tensor) -> Tensor:
+            return part.flatten(0, 1) if where is None else part[where]
+
+        plain = self._plain_nats(asked(hidden), asked(target))
         log_copy, log_generate, pointer = self.pointing(hidden, encoded)
         if log_copy is None or log_generate is None or pointer is None:
             return plain
         same = target[:, :, None] == encoded.ids[:, None, :]
-        pointed = (pointer * same).sum(-1)[where].clamp_min(1e-9).log()
-        return -torch.logaddexp(log_generate[where] - plain, log_copy[where] + pointed)
+        pointed = asked((pointer * same).sum(-1)).clamp_min(1e-9).log()
+        return -torch.logaddexp(asked(log_generate) - plain, asked(log_copy) + pointed)
+
+    def _plain_nats(self, hidden: Tensor, target: Tensor) -> Tensor:
+        """−log p [n] of words [n] by the vocabulary's softmax alone, of states [n w].
+
+        Where there would be more than `SCORES` scores, only so many are there at once, and again in the backward
+        pass: the vocabulary never decides how much memory a step takes.
+        """
+
+        def nats(hidden: Tensor, target: Tensor) -> Tensor:
+            return F.cross_entropy(self.logits(hidden).float(), target, reduction="none")
+
+        rows = max(1, SCORES // len(self.word_bias))
+        if len(hidden) <= rows:
+            return nats(hidden, target)
+        parts = zip(hidden.split(rows), target.split(rows), strict=True)
+        return torch.cat([cast(Tensor, checkpoint(nats, *part, use_reentrant=False)) for part in parts])
 
     def distribution(
         self, hidden: Tensor, encoded: Encoded, where: Tensor, table: Tensor | None = None

@@ -68,35 +68,45 @@ class DiffuSeq(System):
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Loss:
         source, source_padding = self._drop_source(batch, generator)
+        draws = self.config.draws
+        target, padding = (part.repeat_interleave(draws, 0) for part in (batch.target, batch.target_padding))
+        drawn = self._draw(padding, generator)
         encoded = self.denoiser.encode(source, source_padding)
         length_loss = self.length_head.loss(
             encoded.states, source_padding, (~batch.source_padding).sum(1), (~batch.target_padding).sum(1)
         )
-        draws = self.config.draws
         encoded = encoded.repeat(draws)
-        target, padding = (
-            batch.target.repeat_interleave(draws, 0),
-            batch.target_padding.repeat_interleave(draws, 0),
-        )
-        losses = self._losses_in_order if self.denoiser.in_order else self._losses_at_levels
-        token_loss, count = losses(target, padding, encoded, generator)
+        if self.denoiser.in_order:
+            token_loss, count = self._losses_in_order(target, padding, encoded, *drawn)
+        else:
+            token_loss, count = self._losses_at_levels(target, padding, encoded, generator, *drawn)
         # a length counts as `length_loss` tokens, so that the whole is a mean over tokens
         value = token_loss + self.config.length_loss * length_loss * (len(padding) / count)
         return Loss(value, {"nll": token_loss.detach(), "length": length_loss.detach()}, count)
 
+    def _draw(self, padding: Tensor, generator: torch.Generator | None) -> tuple[Tensor, ...]:
+        """What chance decides for targets [b l]: ranks and noise, or levels, who is noised, and noise."""
+        if self.denoiser.in_order:
+            rank = settling_order(padding, self.config.left_to_right, self.config.length_first, generator)
+            return rank, self.noise_for(rank, generator)
+        return *mixed_levels(padding, self.config.token_wise, generator), self.noise_for(padding, generator)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """As for any module. A compiler cannot follow a generator, so chance is left out of what is compiled:
+        all that comes after it is then one graph."""
+        self._draw = torch.compiler.disable(self._draw)  # type: ignore[method-assign]
+        super().compile(*args, **kwargs)
+
     def _losses_in_order(
-        self, target: Tensor, padding: Tensor, encoded: Encoded, generator: torch.Generator | None
+        self, target: Tensor, padding: Tensor, encoded: Encoded, rank: Tensor, noise: Tensor
     ) -> tuple[Tensor, Tensor]:
         """−log p a word or end, each as it is while noise and what settles before it is clean, and their number.
 
         That nothing stands beyond the end, as long as the end is not known, is learned beside and not counted.
         """
-        rank = settling_order(padding, self.config.left_to_right, self.config.length_first, generator)
         words, length = self.with_end(target, padding)
-        hidden = self.states_by_rank(words, length, encoded, rank, self.noise_for(words, generator))
-        nats = self.denoiser.negative_log_likelihood(
-            hidden, encoded, words, torch.ones_like(words, dtype=torch.bool)
-        )
+        hidden = self.states_by_rank(words, length, encoded, rank, noise)
+        nats = self.denoiser.negative_log_likelihood(hidden, encoded, words)
         count = (length + 1).sum()
         return nats.sum() / count, count
 
@@ -139,12 +149,18 @@ class DiffuSeq(System):
         return self.denoiser.level(self.schedule.log_snr(ends).float())
 
     def _losses_at_levels(
-        self, target: Tensor, padding: Tensor, encoded: Encoded, generator: torch.Generator | None
+        self,
+        target: Tensor,
+        padding: Tensor,
+        encoded: Encoded,
+        generator: torch.Generator | None,
+        time: Tensor,
+        noised: Tensor,
+        noise: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """−log p a noised word, at levels that are drawn, and the number of these words."""
         x0 = self.denoiser.word_embedding(target)
-        time, noised = mixed_levels(padding, self.config.token_wise, generator)
-        x, log_snr = self._corrupt(x0, time, noised, self.noise_for(target, generator))
+        x, log_snr = self._corrupt(x0, time, noised, noise)
         level = self.denoiser.level(log_snr)
         estimate = self._first_estimate(x, level, padding, encoded, generator)
         hidden = self.denoiser.decode(x, level, padding, encoded, estimate)
@@ -169,10 +185,10 @@ class DiffuSeq(System):
         ids[:, 0], padding[:, 0] = self.special.mask, False
         return ids, padding
 
-    def noise_for(self, target: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Standard normal noise [b l d] for targets [b l]."""
-        shape = *target.shape, self.config.embedding_width
-        return torch.randn(shape, generator=generator, device=target.device)
+    def noise_for(self, positions: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Standard normal noise [b l d] for positions [b l]."""
+        shape = *positions.shape, self.config.embedding_width
+        return torch.randn(shape, generator=generator, device=positions.device)
 
     def _corrupt(self, x0: Tensor, time: Tensor, noised: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """x_t [b l d] and the log-SNR [b l] that the network is told; clean tokens stay bit-equal."""

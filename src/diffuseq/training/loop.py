@@ -138,7 +138,7 @@ def prepare(
     if bf16 is None:
         mine = torch.tensor(float(use_bf16(settings.precision, accelerator.device, width_of(system))))
         bf16 = accelerator.reduce(mine.to(accelerator.device), "mean").item() == 1  # all processes agree
-    if settings.compile:
+    if settings.compile and accelerator.device.type != "cpu":
         system.compile()
     model, unwrapped, optimizers = distribute(accelerator, system, optimizers)
     average = AveragedWeights(list(unwrapped.parameters()), settings.ema)

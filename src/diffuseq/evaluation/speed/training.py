@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -26,9 +26,7 @@ class Trainee:
     ) -> None:
         torch.manual_seed(0)
         self.config, self.device = config, device
-        # On a CPU compiling takes longer than all that is measured here.
-        settings = replace(config.training, compile=config.training.compile and device.type == "cuda")
-        self.training: Training = prepare(build(config.system, special), settings)
+        self.training: Training = prepare(build(config.system, special), config.training)
         self.training.model.train()
         self.batches = [batch.to(device) for batch in batches]
         self.generator = torch.Generator(device).manual_seed(0)
