@@ -5,12 +5,14 @@ Legend: b rows, h heads, n queries, m keys, e width of a head.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FEW = 256 * 256
-"""Scores of one head, up to which they are worth being written down."""
+FEW = 1 << 24
+"""Scores of a layer, up to which they are kept for the backward pass: 64 MiB in single precision."""
 
 
 def attend(
@@ -31,7 +33,8 @@ def attend(
     as long as that of the products that it consists of (docs/log.md).
     """
     n, m = query.shape[-2], key.shape[-2]
-    if query.device.type != "cpu" or not torch.is_grad_enabled() or n * m > FEW:
+    num_scores = math.prod(query.shape[:-1]) * m
+    if query.device.type != "cpu" or not torch.is_grad_enabled() or num_scores > FEW:
         return F.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, is_causal=is_causal, dropout_p=dropout
         )
