@@ -6,7 +6,6 @@ Legend: n rows, l positions, d embedding width.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import islice
 
@@ -18,7 +17,7 @@ from diffuseq.evaluation.speed.sizes import Size
 from diffuseq.evaluation.speed.table import Table, rounded, times
 from diffuseq.evaluation.speed.timing import time_in_turn
 from diffuseq.evaluation.speed.workload import fixed_batch, make_request, training_batches
-from diffuseq.precision import GENERATION_WIDTH, round_matrices, use_bf16
+from diffuseq.precision import GENERATION_WIDTH, in_bf16, round_matrices, use_bf16
 from diffuseq.registry import build
 from diffuseq.sampling.ancestral import ancestral
 from diffuseq.sampling.hooks import anchor, clamp
@@ -50,10 +49,6 @@ class Writer:
             round_matrices(system)
         _answer_as_long_as_the_source(system)
 
-    def precision(self) -> AbstractContextManager[None]:
-        """What the networks are called under."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
-
     def action(
         self, batches: list[Batch], calls: int, candidates: int = 1, length: int | None = None
     ) -> Callable[[], None]:
@@ -62,10 +57,10 @@ class Writer:
         requests = [make_request(batch, settings, self.device, candidates) for batch in batches]
 
         def answer() -> None:
-            with self.precision():
-                for request in requests:
-                    for _ in self.system.generate(request):
-                        pass
+            for request in requests:
+                drafts = self.system.generate(request)
+                for _ in in_bf16(self.device, drafts) if self.bf16 else drafts:
+                    pass
 
         return answer
 
