@@ -52,12 +52,12 @@ def check_system(config: Any, where: str = "system") -> None:
         name, value = f"{where}.{entry.name}", getattr(config, entry.name)
         if dataclasses.is_dataclass(value):
             check_system(value, name)
-        elif isinstance(value, int) and not isinstance(value, bool):
+        elif isinstance(value, int) and not isinstance(value, bool) and "float" not in str(entry.type):
             least = 0 if entry.default == 0 else 1
             most = _MOST_LAYERS if "layers" in entry.name else _LARGEST_SIZE
             if not least <= value <= most:
                 raise InputError(f"{name} is {value}; give a whole number from {least} to {most:,}.")
-        elif isinstance(value, float):
+        elif isinstance(value, int | float) and not isinstance(value, bool):
             low, high = (0.0, 1.0) if entry.name in _SHARES else (-_LARGEST_NUMBER, _LARGEST_NUMBER)
             if not low <= value <= high:
                 raise InputError(f"{name} is {value}; give a number from {low:g} to {high:g}.")

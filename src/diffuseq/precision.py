@@ -33,7 +33,7 @@ def use_bf16(
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu" or width < wide_enough or not _cpu_has_bf16():
         return False
-    return _seconds(torch.bfloat16, width) < 0.8 * _seconds(torch.float32, width)
+    return _pays(width)
 
 
 def round_matrices(network: nn.Module) -> None:
@@ -60,13 +60,17 @@ def _cpu_has_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def _seconds(dtype: torch.dtype, width: int) -> float:
-    """The best of a few matrix products of the size that a layer has."""
-    weight = torch.ones(width, width, dtype=dtype)
-    rows = torch.ones(2048, width, dtype=dtype)
-    best = float("inf")
+_KINDS = (torch.bfloat16, torch.float32)
+
+
+def _pays(width: int) -> bool:
+    """Whether a product of the size that a layer has takes clearly less processor time; wall time would make the
+    answer depend on what else the machine is doing."""
+    factors = {d: (torch.ones(2048, width, dtype=d), torch.ones(width, width, dtype=d)) for d in _KINDS}
+    best = dict.fromkeys(_KINDS, float("inf"))
     for _ in range(5):
-        start = time.perf_counter()
-        rows @ weight
-        best = min(best, time.perf_counter() - start)
-    return best
+        for dtype, (rows, weight) in factors.items():
+            start = time.process_time()
+            rows @ weight
+            best[dtype] = min(best[dtype], time.process_time() - start)
+    return best[torch.bfloat16] < 0.8 * best[torch.float32]

@@ -49,6 +49,20 @@ def test_sizes_that_no_network_has_are_refused_before_it_is_built(
         build(DiffuSeqConfig(**sizes), tiny_pipe.system.special)
 
 
+def test_a_share_may_be_a_whole_number(tiny_pipe: DiffuSeqPipeline) -> None:
+    sizes = {
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "heads": 2,
+        "width": 8,
+        "feed_forward": 8,
+        "dropout": 0,
+    }
+    build(DiffuSeqConfig(**sizes, left_to_right=1, length_first=0), tiny_pipe.system.special)
+    with pytest.raises(InputError, match="left_to_right is 2; give a number from 0 to 1"):
+        build(DiffuSeqConfig(**sizes, left_to_right=2), tiny_pipe.system.special)
+
+
 def test_heads_that_do_not_divide_the_width_are_refused(tiny_pipe: DiffuSeqPipeline) -> None:
     with pytest.raises(InputError, match="cannot be split"):
         build(TransformerConfig(width=16, heads=3), tiny_pipe.system.special)
