@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffuseq.sampling.fixed_point import Read, fixed_point
-from diffuseq.sampling.noise import RowNoise, batch_noise
+from diffuseq.sampling.noise import RowNoise
 from diffuseq.sampling.words import WordStep, draw_words
 
 VOCAB, END, WINDOW = 7, 6, [9, 4, 12]
@@ -33,9 +33,9 @@ class Chain:
 
 def run(read: Read, calls: int, seeds: list[int], window: list[int] = WINDOW, **options) -> list[WordStep]:
     embedding = torch.randn(VOCAB, 3)
-    noise = RowNoise(seeds, window)
+    normal = RowNoise(seeds, window)(torch.empty(len(seeds), max(window), 1))[..., 0]
     return list(
-        fixed_point(read, lambda ids: embedding[ids], torch.tensor(window), calls, noise=noise, **options)
+        fixed_point(read, lambda ids: embedding[ids], torch.tensor(window), calls, normal=normal, **options)
     )
 
 
@@ -122,7 +122,7 @@ def test_draws_follow_the_chain_and_an_answer_has_a_word_at_least() -> None:
         lambda ids: ids[..., None].float(),
         torch.full((rows,), 3),
         4,
-        noise=batch_noise(torch.Generator().manual_seed(0)),
+        normal=torch.randn(rows, 3, generator=torch.Generator().manual_seed(0)),
         end=END,
     )
     first = chain.table[-1].exp().clone()

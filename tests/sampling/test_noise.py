@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from diffuseq.sampling.noise import RowNoise, batch_noise, mix_seed
+from diffuseq.sampling.noise import RowNoise, batch_noise, mix_seed, stratify
 
 
 def draws(seeds: list[int], lengths: list[int] | None, width: int, calls: int = 3) -> list[torch.Tensor]:
@@ -46,3 +46,28 @@ def test_mixed_seeds_are_stable_and_all_different():
     assert mix_seed(0, "how do i cook rice ?", 3) == 7656944047872439187
     seeds = {mix_seed(seed, text, k) for seed in range(5) for text in ("a", "b", "0") for k in range(12)}
     assert len(seeds) == 5 * 3 * 12 and all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_candidates_share_out_the_quantiles_of_every_position():
+    seeds = list(range(20))
+    numbers = stratify(torch.rand(20, 30), seeds, 5).view(4, 5, 30)
+    parts = (numbers * 5).long().sort(1).values
+    assert torch.equal(parts, torch.arange(5)[:, None].expand(4, 5, 30))
+    assert not torch.equal(numbers[0].argsort(0), numbers[1].argsort(0))
+
+
+def test_a_stratified_number_alone_is_uniform_and_knows_nothing_of_its_neighbours():
+    numbers = stratify(torch.rand(40_000, 2), list(range(40_000)), 4)
+    for candidate in range(4):
+        first, second = numbers[candidate::4].T
+        for column in (first, second):
+            share = torch.histc(column, 8, 0, 1) / len(column)
+            torch.testing.assert_close(share, torch.full((8,), 1 / 8), atol=0.015, rtol=0)
+        assert abs(torch.corrcoef(torch.stack((first, second)))[0, 1]) < 0.04
+
+
+def test_who_gets_which_part_depends_on_the_source_alone():
+    uniform = torch.rand(6, 9)
+    together = stratify(uniform, [1, 2, 3, 4, 5, 6], 3)
+    assert torch.equal(together[3:, :5], stratify(uniform[3:, :5], [4, 5, 6], 3))
+    assert torch.equal(stratify(uniform, [1, 2, 3, 4, 5, 6], 1), uniform)

@@ -28,6 +28,9 @@ class AutoregressiveGeneration(Generation):
     """sample: keep the k likeliest words; 0 keeps all."""
     top_p: float = 1.0
     """sample: keep the smallest set of words with this probability."""
+    stratified: bool = False
+    """sample: the candidates of a source share out the quantiles of every position among them, as ours do by
+    fixed-point, instead of drawing independently."""
     max_length: int = 64
     """Longest answer, in tokens."""
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from diffuseq.baselines.configs import AutoregressiveGeneration
 from diffuseq.errors import InputError
+from diffuseq.sampling.noise import stratify
 from diffuseq.system import Draft
 
 
@@ -123,7 +124,7 @@ def search(
     if settings.strategy == "greedy":
         return walk(step, state, sources, rules, lambda log_probs, position: log_probs.argmax(-1))
     if settings.strategy == "sample":
-        return walk(step, state, sources * width, rules, sampler(settings, seeds, rules.max_length))
+        return walk(step, state, sources * width, rules, sampler(settings, seeds, width, rules.max_length))
     groups = settings.beam_groups if settings.strategy == "diverse-beam" else 1
     return beam_search(step, state, sources, width, rules, settings, groups)
 
@@ -158,14 +159,17 @@ def walk(step: Step, state: Any, count: int, rules: Rules, choose: Choose) -> It
             return
 
 
-def sampler(settings: AutoregressiveGeneration, seeds: list[int], length: int) -> Choose:
+def sampler(settings: AutoregressiveGeneration, seeds: list[int], width: int, length: int) -> Choose:
     """Draw words with temperature, top-k (Fan et al., 2018) and top-p (Holtzman et al., 2020).
 
     Every row has its own stream of one uniform number a token, made on the CPU from its seed, so that
-    neither the batch nor the device changes an answer.
+    neither the batch nor the device changes an answer; where `stratified`, the `width` rows of a source depend on
+    one another.
     """
     streams = [torch.rand(length, generator=torch.Generator().manual_seed(seed % 2**63)) for seed in seeds]
     uniforms = torch.stack(streams)  # [n l]
+    if settings.stratified:
+        uniforms = stratify(uniforms, seeds, width)
 
     def choose(log_probs: Tensor, position: int) -> Tensor:
         uniform = uniforms[:, position].to(log_probs.device)

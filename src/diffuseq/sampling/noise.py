@@ -1,6 +1,6 @@
 """Sources of noise: a callable that gives standard normal noise for a tensor.
 
-Legend: n rows (candidates of sources), l target length, d embedding width.
+Legend: b sources, k candidates of each, n = b·k rows, l target length, d embedding width.
 """
 
 from __future__ import annotations
@@ -34,6 +34,26 @@ class RowNoise:
         for row, length, generator in zip(noise, lengths, self._generators, strict=True):
             torch.randn((length, x.shape[2]), generator=generator, out=row[:length])
         return noise.to(device=x.device, dtype=x.dtype)
+
+
+def stratify(uniform: Tensor, seeds: Sequence[int], candidates: int) -> Tensor:
+    """Latin hypercube sampling (McKay, Beckman & Conover, 1979): from independent uniform numbers [n l] others,
+    each of them uniform as well, but so that at every position each of k equal parts of 0…1 holds one candidate of
+    a source. What is averaged over the candidates varies less, and they repeat one another less often.
+
+    seeds: one integer a row [n]; that of a source's first candidate decides who gets which part, the same at a
+    position however many follow it.
+    """
+    shape = uniform.shape[1], candidates
+    parts = [
+        torch.rand(shape, generator=torch.Generator().manual_seed(seed ^ _PARTS)).argsort(1).T
+        for seed in seeds[::candidates]
+    ]
+    return (torch.cat(parts).to(uniform) + uniform) / candidates
+
+
+_PARTS = 0x5A17_C0DE
+"""Tells the stream that deals out the parts from that of the first candidate's noise."""
 
 
 def batch_noise(generator: torch.Generator | None = None) -> Noise:
