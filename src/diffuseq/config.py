@@ -176,8 +176,9 @@ class DiffusionGeneration(Generation):
     which takes up to a third longer, its answers the same within chance (docs/log.md). A system with
     `attention` "settled" always keeps them, and loses nothing by it."""
     stratified: bool = True
-    """fixed-point: the candidates of a source share out the quantiles of every position among them (Latin hypercube
-    sampling) instead of drawing independently: each is drawn as before, all together cover more (docs/log.md)."""
+    """settle, fixed-point: the candidates of a source share out the quantiles of every position among them (Latin
+    hypercube sampling) instead of drawing independently: each is drawn as before, all together cover more
+    (docs/log.md)."""
     guidance: float = 1.0
     """Classifier-free guidance; 1 is off. For systems trained with source dropout."""
     length: int | None = None

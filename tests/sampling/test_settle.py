@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffuseq.sampling.noise import RowNoise
+from diffuseq.sampling.noise import RowNoise, word_noise
 from diffuseq.sampling.settle import draw_words, settle
 
 VOCAB, WIDTH, LENGTHS = 12, 8, [5, 3, 7]
@@ -26,6 +26,7 @@ def run(predict, lengths: list[int], seeds: list[int], calls: int, **options):
     noise = RowNoise(seeds, lengths)
     words = table()
     start = noise(torch.empty(*padding.shape, WIDTH))
+    options = {"numbers": word_noise(noise, start, seeds), **options}
     return list(settle(predict, lambda ids: words[ids], start, padding, calls, noise=noise, **options))
 
 

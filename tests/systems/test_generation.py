@@ -183,7 +183,7 @@ def test_at_the_fixed_point_a_text_has_the_probability_of_its_reading(ordered_pi
     ended = lengths < draft.tokens.shape[1]
     found, expected = draft.log_p[ended], reading(pipe, SOURCES[0], draft)[ended]
     assert ended.sum() > 10
-    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.1)  # tokens without text are ruled out
+    torch.testing.assert_close(found, expected, rtol=0.03, atol=0.1)  # tokens without text are ruled out
     one = last_draft(pipe, SOURCES[0], steps=1, **settings)
     assert not torch.equal(one.tokens, draft.tokens[:, : one.tokens.shape[1]])
 

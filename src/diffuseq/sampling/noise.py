@@ -5,13 +5,18 @@ Legend: b sources, k candidates of each, n = b·k rows, l target length, d embed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
 import torch
 from torch import Tensor
 
 from diffuseq.sampling.step import Noise
+from diffuseq.sampling.words import uniform
+
+Numbers = Callable[[], Tensor]
+"""Standard normal numbers [n l], one a position and fresh in every call, by which samplers draw words."""
 
 
 class RowNoise:
@@ -36,24 +41,39 @@ class RowNoise:
         return noise.to(device=x.device, dtype=x.dtype)
 
 
-def stratify(uniform: Tensor, seeds: Sequence[int], candidates: int) -> Tensor:
+def word_noise(noise: Noise, x: Tensor, seeds: Sequence[int], stratified: int = 1) -> Numbers:
+    """Numbers to draw words by, for x [n l d]. stratified: how many rows at a time, the candidates of a source,
+    share out the quantiles of every position among them; 1: each row draws on its own."""
+    counter = itertools.count()
+
+    def numbers() -> Tensor:
+        normal, index = noise(x[..., :1])[..., 0], next(counter)
+        if stratified == 1:
+            return normal
+        return torch.special.ndtri(stratify(uniform(normal), seeds, stratified, index))
+
+    return numbers
+
+
+def stratify(independent: Tensor, seeds: Sequence[int], candidates: int, index: int = 0) -> Tensor:
     """Latin hypercube sampling (McKay, Beckman & Conover, 1979): from independent uniform numbers [n l] others,
     each of them uniform as well, but so that at every position each of k equal parts of 0…1 holds one candidate of
     a source. What is averaged over the candidates varies less, and they repeat one another less often.
 
-    seeds: one integer a row [n]; that of a source's first candidate decides who gets which part, the same at a
-    position however many follow it.
+    seeds: one integer a row [n]; that of a source's first candidate and the index decide who gets which part, the
+    same at a position however many follow it.
     """
-    shape = uniform.shape[1], candidates
+    shape = independent.shape[1], candidates
     parts = [
-        torch.rand(shape, generator=torch.Generator().manual_seed(seed ^ _PARTS)).argsort(1).T
+        torch.rand(shape, generator=torch.Generator().manual_seed(_seed_of_parts(seed, index))).argsort(1).T
         for seed in seeds[::candidates]
     ]
-    return (torch.cat(parts).to(uniform) + uniform) / candidates
+    return (torch.cat(parts).to(independent) + independent) / candidates
 
 
-_PARTS = 0x5A17_C0DE
-"""Tells the stream that deals out the parts from that of the first candidate's noise."""
+def _seed_of_parts(seed: int, index: int) -> int:
+    """Far from the candidate's own, and another one for every index."""
+    return (seed + (index + 1) * 0x9E37_79B9_7F4A_7C15) % 2**63
 
 
 def batch_noise(generator: torch.Generator | None = None) -> Noise:

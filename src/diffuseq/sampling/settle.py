@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffuseq.sampling.noise import Numbers
 from diffuseq.sampling.step import Estimate, Noise
 from diffuseq.sampling.words import WordStep, draw_words, gumbel, silence, sum_log_p
 
@@ -36,6 +37,7 @@ def settle(
     calls: int,
     *,
     noise: Noise,
+    numbers: Numbers,
     temperature: float = 1.0,
     repeats: bool = True,
     order_noise: float = 0.0,
@@ -46,8 +48,9 @@ def settle(
     """Yield a `WordStep` after each of `calls` calls.
 
     predict is asked for open positions alone: the vocabulary's softmax is the dearest part of a call, and a
-    settled word stays whatever the network says. embed(ids) gives clean words [n l d]; x is pure noise;
-    padding [n l] is True past the end of a row; pinned [n l] holds ids of words that are given, −1 elsewhere.
+    settled word stays whatever the network says. embed(ids) gives clean words [n l d]; x is pure noise, and numbers
+    are what words are drawn by; padding [n l] is True past the end of a row; pinned [n l] holds ids of words that
+    are given, −1 elsewhere.
     temperature 0 takes the likeliest word everywhere; 1 draws from the network's distribution. repeats: whether
     a token may stand twice in a row; if not, no position takes the word of a settled neighbour, and of two that
     draw the same word side by side the surer settles first. order_noise: scale of the Gumbel noise on what
@@ -68,7 +71,7 @@ def settle(
         if not is_open.any():  # answers shorter than `calls` are done before the last one
             yield _step(index, calls, x, embed(tokens), tokens, log_p, settled, padding)
             continue
-        draw = noise(x[..., :2])[..., 0]
+        draw = numbers()
         logits = predict(x, is_open)
         if not repeats:
             words = F.pad(tokens.masked_fill(is_open | padding, -1), (1, 1), value=-1)
@@ -79,7 +82,7 @@ def settle(
         log_p = log_p.masked_scatter(is_open, chosen_log_p)
         sureness = log_p
         if order_noise:
-            sureness = log_p + order_noise * (1 - index / calls) * gumbel(noise(x[..., :2])[..., 0])
+            sureness = log_p + order_noise * (1 - index / calls) * gumbel(noise(x[..., :1])[..., 0])
         at_once = is_open & (log_p.exp() > sure_enough) if sure_enough < 1 else torch.zeros_like(is_open)
         sureness = sureness.masked_fill(at_once, _SURE)
         if leftmost_first:

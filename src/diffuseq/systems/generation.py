@@ -27,10 +27,10 @@ from diffuseq.sampling.dpm_solver import dpm_solver
 from diffuseq.sampling.fixed_point import Read, fixed_point
 from diffuseq.sampling.grid import make_grid
 from diffuseq.sampling.hooks import clamp, guide, guide_words, pin, truncate
-from diffuseq.sampling.noise import RowNoise, stratify
+from diffuseq.sampling.noise import Numbers, RowNoise, word_noise
 from diffuseq.sampling.settle import Predict, settle
 from diffuseq.sampling.step import Denoise, Noise, Project, Step, keep
-from diffuseq.sampling.words import WordStep, uniform
+from diffuseq.sampling.words import WordStep
 from diffuseq.system import Draft, Request, log_p_of_words
 from diffuseq.systems.networks import Network, Reader
 
@@ -50,7 +50,7 @@ def generate(system: DiffuSeq, request: Request) -> Iterator[Draft]:
     rescored = _is_rescored(system, request)
     begin = {"fixed-point": _fixed_point, "settle": _settle}.get(settings.sampler, _one_level)
     calls_a_step, draft = 1 if start.without_source is None else 2, None
-    for step in begin(system, request, start, settings.steps - rescored):
+    for step in begin(system, settings, start, settings.steps - rescored):
         draft = _draft(step, start, settings.steps, (step.index + 1) * calls_a_step)
         yield draft
     if rescored and draft is not None:
@@ -64,7 +64,8 @@ class Start(NamedTuple):
     encoded: the source of each of the n rows; without_source: what stands in its place for guidance (None: none).
     lengths [n] and padding [n l] of the rows; drafted: where answers end where they end, and lengths are what they
     have room in, how many positions are drafted at first [n]. pinned: ids of words that are given [n l] (−1: free;
-    None: all are). table: the words [v d]. noise: its source, and x [n l d], what it gave first.
+    None: all are). table: the words [v d]. noise: its source, numbers that words are drawn by, and x [n l d], the
+    noise at first.
     """
 
     encoded: Encoded
@@ -75,6 +76,7 @@ class Start(NamedTuple):
     pinned: Tensor | None
     table: Tensor
     noise: Noise
+    numbers: Numbers
     x: Tensor
 
     @classmethod
@@ -92,9 +94,10 @@ class Start(NamedTuple):
         if settings.truncate is not None:
             noise = truncate(noise, settings.truncate)
         x = noise(torch.empty(*padding.shape, system.config.embedding_width, device=padding.device))
+        numbers = word_noise(noise, x, request.seeds, request.candidates if settings.stratified else 1)
         table = system.denoiser.word_embedding.table()
         each = encoded.repeat(request.candidates)
-        return cls(each, without_source, lengths, padding, drafted, pinned, table, noise, x)
+        return cls(each, without_source, lengths, padding, drafted, pinned, table, noise, numbers, x)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Clean words [… d]."""
@@ -138,13 +141,9 @@ def read_log_p(system: DiffuSeq, request: Request, start: Start, draft: Draft) -
     return log_p.sum(1)
 
 
-def _fixed_point(system: DiffuSeq, request: Request, start: Start, calls: int) -> Iterator[Step]:
+def _fixed_point(system: DiffuSeq, settings: DiffusionGeneration, start: Start, calls: int) -> Iterator[Step]:
     """All words at once, each given those before it."""
-    settings: DiffusionGeneration = request.settings
     is_open_ended = start.drafted is not None
-    normal = start.noise(start.x[..., :1])[..., 0]
-    if settings.stratified and request.candidates > 1:
-        normal = torch.special.ndtri(stratify(uniform(normal), request.seeds, request.candidates))
 
     def reader(encoded: Encoded) -> Read:
         return Reader(system, encoded, start.x, start.lengths, start.table, start.pinned, is_open_ended)
@@ -157,7 +156,7 @@ def _fixed_point(system: DiffuSeq, request: Request, start: Start, calls: int) -
         start.embed,
         start.lengths,
         calls,
-        normal=normal,
+        normal=start.numbers(),
         temperature=settings.temperature,
         repeats=settings.repeats,
         pinned=start.pinned,
@@ -166,9 +165,8 @@ def _fixed_point(system: DiffuSeq, request: Request, start: Start, calls: int) -
     )
 
 
-def _settle(system: DiffuSeq, request: Request, start: Start, calls: int) -> Iterator[Step]:
+def _settle(system: DiffuSeq, settings: DiffusionGeneration, start: Start, calls: int) -> Iterator[Step]:
     """Some words in every call, the surest or the leftmost first."""
-    settings: DiffusionGeneration = request.settings
     network, unconditional = _networks(system, settings, start)
     predict: Predict = network.words
     if unconditional is not None:
@@ -180,6 +178,7 @@ def _settle(system: DiffuSeq, request: Request, start: Start, calls: int) -> Ite
         start.padding,
         calls,
         noise=start.noise,
+        numbers=start.numbers,
         temperature=settings.temperature,
         repeats=settings.repeats,
         order_noise=settings.order_noise,
@@ -189,9 +188,8 @@ def _settle(system: DiffuSeq, request: Request, start: Start, calls: int) -> Ite
     )
 
 
-def _one_level(system: DiffuSeq, request: Request, start: Start, calls: int) -> Iterator[Step]:
+def _one_level(system: DiffuSeq, settings: DiffusionGeneration, start: Start, calls: int) -> Iterator[Step]:
     """The samplers with one noise level for all positions."""
-    settings: DiffusionGeneration = request.settings
     network, unconditional = _networks(system, settings, start)
     denoise: Denoise = network if unconditional is None else guide(network, unconditional, settings.guidance)
     grid = make_grid(settings.grid, system.schedule, calls)
