@@ -247,6 +247,11 @@ class DiffuSeqConfig:
     attention "all" 2 are better (docs/log.md)."""
     source_dropout: float = 0.0
     """Share of training sequences without their source, for classifier-free guidance."""
+    label_smoothing: float = 0.0
+    """Share of every word in the loss that goes to all words of the vocabulary alike."""
+    vocabulary_loss: float = 0.0
+    """`copy`: weight of the cross-entropy of the vocabulary's softmax alone beside that of its mixture with the
+    pointer, since the softmax learns little from words that may be copied."""
     length_loss: float = 1.0
     """Weight of the length head's cross-entropy: how many target tokens a length counts as."""
     max_length: int = 128

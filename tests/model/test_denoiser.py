@@ -71,8 +71,36 @@ def test_the_distribution_sums_to_one_and_agrees_with_the_loss(
     log_p = network.distribution(hidden, encoded, where).log()
     torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(int(where.sum())))
     chosen = log_p.gather(-1, rows["target"][where][:, None]).squeeze(-1)
-    nll = network.negative_log_likelihood(hidden, encoded, rows["target"], where)
+    nll = network.negative_log_likelihood(hidden, encoded, rows["target"], where).nll
     torch.testing.assert_close(-nll, chosen, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_smoothing_is_cross_entropy_with_a_share_for_all_words(
+    copy: bool, rows: dict[str, torch.Tensor]
+) -> None:
+    network = make_denoiser(copy)
+    encoded = network.encode(rows["source"], torch.zeros(3, 6, dtype=torch.bool))
+    padding, everywhere = torch.zeros(3, 5, dtype=torch.bool), torch.ones(3, 5, dtype=torch.bool)
+    hidden = network.decode(rows["x"], network.level(rows["log_snr"]), padding, encoded)
+    nats = network.negative_log_likelihood(hidden, encoded, rows["target"])
+    target, logits = rows["target"].flatten(), network.logits(hidden).flatten(0, 1)
+    smooth = torch.nn.functional.cross_entropy(logits, target, label_smoothing=0.1, reduction="none")
+    torch.testing.assert_close(torch.lerp(nats.plain, nats.plain_uniform, 0.1), smooth)
+    if not copy:
+        torch.testing.assert_close(nats.loss(0.1, 0.5), smooth)
+        return
+    torch.testing.assert_close(nats.loss(0.0, 0.0), nats.nll)
+    torch.testing.assert_close(nats.loss(0.0, 1.0), (nats.nll + nats.plain) / 2)
+    # exact for words that no pointer can reach
+    log_p = network.distribution(hidden, encoded, everywhere).log()
+    log_generate = network.pointing(hidden, encoded)[1]
+    assert log_generate is not None
+    by_softmax = logits.log_softmax(-1) + log_generate.flatten()[:, None]
+    unreached = torch.ones_like(log_p, dtype=torch.bool)
+    unreached.scatter_(1, encoded.ids.repeat_interleave(5, 0), False)
+    torch.testing.assert_close(log_p[unreached], by_softmax[unreached], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(nats.uniform, -by_softmax.mean(-1), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("copy", [True, False])
@@ -88,10 +116,11 @@ def test_a_large_vocabulary_is_scored_part_by_part_and_kept_nowhere(
         hidden = network.decode(rows["x"], network.level(rows["log_snr"]), padding, encoded)
         kept.clear()
         with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
-            nll = network.negative_log_likelihood(hidden, encoded, rows["target"])
+            nats = network.negative_log_likelihood(hidden, encoded, rows["target"])
         parameters = [network.word_bias, network.word_embedding.weight, network.target_up.weight]
         weights = torch.arange(15.0).cos()
-        return [nll.detach(), *torch.autograd.grad((nll * weights).sum(), parameters, retain_graph=True)]
+        loss = nats.loss(0.1, 0.5)
+        return [loss.detach(), *torch.autograd.grad((loss * weights).sum(), parameters, retain_graph=True)]
 
     whole = loss_and_gradients()
     assert 15 * VOCAB in kept

@@ -85,6 +85,30 @@ class Level(NamedTuple):
         return Level(*(part[index] for part in self))
 
 
+class WordNats(NamedTuple):
+    """What words cost [n], in nats: −log p by softmax and pointer together, and by the vocabulary's softmax alone;
+    and of both the mean over all words of the vocabulary in the place of the right one (that the pointer gives a
+    few of them more is left out)."""
+
+    nll: Tensor
+    plain: Tensor
+    uniform: Tensor
+    plain_uniform: Tensor
+
+    def loss(self, smoothing: float, vocabulary: float) -> Tensor:
+        """What training descends [n]: with label smoothing (Szegedy et al., 2016), and with the loss of the softmax
+        alone weighed by `vocabulary` beside that of the mixture. What has no weight is not asked for gradients."""
+        loss = _smooth(self.nll, self.uniform, smoothing)
+        if vocabulary:
+            plain = _smooth(self.plain, self.plain_uniform, smoothing)
+            loss = (loss + vocabulary * plain) / (1 + vocabulary)
+        return loss
+
+
+def _smooth(nll: Tensor, uniform: Tensor, share: float) -> Tensor:
+    return torch.lerp(nll, uniform, share) if share else nll
+
+
 SCORES = 1 << 27
 """Scores of words that a step of training holds at once: half a gigabyte in single precision."""
 SMALLEST = 1e-20
@@ -358,36 +382,41 @@ class Denoiser(nn.Module):
 
     def negative_log_likelihood(
         self, hidden: Tensor, encoded: Encoded, target: Tensor, where: Tensor | None = None
-    ) -> Tensor:
-        """−log p of the target ids [b l], flattened; only at the positions `where` [b l], if given: the
-        softmax of the vocabulary is the dearest part of a step."""
+    ) -> WordNats:
+        """What the target ids [b l] cost, flattened; only at the positions `where` [b l], if given: the softmax of
+        the vocabulary is the dearest part of a step."""
 
         def asked(part: Tensor) -> Tensor:
             return part.flatten(0, 1) if where is None else part[where]
 
-        plain = self._plain_nats(asked(hidden), asked(target))
+        plain, uniform = self._plain_nats(asked(hidden), asked(target))
         log_copy, log_generate, pointer = self.pointing(hidden, encoded)
         if log_copy is None or log_generate is None or pointer is None:
-            return plain
+            return WordNats(plain, plain, uniform, uniform)
         same = target[:, :, None] == encoded.ids[:, None, :]
         pointed = asked((pointer * same).sum(-1)).clamp_min(1e-9).log()
-        return -torch.logaddexp(asked(log_generate) - plain, asked(log_copy) + pointed)
+        log_generate = asked(log_generate)
+        mixed = -torch.logaddexp(log_generate - plain, asked(log_copy) + pointed)
+        return WordNats(mixed, plain, uniform - log_generate, uniform)
 
-    def _plain_nats(self, hidden: Tensor, target: Tensor) -> Tensor:
-        """−log p [n] of words [n] by the vocabulary's softmax alone, of states [n w].
+    def _plain_nats(self, hidden: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """−log p [n] of words [n], and its mean over all words, by the vocabulary's softmax alone, of states [n w].
 
         Where there would be more than `SCORES` scores, only so many are there at once, and again in the backward
         pass: the vocabulary never decides how much memory a step takes.
         """
 
-        def nats(hidden: Tensor, target: Tensor) -> Tensor:
-            return F.cross_entropy(self.logits(hidden).float(), target, reduction="none")
+        def nats(hidden: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+            logits = self.logits(hidden).float()
+            log_total = logits.logsumexp(-1)
+            return log_total - logits.gather(1, target[:, None])[:, 0], log_total - logits.mean(-1)
 
         rows = max(1, SCORES // len(self.word_bias))
         if len(hidden) <= rows:
             return nats(hidden, target)
         parts = zip(hidden.split(rows), target.split(rows), strict=True)
-        return torch.cat([cast(Tensor, checkpoint(nats, *part, use_reentrant=False)) for part in parts])
+        found = [cast(tuple[Tensor, Tensor], checkpoint(nats, *part, use_reentrant=False)) for part in parts]
+        return torch.cat([part[0] for part in found]), torch.cat([part[1] for part in found])
 
     def distribution(
         self, hidden: Tensor, encoded: Encoded, where: Tensor, table: Tensor | None = None
