@@ -35,7 +35,7 @@ from choosing import chosen
 
 from diffuseq.baselines.configs import AutoregressiveGeneration, Gpt2Config, IterativeGeneration
 from diffuseq.checkpoint import load_model, save_model
-from diffuseq.config import Config, DiffusionGeneration, Generation
+from diffuseq.config import Config, DiffusionGeneration
 from diffuseq.data.grammar import write_corpus
 from diffuseq.data.pairs import Pair, find_split, read_pairs
 from diffuseq.errors import InputError
@@ -43,7 +43,7 @@ from diffuseq.evaluation.predictions import Prediction, Predictions, write_predi
 from diffuseq.evaluation.score import score
 from diffuseq.files import write_text
 from diffuseq.memory import keep_freed_memory
-from diffuseq.pipeline import Answer, DiffuSeqPipeline, choose_by
+from diffuseq.pipeline import Answer, DiffuSeqPipeline
 from diffuseq.plain import to_dict
 from diffuseq.recipes import recipe
 from diffuseq.training.run import train
@@ -226,8 +226,7 @@ def run_job(job: Job, call: Call) -> bool:
         if call.is_over:
             return False
         say(f"{job.name}: {split}, {name}")
-        for key, scores in _measure(pipe, job, call, split, name, changes):
-            results.put(split, key, value=scores)
+        results.put(split, name, value=_measure(pipe, job, call, split, changes))
     if job.dials and not (call.out / job.name / "config.json").exists():
         card = (folder / "README.md").read_text(encoding="utf-8")
         save_model(
@@ -312,34 +311,22 @@ def _ways(job: Job, splits: Sequence[str]) -> Iterator[Way]:
     elif isinstance(generation, IterativeGeneration):
         yield "valid", "10 samples", {"candidates": 10, "temperature": 0.7}
     if job.dials and isinstance(generation, DiffusionGeneration):
-        yield "valid", f"{CANDIDATES[-1]} candidates", {"candidates": CANDIDATES[-1]}
+        for count in CANDIDATES:
+            yield "valid", f"{count} candidates", {"candidates": count}
         for calls in CALLS:
             yield "valid", f"{calls} calls", {"steps": calls}
 
 
 def _measure(
-    pipe: DiffuSeqPipeline, job: Job, call: Call, split: str, name: str, changes: dict[str, Any]
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Generate once; (name, scores). Of the most candidates, the scores of the first few of them as well."""
+    pipe: DiffuSeqPipeline, job: Job, call: Call, split: str, changes: dict[str, Any]
+) -> dict[str, Any]:
+    """Generate once; scores."""
     pairs = call.pairs(job.task, split)
-    settings = pipe.settings(**changes)
-    answers = answer(pipe, pairs, settings)
+    answers = answer(pipe, pairs, pipe.settings(**changes))
     if not changes:
         rows = predictions(pairs, answers).rows
         write_predictions(call.out / job.name / f"{split}.predictions.jsonl", rows)
-    if set(changes) == {"candidates"}:
-        for count in CANDIDATES[:-1]:
-            fewer = [_first(one, count, settings) for one in answers]
-            yield f"{count} candidates", scored(predictions(pairs, fewer), job.task, bootstrap=0)
-    yield name, scored(predictions(pairs, answers), job.task, bootstrap=0 if changes or call.dry else 1000)
-
-
-def _first(one: Answer, count: int, settings: Generation) -> Answer:
-    """What would have been answered with the first candidates alone: each is drawn by its own seed."""
-    group, log_p = one.candidates[:count], one.log_p[:count]
-    text = group[choose_by(settings, [one.source], [group], [log_p])[0]]
-    share = count / len(one.candidates)
-    return replace(one, text=text, candidates=group, log_p=log_p, seconds=one.seconds * share)
+    return scored(predictions(pairs, answers), job.task, bootstrap=0 if changes or call.dry else 1000)
 
 
 def answer(pipe: DiffuSeqPipeline, pairs: Sequence[Pair], settings: Any) -> list[Answer]:

@@ -65,18 +65,6 @@ def test_the_headline_is_trained_measured_and_kept(tmp_path):
     assert (tmp_path / "headline.json").read_text() == before
 
 
-def test_the_first_candidates_of_many_are_what_fewer_would_have_been(tmp_path):
-    place, headline = call(tmp_path), job("headline")
-    assert gpu.run_job(headline, place)
-    pipe = DiffuSeqPipeline.from_pretrained(place.work / "headline")
-    pairs = place.pairs("qqp", "valid")
-    settings = pipe.settings(candidates=20)
-    many = gpu.answer(pipe, pairs, settings)
-    few = gpu.answer(pipe, pairs, pipe.settings(candidates=5))
-    assert [gpu._first(one, 5, settings).candidates for one in many] == [one.candidates for one in few]
-    assert [gpu._first(one, 5, settings).text for one in many] == [one.text for one in few]
-
-
 @dataclass
 class Impatient(gpu.Call):
     """A call that is over after it has been asked a few times."""
@@ -121,7 +109,7 @@ def test_every_kind_of_system_goes_through(name, tmp_path):
 
 def test_ablations_change_one_thing_and_keep_the_budget():
     base, *others = gpu.ablations(6.0)
-    assert len({json.dumps(to_dict(other.config)) for other in others}) == len(others) == 18
+    assert len({json.dumps(to_dict(other.config)) for other in others}) == len(others) == 20
     for other in others:
         assert other.config != base.config
         assert other.config.training.minutes == base.config.training.minutes == 6.0
