@@ -231,10 +231,10 @@ class DiffuSeqConfig:
     attention: Literal["settled", "all"] = "settled"
     """settled: a position sees the words that settled before it, so that one pass trains on every word of a
     target, each from what was there before it. all: every position sees all others, at any noise level."""
-    left_to_right: float = 0.8
+    left_to_right: float = 0.95
     """attention "settled": share of training sequences that settle from left to right; the others in random
     order."""
-    length_first: float = 0.2
+    length_first: float = 0.05
     """attention "settled": share of training sequences whose length is known before any of their words; in the
     others their end settles like a word."""
     token_wise: float = 1.0
@@ -249,7 +249,7 @@ class DiffuSeqConfig:
     """Share of training sequences without their source, for classifier-free guidance."""
     label_smoothing: float = 0.0
     """Share of every word in the loss that goes to all words of the vocabulary alike."""
-    vocabulary_loss: float = 0.0
+    vocabulary_loss: float = 0.5
     """`copy`: weight of the cross-entropy of the vocabulary's softmax alone beside that of its mixture with the
     pointer, since the softmax learns little from words that may be copied."""
     length_loss: float = 1.0
