@@ -48,7 +48,6 @@ def tiny() -> Config:
             dropout=0.0,
             left_to_right=0.5,
             length_first=1.0,
-            vocabulary_loss=0.0,
             max_length=32,
         ),
         text=TextConfig(vocab_size=1536, max_source=32, max_target=32),
