@@ -320,7 +320,7 @@ def _ways(job: Job, splits: Sequence[str]) -> Iterator[Way]:
 def _measure(
     pipe: DiffuSeqPipeline, job: Job, call: Call, split: str, changes: dict[str, Any]
 ) -> dict[str, Any]:
-    """Generate once; scores."""
+    """The scores of one way of generating; the predictions of the recipe's own are kept."""
     pairs = call.pairs(job.task, split)
     answers = answer(pipe, pairs, pipe.settings(**changes))
     if not changes:

@@ -194,7 +194,7 @@ def settling() -> Figure:
         padding,
         4,
         noise=torch.zeros_like,
-        numbers=lambda: torch.zeros(1, len(words)),
+        quantiles=lambda: torch.full((1, len(words)), 0.5),
         temperature=0.0,
     )
     rows = [torch.zeros(len(words), dtype=torch.bool), *(step.settled[0] for step in steps)]

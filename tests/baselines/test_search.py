@@ -189,6 +189,15 @@ def test_samples_follow_the_model() -> None:
     torch.testing.assert_close(first, probs, atol=0.04, rtol=0.0)
 
 
+def test_stratified_samples_share_out_the_first_word() -> None:
+    """Each word comes as often as its probability says: at most one more or less at either end of its share."""
+    table, width = language(sources=5), 40
+    probs = table[:, 0].masked_fill(torch.arange(VOCABULARY) == START, -torch.inf).softmax(-1)
+    for texts, p in zip(found(table, width, strategy="sample", stratified=True), probs, strict=True):
+        count = torch.tensor([(*text, END)[0] for text in texts]).bincount(minlength=VOCABULARY)
+        assert ((count - width * p).abs() < 2).all()
+
+
 def test_a_low_temperature_is_greedy() -> None:
     table = language(sources=30)
     assert found(table, strategy="sample", temperature=1e-4) == found(table)

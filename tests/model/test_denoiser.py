@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffuseq.model.denoiser import Denoiser, Level
+from diffuseq.model.denoiser import Denoiser, Encoded, Level
 from diffuseq.model.order import Order, places_of
 
 VOCAB = 30
@@ -49,6 +49,13 @@ def run(network: Denoiser, rows: dict[str, torch.Tensor], source_width: int, tar
     return network.distribution(hidden, encoded, ~padding).log().view(-1, 5, VOCAB)
 
 
+def read(network: Denoiser, rows: dict[str, torch.Tensor]) -> tuple[Encoded, torch.Tensor]:
+    """The source of the rows and the states of their targets, without padding."""
+    encoded = network.encode(rows["source"], torch.zeros(3, 6, dtype=torch.bool))
+    level, padding = network.level(rows["log_snr"]), torch.zeros(3, 5, dtype=torch.bool)
+    return encoded, network.decode(rows["x"], level, padding, encoded)
+
+
 @pytest.mark.parametrize("copy", [True, False])
 def test_padding_and_neighbours_change_no_row(copy: bool, rows: dict[str, torch.Tensor]) -> None:
     network = make_denoiser(copy)
@@ -63,15 +70,12 @@ def test_the_distribution_sums_to_one_and_agrees_with_the_loss(
     copy: bool, rows: dict[str, torch.Tensor]
 ) -> None:
     network = make_denoiser(copy)
-    encoded = network.encode(rows["source"], torch.zeros(3, 6, dtype=torch.bool))
-    hidden = network.decode(
-        rows["x"], network.level(rows["log_snr"]), torch.zeros(3, 5, dtype=torch.bool), encoded
-    )
+    encoded, hidden = read(network, rows)
     where = rows["log_snr"] > 0
     log_p = network.distribution(hidden, encoded, where).log()
     torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(int(where.sum())))
     chosen = log_p.gather(-1, rows["target"][where][:, None]).squeeze(-1)
-    nll = network.negative_log_likelihood(hidden, encoded, rows["target"], where).nll
+    nll = network.negative_log_likelihood(hidden, encoded, rows["target"], where)
     torch.testing.assert_close(-nll, chosen, atol=1e-5, rtol=1e-4)
 
 
@@ -79,19 +83,22 @@ def test_the_distribution_sums_to_one_and_agrees_with_the_loss(
 def test_smoothing_is_cross_entropy_with_a_share_for_all_words(
     copy: bool, rows: dict[str, torch.Tensor]
 ) -> None:
-    network = make_denoiser(copy)
-    encoded = network.encode(rows["source"], torch.zeros(3, 6, dtype=torch.bool))
-    padding, everywhere = torch.zeros(3, 5, dtype=torch.bool), torch.ones(3, 5, dtype=torch.bool)
-    hidden = network.decode(rows["x"], network.level(rows["log_snr"]), padding, encoded)
-    nats = network.negative_log_likelihood(hidden, encoded, rows["target"])
+    network, everywhere = make_denoiser(copy), torch.ones(3, 5, dtype=torch.bool)
+    encoded, hidden = read(network, rows)
+    given = hidden, encoded, rows["target"]
+    nll, unchanged = network.word_losses(*given)
+    torch.testing.assert_close(unchanged, nll)
     target, logits = rows["target"].flatten(), network.logits(hidden).flatten(0, 1)
-    smooth = torch.nn.functional.cross_entropy(logits, target, label_smoothing=0.1, reduction="none")
-    torch.testing.assert_close(torch.lerp(nats.plain, nats.plain_uniform, 0.1), smooth)
+    plain, smooth = (
+        torch.nn.functional.cross_entropy(logits, target, label_smoothing=share, reduction="none")
+        for share in (0.0, 0.1)
+    )
     if not copy:
-        torch.testing.assert_close(nats.loss(0.1, 0.5), smooth)
+        torch.testing.assert_close(
+            network.word_losses(*given, smoothing=0.1, vocabulary=0.5), (plain, smooth)
+        )
         return
-    torch.testing.assert_close(nats.loss(0.0, 0.0), nats.nll)
-    torch.testing.assert_close(nats.loss(0.0, 1.0), (nats.nll + nats.plain) / 2)
+    torch.testing.assert_close(network.word_losses(*given, vocabulary=1.0), (nll, (nll + plain) / 2))
     # exact for words that no pointer can reach
     log_p = network.distribution(hidden, encoded, everywhere).log()
     log_generate = network.pointing(hidden, encoded)[1]
@@ -100,7 +107,9 @@ def test_smoothing_is_cross_entropy_with_a_share_for_all_words(
     unreached = torch.ones_like(log_p, dtype=torch.bool)
     unreached.scatter_(1, encoded.ids.repeat_interleave(5, 0), False)
     torch.testing.assert_close(log_p[unreached], by_softmax[unreached], atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(nats.uniform, -by_softmax.mean(-1), atol=1e-5, rtol=1e-4)
+    mixed = 0.9 * nll - 0.1 * by_softmax.mean(-1)
+    loss = network.word_losses(*given, smoothing=0.1, vocabulary=0.5)[1]
+    torch.testing.assert_close(loss, (mixed + 0.5 * smooth) / 1.5, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("copy", [True, False])
@@ -116,10 +125,9 @@ def test_a_large_vocabulary_is_scored_part_by_part_and_kept_nowhere(
         hidden = network.decode(rows["x"], network.level(rows["log_snr"]), padding, encoded)
         kept.clear()
         with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
-            nats = network.negative_log_likelihood(hidden, encoded, rows["target"])
+            _, loss = network.word_losses(hidden, encoded, rows["target"], smoothing=0.1, vocabulary=0.5)
         parameters = [network.word_bias, network.word_embedding.weight, network.target_up.weight]
         weights = torch.arange(15.0).cos()
-        loss = nats.loss(0.1, 0.5)
         return [loss.detach(), *torch.autograd.grad((loss * weights).sum(), parameters, retain_graph=True)]
 
     whole = loss_and_gradients()
@@ -135,10 +143,7 @@ def test_a_position_has_the_same_distribution_whether_others_are_asked_for_or_no
     copy: bool, rows: dict[str, torch.Tensor]
 ) -> None:
     network = make_denoiser(copy)
-    encoded = network.encode(rows["source"], torch.zeros(3, 6, dtype=torch.bool))
-    hidden = network.decode(
-        rows["x"], network.level(rows["log_snr"]), torch.zeros(3, 5, dtype=torch.bool), encoded
-    )
+    encoded, hidden = read(network, rows)
     where = rows["log_snr"] > 0
     everywhere = network.distribution(hidden, encoded, torch.ones_like(where)).view(3, 5, VOCAB)
     torch.testing.assert_close(network.distribution(hidden, encoded, where), everywhere[where])

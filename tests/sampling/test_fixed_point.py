@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffuseq.sampling.fixed_point import Read, fixed_point
 from diffuseq.sampling.noise import RowNoise
-from diffuseq.sampling.words import WordStep, draw_words
+from diffuseq.sampling.words import WordStep, draw_words, uniform
 
 VOCAB, END, WINDOW = 7, 6, [9, 4, 12]
 
@@ -33,9 +33,11 @@ class Chain:
 
 def run(read: Read, calls: int, seeds: list[int], window: list[int] = WINDOW, **options) -> list[WordStep]:
     embedding = torch.randn(VOCAB, 3)
-    normal = RowNoise(seeds, window)(torch.empty(len(seeds), max(window), 1))[..., 0]
+    quantiles = uniform(RowNoise(seeds, window)(torch.empty(len(seeds), max(window), 1))[..., 0])
     return list(
-        fixed_point(read, lambda ids: embedding[ids], torch.tensor(window), calls, normal=normal, **options)
+        fixed_point(
+            read, lambda ids: embedding[ids], torch.tensor(window), calls, quantiles=quantiles, **options
+        )
     )
 
 
@@ -43,12 +45,12 @@ def one_after_the_other(
     chain: Chain, seed: int, window: int, end: int | None, temperature: float
 ) -> list[int]:
     """The same draws by hand."""
-    draw, words = RowNoise([seed])(torch.empty(1, window, 1))[0, :, 0], []
+    quantiles, words = uniform(RowNoise([seed])(torch.empty(1, window, 1))[0, :, 0]), []
     for place in range(window):
         logits = chain.table[words[-1] if words else -1].clone()
         if place == 0 and end is not None:
             logits[end] = -torch.inf
-        word = int(draw_words(logits, draw[place], temperature)[0])
+        word = int(draw_words(logits, quantiles[place], temperature)[0])
         words.append(word)
         if word == end:
             break
@@ -122,7 +124,7 @@ def test_draws_follow_the_chain_and_an_answer_has_a_word_at_least() -> None:
         lambda ids: ids[..., None].float(),
         torch.full((rows,), 3),
         4,
-        normal=torch.randn(rows, 3, generator=torch.Generator().manual_seed(0)),
+        quantiles=torch.rand(rows, 3, generator=torch.Generator().manual_seed(0)),
         end=END,
     )
     first = chain.table[-1].exp().clone()

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from diffuseq.sampling.noise import RowNoise, batch_noise, mix_seed, stratify, word_noise
+from diffuseq.sampling.noise import RowNoise, batch_noise, mix_seed, stratify, word_quantiles
 
 
 def draws(seeds: list[int], lengths: list[int] | None, width: int, calls: int = 3) -> list[torch.Tensor]:
@@ -73,15 +73,14 @@ def test_who_gets_which_part_depends_on_the_source_alone():
     assert torch.equal(stratify(uniform, [1, 2, 3, 4, 5, 6], 1), uniform)
 
 
-def test_words_are_drawn_by_normal_numbers_stratified_or_not():
+def test_words_are_drawn_by_fresh_uniform_numbers_stratified_or_not():
     x, seeds = torch.empty(4000, 3, 2), list(range(4000))
     for rows in (1, 5):
-        numbers = word_noise(RowNoise(seeds), x, seeds, stratified=rows)
-        first, second = numbers(), numbers()
-        assert first.shape == (4000, 3)
-        assert float(first.mean()) == pytest.approx(0, abs=0.05) and float(first.std()) == pytest.approx(
-            1, abs=0.03
-        )
+        quantiles = word_quantiles(RowNoise(seeds), x, seeds, stratified=rows)
+        first, second = quantiles(), quantiles()
+        assert first.shape == (4000, 3) and first.min() > 0 and first.max() < 1
+        assert float(first.mean()) == pytest.approx(0.5, abs=0.01)
+        assert float(first.std()) == pytest.approx(12**-0.5, abs=0.01)
         assert abs(torch.corrcoef(torch.stack((first.flatten(), second.flatten())))[0, 1]) < 0.04
-        spread = first.view(-1, 5, 3).mean(1).std()
-        assert float(spread) == pytest.approx(5**-0.5, abs=0.03) if rows == 1 else spread < 0.2
+        spread = float(first.view(-1, 5, 3).mean(1).std())
+        assert spread == pytest.approx(60**-0.5 / (1 if rows == 1 else 5), abs=0.01)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffuseq.sampling.noise import RowNoise, word_noise
+from diffuseq.sampling.noise import RowNoise, word_quantiles
 from diffuseq.sampling.settle import draw_words, settle
 
 VOCAB, WIDTH, LENGTHS = 12, 8, [5, 3, 7]
@@ -26,7 +26,7 @@ def run(predict, lengths: list[int], seeds: list[int], calls: int, **options):
     noise = RowNoise(seeds, lengths)
     words = table()
     start = noise(torch.empty(*padding.shape, WIDTH))
-    options = {"numbers": word_noise(noise, start, seeds), **options}
+    options = {"quantiles": word_quantiles(noise, start, seeds), **options}
     return list(settle(predict, lambda ids: words[ids], start, padding, calls, noise=noise, **options))
 
 
@@ -162,10 +162,10 @@ def test_a_row_gets_the_same_words_alone_and_in_a_batch() -> None:
 
 def test_words_are_drawn_from_the_distribution() -> None:
     logits = torch.tensor([0.5, 0.3, 0.2]).log().expand(20_000, 1, 3)
-    normal = torch.randn(20_000, 1, generator=torch.Generator().manual_seed(0))
-    ids, log_p = draw_words(logits, normal, 1.0)
+    quantile = torch.rand(20_000, 1, generator=torch.Generator().manual_seed(0))
+    ids, log_p = draw_words(logits, quantile, 1.0)
     share = torch.bincount(ids.flatten(), minlength=3) / 20_000
     torch.testing.assert_close(share, torch.tensor([0.5, 0.3, 0.2]), atol=0.015, rtol=0)
     torch.testing.assert_close(log_p, logits.gather(-1, ids[..., None]).squeeze(-1))
-    sharp, _ = draw_words(logits, normal, 0.25)
+    sharp, _ = draw_words(logits, quantile, 0.25)
     assert (sharp == 0).float().mean() > 0.85

@@ -20,7 +20,7 @@ from diffuseq.baselines.configs import CMLMConfig, IterativeGeneration, LevTConf
 from diffuseq.baselines.transformer import Transformer
 from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
-from diffuseq.sampling.words import draw_words
+from diffuseq.sampling.words import draw_words, uniform
 from diffuseq.system import Draft, Request, SpecialTokens, System
 
 
@@ -93,7 +93,7 @@ class NonAutoregressive(System):
 
     def choose(self, hidden: Tensor, noise: Tensor, temperature: float) -> Words:
         """A word for every state [n l d]: the likeliest at temperature 0, else by `noise`, normal [n l]."""
-        tokens, log_p = draw_words(self.word_logits(hidden), noise, temperature)
+        tokens, log_p = draw_words(self.word_logits(hidden), uniform(noise), temperature)
         return Words(tokens, log_p.exp())
 
     def word_logits(self, hidden: Tensor) -> Tensor:

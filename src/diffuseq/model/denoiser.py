@@ -85,30 +85,6 @@ class Level(NamedTuple):
         return Level(*(part[index] for part in self))
 
 
-class WordNats(NamedTuple):
-    """What words cost [n], in nats: −log p by softmax and pointer together, and by the vocabulary's softmax alone;
-    and of both the mean over all words of the vocabulary in the place of the right one (that the pointer gives a
-    few of them more is left out)."""
-
-    nll: Tensor
-    plain: Tensor
-    uniform: Tensor
-    plain_uniform: Tensor
-
-    def loss(self, smoothing: float, vocabulary: float) -> Tensor:
-        """What training descends [n]: with label smoothing (Szegedy et al., 2016), and with the loss of the softmax
-        alone weighed by `vocabulary` beside that of the mixture. What has no weight is not asked for gradients."""
-        loss = _smooth(self.nll, self.uniform, smoothing)
-        if vocabulary:
-            plain = _smooth(self.plain, self.plain_uniform, smoothing)
-            loss = (loss + vocabulary * plain) / (1 + vocabulary)
-        return loss
-
-
-def _smooth(nll: Tensor, uniform: Tensor, share: float) -> Tensor:
-    return torch.lerp(nll, uniform, share) if share else nll
-
-
 SCORES = 1 << 27
 """Scores of words that a step of training holds at once: half a gigabyte in single precision."""
 SMALLEST = 1e-20
@@ -382,25 +358,45 @@ class Denoiser(nn.Module):
 
     def negative_log_likelihood(
         self, hidden: Tensor, encoded: Encoded, target: Tensor, where: Tensor | None = None
-    ) -> WordNats:
-        """What the target ids [b l] cost, flattened; only at the positions `where` [b l], if given: the softmax of
+    ) -> Tensor:
+        """−log p of the target ids [b l], flattened; only at the positions `where` [b l], if given: the softmax of
         the vocabulary is the dearest part of a step."""
+        return self.word_losses(hidden, encoded, target, where)[0]
+
+    def word_losses(
+        self,
+        hidden: Tensor,
+        encoded: Encoded,
+        target: Tensor,
+        where: Tensor | None = None,
+        *,
+        smoothing: float = 0.0,
+        vocabulary: float = 0.0,
+    ) -> tuple[Tensor, Tensor]:
+        """`negative_log_likelihood`, and what training descends in its place, as many.
+
+        smoothing: label smoothing (Szegedy et al., 2016); what the pointer gives to other words is left out of it.
+        vocabulary: weight of the softmax alone beside its mixture with the pointer.
+        """
 
         def asked(part: Tensor) -> Tensor:
             return part.flatten(0, 1) if where is None else part[where]
 
-        plain, uniform = self._plain_nats(asked(hidden), asked(target))
+        plain, uniform = self._plain_nats(asked(hidden), asked(target), smoothing > 0)
+        plain_loss = torch.lerp(plain, uniform, smoothing)
         log_copy, log_generate, pointer = self.pointing(hidden, encoded)
         if log_copy is None or log_generate is None or pointer is None:
-            return WordNats(plain, plain, uniform, uniform)
+            return plain, plain_loss
         same = target[:, :, None] == encoded.ids[:, None, :]
         pointed = asked((pointer * same).sum(-1)).clamp_min(1e-9).log()
         log_generate = asked(log_generate)
         mixed = -torch.logaddexp(log_generate - plain, asked(log_copy) + pointed)
-        return WordNats(mixed, plain, uniform - log_generate, uniform)
+        mixed_loss = torch.lerp(mixed, uniform - log_generate, smoothing)
+        return mixed, (mixed_loss + vocabulary * plain_loss) / (1 + vocabulary)
 
-    def _plain_nats(self, hidden: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """−log p [n] of words [n], and its mean over all words, by the vocabulary's softmax alone, of states [n w].
+    def _plain_nats(self, hidden: Tensor, target: Tensor, with_uniform: bool) -> tuple[Tensor, Tensor]:
+        """−log p [n] of words [n] by the vocabulary's softmax alone, of states [n w], and its mean over all words;
+        the first once more where that is not wanted, for it takes another look at every score.
 
         Where there would be more than `SCORES` scores, only so many are there at once, and again in the backward
         pass: the vocabulary never decides how much memory a step takes.
@@ -408,15 +404,16 @@ class Denoiser(nn.Module):
 
         def nats(hidden: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
             logits = self.logits(hidden).float()
-            log_total = logits.logsumexp(-1)
-            return log_total - logits.gather(1, target[:, None])[:, 0], log_total - logits.mean(-1)
+            plain = F.cross_entropy(logits, target, reduction="none")
+            return plain, logits.logsumexp(-1) - logits.mean(-1) if with_uniform else plain
 
         rows = max(1, SCORES // len(self.word_bias))
         if len(hidden) <= rows:
             return nats(hidden, target)
         parts = zip(hidden.split(rows), target.split(rows), strict=True)
         found = [cast(tuple[Tensor, Tensor], checkpoint(nats, *part, use_reentrant=False)) for part in parts]
-        return torch.cat([part[0] for part in found]), torch.cat([part[1] for part in found])
+        plain, uniform = (torch.cat(part) for part in zip(*found, strict=True))
+        return plain, uniform
 
     def distribution(
         self, hidden: Tensor, encoded: Encoded, where: Tensor, table: Tensor | None = None

@@ -40,7 +40,7 @@ def fixed_point(
     window: Tensor,
     calls: int,
     *,
-    normal: Tensor,
+    quantiles: Tensor,
     temperature: float = 1.0,
     repeats: bool = True,
     pinned: Tensor | None = None,
@@ -49,11 +49,11 @@ def fixed_point(
 ) -> Iterator[WordStep]:
     """Yield a `WordStep` after each of `calls` calls; the last are the same where nothing moves any more.
 
-    window [n]: positions of each row. normal [n l]: the noise, a standard normal number for each. end: the id that
-    ends an answer, before which there is at least one word; what has no end within its window ends there. None: all
-    of the window is words. pinned [n l] holds ids of words that are given, −1 elsewhere; every position knows them.
-    drafted [n]: the first call asks for so many positions only, for most answers are shorter than their window; all
-    by default. temperature and repeats as in `settle`. In the first call nothing but what is given is known to
+    window [n]: positions of each row. quantiles [n l]: the noise, a number in 0…1 for each. end: the id that ends
+    an answer, before which there is at least one word; what has no end within its window ends there. None: all of
+    the window is words. pinned [n l] holds ids of words that are given, −1 elsewhere; every position knows them.
+    drafted [n]: the first call asks for so many positions only, for most answers are shorter than their window;
+    all by default. temperature and repeats as in `settle`. In the first call nothing but what is given is known to
     anybody, so that with one call all words are drawn independently. Two neighbours that became the same word in
     the very last call never saw each other so; without repeats the right one is left out there, which ends texts
     that are not at rest ("language???").
@@ -62,7 +62,7 @@ def fixed_point(
     place = torch.arange(length, device=window.device)
     tokens = torch.full((rows, length), -1, device=window.device) if pinned is None else pinned
     is_given = tokens >= 0
-    log_p = torch.zeros_like(normal)
+    log_p = torch.zeros_like(quantiles)
     given_after = F.pad(tokens[:, 1:], (0, 1), value=-1)
     # what may move: from behind the first change to the end
     first, until = torch.full_like(window, -1), (window if drafted is None else drafted) - 1
@@ -77,7 +77,7 @@ def fixed_point(
             if not repeats:
                 silence(logits, F.pad(tokens[:, :-1], (1, 0), value=-1), asked)
                 silence(logits, given_after, asked)
-            chosen, chosen_log_p = draw_words(logits, normal[asked], temperature)
+            chosen, chosen_log_p = draw_words(logits, quantiles[asked], temperature)
             before, tokens = tokens, tokens.masked_scatter(asked, chosen)
             log_p = log_p.masked_scatter(asked, chosen_log_p)
             first = _first(asked & (tokens != before), length)

@@ -15,8 +15,8 @@ from torch import Tensor
 from diffuseq.sampling.step import Noise
 from diffuseq.sampling.words import uniform
 
-Numbers = Callable[[], Tensor]
-"""Standard normal numbers [n l], one a position and fresh in every call, by which samplers draw words."""
+Quantiles = Callable[[], Tensor]
+"""Numbers in 0…1, one a position [n l] and fresh in every call, by which samplers draw words."""
 
 
 class RowNoise:
@@ -41,18 +41,16 @@ class RowNoise:
         return noise.to(device=x.device, dtype=x.dtype)
 
 
-def word_noise(noise: Noise, x: Tensor, seeds: Sequence[int], stratified: int = 1) -> Numbers:
-    """Numbers to draw words by, for x [n l d]. stratified: how many rows at a time, the candidates of a source,
+def word_quantiles(noise: Noise, x: Tensor, seeds: Sequence[int], stratified: int = 1) -> Quantiles:
+    """What to draw words of x [n l d] by. stratified: how many rows at a time, the candidates of a source,
     share out the quantiles of every position among them; 1: each row draws on its own."""
     counter = itertools.count()
 
-    def numbers() -> Tensor:
-        normal, index = noise(x[..., :1])[..., 0], next(counter)
-        if stratified == 1:
-            return normal
-        return torch.special.ndtri(stratify(uniform(normal), seeds, stratified, index))
+    def quantiles() -> Tensor:
+        independent = uniform(noise(x[..., :1])[..., 0])
+        return stratify(independent, seeds, stratified, next(counter)) if stratified > 1 else independent
 
-    return numbers
+    return quantiles
 
 
 def stratify(independent: Tensor, seeds: Sequence[int], candidates: int, index: int = 0) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffuseq.sampling.noise import Numbers
+from diffuseq.sampling.noise import Quantiles
 from diffuseq.sampling.step import Estimate, Noise
 from diffuseq.sampling.words import WordStep, draw_words, gumbel, silence, sum_log_p
 
@@ -37,7 +37,7 @@ def settle(
     calls: int,
     *,
     noise: Noise,
-    numbers: Numbers,
+    quantiles: Quantiles,
     temperature: float = 1.0,
     repeats: bool = True,
     order_noise: float = 0.0,
@@ -48,9 +48,10 @@ def settle(
     """Yield a `WordStep` after each of `calls` calls.
 
     predict is asked for open positions alone: the vocabulary's softmax is the dearest part of a call, and a
-    settled word stays whatever the network says. embed(ids) gives clean words [n l d]; x is pure noise, and numbers
-    are what words are drawn by; padding [n l] is True past the end of a row; pinned [n l] holds ids of words that
-    are given, −1 elsewhere.
+    settled word stays whatever the network says. embed(ids) gives clean words [n l d]; x is pure noise, and
+    quantiles what words are drawn by; padding [n l] is True past the end of a row; pinned [n l] holds ids of words
+    that are given, −1 elsewhere.
+
     temperature 0 takes the likeliest word everywhere; 1 draws from the network's distribution. repeats: whether
     a token may stand twice in a row; if not, no position takes the word of a settled neighbour, and of two that
     draw the same word side by side the surer settles first. order_noise: scale of the Gumbel noise on what
@@ -71,13 +72,13 @@ def settle(
         if not is_open.any():  # answers shorter than `calls` are done before the last one
             yield _step(index, calls, x, embed(tokens), tokens, log_p, settled, padding)
             continue
-        draw = numbers()
+        quantile = quantiles()
         logits = predict(x, is_open)
         if not repeats:
             words = F.pad(tokens.masked_fill(is_open | padding, -1), (1, 1), value=-1)
             silence(logits, words[:, :-2], is_open)
             silence(logits, words[:, 2:], is_open)
-        chosen, chosen_log_p = draw_words(logits, draw[is_open], temperature)
+        chosen, chosen_log_p = draw_words(logits, quantile[is_open], temperature)
         tokens = tokens.masked_scatter(is_open, chosen)
         log_p = log_p.masked_scatter(is_open, chosen_log_p)
         sureness = log_p

@@ -50,18 +50,18 @@ def gumbel(normal: Tensor) -> Tensor:
     return -(-uniform(normal).log()).log()
 
 
-def draw_words(logits: Tensor, normal: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def draw_words(logits: Tensor, quantile: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """A word at every position by the inverse of its distribution, and the log-probability of it.
 
-    logits [.. v]; normal [..] standard normal numbers, one a position, so that a row's draw depends on
-    its own seed only.
+    logits [.. v]; quantile [..] a number in 0…1 for each position, so that a row's draw depends on what it is
+    given only.
     """
     logits = logits.float()
     if temperature == 0:
         best, ids = logits.max(-1)
         return ids, best - logits.logsumexp(-1)
     sharp = (logits if temperature == 1 else logits / temperature).softmax(-1)
-    ids = torch.searchsorted(sharp.cumsum(-1), uniform(normal)[..., None]).clamp_max(logits.shape[-1] - 1)
+    ids = torch.searchsorted(sharp.cumsum(-1), quantile[..., None]).clamp_max(logits.shape[-1] - 1)
     if temperature == 1:
         log_p = sharp.gather(-1, ids).squeeze(-1).log()
     else:

@@ -20,7 +20,7 @@ from diffuseq.diffusion.forward import partial_noise
 from diffuseq.diffusion.levels import mixed_levels, settling_order
 from diffuseq.diffusion.schedule import LogLinearSchedule
 from diffuseq.model.bert_encoder import BertEncoder, principal_directions
-from diffuseq.model.denoiser import Denoiser, Encoded, Level, WordNats
+from diffuseq.model.denoiser import Denoiser, Encoded, Level
 from diffuseq.model.embeddings import INITIAL_RADIUS
 from diffuseq.model.length import LengthHead
 from diffuseq.model.order import Order
@@ -77,14 +77,12 @@ class DiffuSeq(System):
         )
         encoded = encoded.repeat(draws)
         if self.denoiser.in_order:
-            nats, count = self._nats_in_order(target, padding, encoded, *drawn)
+            nll, loss, count = self._losses_in_order(target, padding, encoded, *drawn)
         else:
-            nats, count = self._nats_at_levels(target, padding, encoded, generator, *drawn)
-        token_loss = nats.loss(self.config.label_smoothing, self.config.vocabulary_loss).sum() / count
-        nll = nats.nll.detach().sum() / count
+            nll, loss, count = self._losses_at_levels(target, padding, encoded, generator, *drawn)
         # a length counts as `length_loss` tokens, so that the whole is a mean over tokens
-        value = token_loss + self.config.length_loss * length_loss * (len(padding) / count)
-        return Loss(value, {"nll": nll, "length": length_loss.detach()}, count)
+        value = loss.sum() / count + self.config.length_loss * length_loss * (len(padding) / count)
+        return Loss(value, {"nll": nll.detach().sum() / count, "length": length_loss.detach()}, count)
 
     def _draw(self, padding: Tensor, generator: torch.Generator | None) -> tuple[Tensor, ...]:
         """What chance decides for targets [b l]: ranks and noise, or levels, who is noised, and noise."""
@@ -99,16 +97,25 @@ class DiffuSeq(System):
         self._draw = torch.compiler.disable(self._draw)  # type: ignore[method-assign]
         super().compile(*args, **kwargs)
 
-    def _nats_in_order(
+    def _losses_in_order(
         self, target: Tensor, padding: Tensor, encoded: Encoded, rank: Tensor, noise: Tensor
-    ) -> tuple[WordNats, Tensor]:
-        """What words and ends cost, each while it is noise and what settles before it is clean, and their number.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """−log p of words and ends, each while it is noise and what settles before it is clean, what training
+        descends in its place, and the number of words and ends.
 
         That nothing stands beyond the end, as long as the end is not known, is learned beside and not counted.
         """
         words, length = self.with_end(target, padding)
         hidden = self.states_by_rank(words, length, encoded, rank, noise)
-        return self.denoiser.negative_log_likelihood(hidden, encoded, words), (length + 1).sum()
+        return *self._word_losses(hidden, encoded, words), (length + 1).sum()
+
+    def _word_losses(
+        self, hidden: Tensor, encoded: Encoded, target: Tensor, where: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        smoothing, vocabulary = self.config.label_smoothing, self.config.vocabulary_loss
+        return self.denoiser.word_losses(
+            hidden, encoded, target, where, smoothing=smoothing, vocabulary=vocabulary
+        )
 
     def with_end(self, target: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
         """Targets [b l] with the end in the place of all padding and one place more [b l+1], and their numbers of
@@ -136,7 +143,7 @@ class DiffuSeq(System):
         hidden = self.states_by_rank(words, length, encoded, rank, noise)
         within = torch.arange(words.shape[1], device=words.device) <= length[:, None]
         nats = self.denoiser.negative_log_likelihood(hidden, encoded, words, within)
-        return torch.zeros_like(rank).masked_scatter(within, -nats.nll)
+        return torch.zeros_like(rank).masked_scatter(within, -nats)
 
     def pure_noise(self, x0: Tensor, noise: Tensor) -> Tensor:
         """x_1 of words [b l d]: what the schedule's end leaves of them in the noise [b l d]."""
@@ -148,7 +155,7 @@ class DiffuSeq(System):
         ends = torch.tensor([0.0, 1.0], device=self.device)
         return self.denoiser.level(self.schedule.log_snr(ends).float())
 
-    def _nats_at_levels(
+    def _losses_at_levels(
         self,
         target: Tensor,
         padding: Tensor,
@@ -157,14 +164,14 @@ class DiffuSeq(System):
         time: Tensor,
         noised: Tensor,
         noise: Tensor,
-    ) -> tuple[WordNats, Tensor]:
-        """What noised words cost, at levels that are drawn, and the number of these words."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """−log p of noised words, at levels that are drawn, what training descends in its place, and how many."""
         x0 = self.denoiser.word_embedding(target)
         x, log_snr = self._corrupt(x0, time, noised, noise)
         level = self.denoiser.level(log_snr)
         estimate = self._first_estimate(x, level, padding, encoded, generator)
         hidden = self.denoiser.decode(x, level, padding, encoded, estimate)
-        return self.denoiser.negative_log_likelihood(hidden, encoded, target, noised), noised.sum()
+        return *self._word_losses(hidden, encoded, target, noised), noised.sum()
 
     def _drop_source(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Some rows lose their source: a single mask token stands in its place."""

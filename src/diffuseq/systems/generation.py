@@ -27,7 +27,7 @@ from diffuseq.sampling.dpm_solver import dpm_solver
 from diffuseq.sampling.fixed_point import Read, fixed_point
 from diffuseq.sampling.grid import make_grid
 from diffuseq.sampling.hooks import clamp, guide, guide_words, pin, truncate
-from diffuseq.sampling.noise import Numbers, RowNoise, word_noise
+from diffuseq.sampling.noise import Quantiles, RowNoise, word_quantiles
 from diffuseq.sampling.settle import Predict, settle
 from diffuseq.sampling.step import Denoise, Noise, Project, Step, keep
 from diffuseq.sampling.words import WordStep
@@ -64,7 +64,7 @@ class Start(NamedTuple):
     encoded: the source of each of the n rows; without_source: what stands in its place for guidance (None: none).
     lengths [n] and padding [n l] of the rows; drafted: where answers end where they end, and lengths are what they
     have room in, how many positions are drafted at first [n]. pinned: ids of words that are given [n l] (−1: free;
-    None: all are). table: the words [v d]. noise: its source, numbers that words are drawn by, and x [n l d], the
+    None: all are). table: the words [v d]. noise: its source, quantiles what words are drawn by, and x [n l d], the
     noise at first.
     """
 
@@ -76,7 +76,7 @@ class Start(NamedTuple):
     pinned: Tensor | None
     table: Tensor
     noise: Noise
-    numbers: Numbers
+    quantiles: Quantiles
     x: Tensor
 
     @classmethod
@@ -94,10 +94,10 @@ class Start(NamedTuple):
         if settings.truncate is not None:
             noise = truncate(noise, settings.truncate)
         x = noise(torch.empty(*padding.shape, system.config.embedding_width, device=padding.device))
-        numbers = word_noise(noise, x, request.seeds, request.candidates if settings.stratified else 1)
+        quantiles = word_quantiles(noise, x, request.seeds, request.candidates if settings.stratified else 1)
         table = system.denoiser.word_embedding.table()
         each = encoded.repeat(request.candidates)
-        return cls(each, without_source, lengths, padding, drafted, pinned, table, noise, numbers, x)
+        return cls(each, without_source, lengths, padding, drafted, pinned, table, noise, quantiles, x)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Clean words [… d]."""
@@ -156,7 +156,7 @@ def _fixed_point(system: DiffuSeq, settings: DiffusionGeneration, start: Start, 
         start.embed,
         start.lengths,
         calls,
-        normal=start.numbers(),
+        quantiles=start.quantiles(),
         temperature=settings.temperature,
         repeats=settings.repeats,
         pinned=start.pinned,
@@ -178,7 +178,7 @@ def _settle(system: DiffuSeq, settings: DiffusionGeneration, start: Start, calls
         start.padding,
         calls,
         noise=start.noise,
-        numbers=start.numbers,
+        quantiles=start.quantiles,
         temperature=settings.temperature,
         repeats=settings.repeats,
         order_noise=settings.order_noise,
