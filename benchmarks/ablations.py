@@ -79,6 +79,10 @@ def trainings(base: Config) -> dict[str, Config]:
         by_reading = replace(generation, sampler="fixed-point")
         changed["open-end"] = replace(network(length_first=0.2), generation=by_reading)
         changed["mostly-left-to-right"] = network(left_to_right=0.8)
+    if system.wrong_words:
+        changed["no-wrong-words"] = network(wrong_words=0.0)
+    if training.weight_decay:
+        changed["no-weight-decay"] = course(weight_decay=0.0)
     if system.dropout:
         changed["no-dropout"] = network(dropout=0.0)
     if training.both_directions:

@@ -1,6 +1,7 @@
 """Everything that wants a GPU, as one command that can be called again and again until it is done.
 
     python benchmarks/gpu.py --data DATA --work WORK --out OUT                     the headline model
+    python benchmarks/gpu.py … --phases headline,baselines --only headline,transformer-medium --together
     python benchmarks/gpu.py --data DATA --work WORK --out OUT --phases baselines,ablations,speed,tasks
     python benchmarks/gpu.py --data DATA --work WORK --out OUT --final             and the test set, once
     python benchmarks/gpu.py --dry-run --out OUT                                   all of it in tiny, on a CPU
@@ -21,6 +22,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -113,13 +115,9 @@ def headline(minutes: float) -> list[Job]:
 
 def baselines(minutes: float) -> list[Job]:
     """Every baseline that needs no pretrained weights, on the same data for equal minutes."""
-    configs = {name: recipe(name) for name in ("transformer", "gru", "levt", "cmlm")}
-    published = configs["transformer"]
-    # its own recipe is published; here it has the training that ours has
-    configs["transformer-as-ours"] = replace(
-        published, training=replace(recipe("qqp").training, compile=False)
-    )
-    configs["gpt2-from-scratch"] = replace(published, system=Gpt2Config(weights="random"))
+    names = ("transformer-medium", "transformer", "gru", "levt", "cmlm")
+    configs = {name: recipe(name) for name in names}
+    configs["gpt2-from-scratch"] = replace(configs["transformer"], system=Gpt2Config(weights="random"))
     return [
         Job(name, replace(timed, training=replace(timed.training, both_directions=True)))
         for name, timed in ((name, _for_minutes(config, minutes)) for name, config in configs.items())
@@ -139,10 +137,10 @@ def tasks(minutes: float) -> list[Job]:
 
 
 JOBS: dict[str, tuple[Callable[[float], list[Job]], float]] = {
-    "headline": (headline, 28.0),
+    "headline": (headline, 8.0),
     "baselines": (baselines, 8.0),
-    "ablations": (ablations, 6.0),
-    "tasks": (tasks, 8.0),
+    "ablations": (ablations, 4.0),
+    "tasks": (tasks, 4.0),
 }
 """Phase → its jobs, and the minutes of training that each of them gets."""
 PHASES = ("headline", "baselines", "ablations", "speed", "tasks")
@@ -253,7 +251,7 @@ def _train(job: Job, folder: Path, results: Results, call: Call) -> bool:
         say(f"{job.name}: {stopped}")
         return False
     if not shared.exists():  # the next job need not tokenise the same texts again
-        shutil.copytree(folder / "cache", shared)
+        shutil.copytree(folder / "cache", shared, dirs_exist_ok=True)
     return True
 
 
@@ -403,6 +401,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if options.data is None:
         _make_data(call)
+    if options.together:
+        return _run_together(sys.argv[1:] if argv is None else argv, options)
     unfinished = [phase for phase in phases if not _run_phase(phase, call, options)]
     say("all is done" if not unfinished else f"left for the next call: {', '.join(unfinished)}")
     return 75 if unfinished else 0
@@ -412,8 +412,11 @@ def _run_phase(phase: str, call: Call, options: argparse.Namespace) -> bool:
     if phase == "speed":
         return run_speed(call)
     make, minutes = JOBS[phase]
-    done = True
-    for job in make(options.minutes or minutes):
+    done, jobs = True, make(options.minutes or minutes)
+    if options.only:
+        wanted = options.only.split(",")
+        jobs = [job for job in jobs if job.name in wanted]
+    for job in jobs:
         try:
             find_split(call.folder(job.task), "train")
         except InputError as error:
@@ -421,6 +424,28 @@ def _run_phase(phase: str, call: Call, options: argparse.Namespace) -> bool:
             continue
         done &= run_job(shrink(job) if call.dry else job, call)
     return done
+
+
+def _run_together(arguments: Sequence[str], options: argparse.Namespace) -> int:
+    """Every job of --only in a process of its own, all at the same time on one GPU: small networks leave room,
+    and systems under the same load for the same minutes are compared fairly. What they print goes to OUT/NAME.log.
+    """
+    names = (options.only or "").split(",")
+    if len(names) < 2:
+        raise InputError(
+            "--together needs --only with at least two jobs, as --only headline,transformer-medium."
+        )
+    options.out.mkdir(parents=True, exist_ok=True)
+    rest = [argument for argument in arguments if argument != "--together"]
+    running = []
+    for name in names:
+        with open(options.out / f"{name}.log", "a", encoding="utf-8") as log:
+            command = [sys.executable, __file__, *rest, "--only", name]
+            running.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
+    codes = [process.wait() for process in running]
+    for name, code in zip(names, codes, strict=True):
+        say(f"{name}: {'done' if code == 0 else f'ended with {code}'}, see {options.out / f'{name}.log'}")
+    return next((code for code in codes if code not in (0, 75)), max(codes))
 
 
 def _make_data(call: Call) -> None:
@@ -440,7 +465,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, help="checkpoints and caches, kept between calls (OUT/work)")
     parser.add_argument("--out", type=Path, required=True, help="what is worth keeping")
     parser.add_argument("--phases", help=f"some of {','.join(PHASES)}; headline, or all in a dry run")
-    parser.add_argument("--minutes", type=float, help="training of one system, instead of 28, 8 or 6")
+    parser.add_argument("--only", help="of these phases only the jobs with these names, with commas")
+    parser.add_argument("--together", action="store_true", help="the jobs of --only at the same time")
+    parser.add_argument("--minutes", type=float, help="training of one system, instead of 8 or 4")
     parser.add_argument("--call-minutes", type=float, default=9.5, help="end this call after so long")
     parser.add_argument("--curve-minutes", type=float, default=3.0, help="between two points of the curve")
     parser.add_argument("--rows", type=int, help="validation and test rows, instead of all")

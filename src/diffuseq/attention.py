@@ -6,13 +6,18 @@ Legend: b rows, h heads, n queries, m keys, e width of a head.
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 FEW = 1 << 24
 """Scores of a layer, up to which they are kept for the backward pass: 64 MiB in single precision."""
+
+_ON_GPU = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""Not cuDNN's, which plans anew for every shape: longer than all else, where lengths vary (docs/log.md)."""
 
 
 def attend(
@@ -35,9 +40,10 @@ def attend(
     n, m = query.shape[-2], key.shape[-2]
     num_scores = math.prod(query.shape[:-1]) * m
     if query.device.type != "cpu" or not torch.is_grad_enabled() or num_scores > FEW:
-        return F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=is_causal, dropout_p=dropout
-        )
+        with nullcontext() if query.device.type == "cpu" else sdpa_kernel(_ON_GPU):
+            return F.scaled_dot_product_attention(
+                query, key, value, attn_mask=mask, is_causal=is_causal, dropout_p=dropout
+            )
     if is_causal:
         mask = torch.ones(n, m, dtype=torch.bool, device=query.device).tril()
     return _attend_by_products(query, key, value, mask, dropout)

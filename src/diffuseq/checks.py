@@ -37,7 +37,7 @@ _NUMBERS = {
 
 
 _SHARES = {
-    *("dropout", "label_smoothing", "source_dropout", "word_dropout"),
+    *("dropout", "label_smoothing", "source_dropout", "word_dropout", "wrong_words"),
     *("token_wise", "left_to_right", "length_first", "self_condition", "absorb_rate", "pretrained_rate"),
     *("from_empty", "roll_in_noise"),
 }

@@ -82,7 +82,10 @@ class TrainingConfig:
     precision: Precision = "auto"
     """bf16 autocast where the machine has it in hardware and it is faster (auto), never (fp32), or always."""
     compile: bool = False
-    """torch.compile the system on a GPU; a CPU goes without (docs/log.md)."""
+    """torch.compile the system on a GPU, which takes a minute or two first; a CPU goes without (docs/log.md)."""
+    cuda_graphs: bool = False
+    """One GPU: record forward and backward once for every shape of a batch and replay them, for systems that can be
+    recorded: small networks are then no longer held up by starting their kernels one by one."""
     fsdp: bool = False
     """Several processes: spread weights, gradients and optimiser state over them (FSDP, full shard) instead of
     keeping a copy on each (DDP)."""
@@ -249,6 +252,9 @@ class DiffuSeqConfig:
     """Share of training sequences without their source, for classifier-free guidance."""
     label_smoothing: float = 0.0
     """Share of every word in the loss that goes to all words of the vocabulary alike."""
+    wrong_words: float = 0.0
+    """attention "settled": share of the words before that are not the target's own but others of the batch, in
+    training, which holds overfitting back where pairs are seen often (docs/log.md)."""
     vocabulary_loss: float = 0.5
     """`copy`: weight of the cross-entropy of the vocabulary's softmax alone beside that of its mixture with the
     pointer, since the softmax learns little from words that may be copied."""

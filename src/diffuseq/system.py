@@ -101,6 +101,12 @@ class System(nn.Module, ABC):
     config: Any
     special: SpecialTokens
 
+    @property
+    def graphable(self) -> bool:
+        """Whether `forward` on a GPU never waits for a result, so that it can be recorded as a CUDA graph
+        (`training.cuda_graphs`)."""
+        return False
+
     @abstractmethod
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Loss:
         """The training loss of a batch, a mean over pairs or target tokens; randomness from `generator`."""

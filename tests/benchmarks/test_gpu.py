@@ -109,7 +109,7 @@ def test_every_kind_of_system_goes_through(name, tmp_path):
 
 def test_ablations_change_one_thing_and_keep_the_budget():
     base, *others = gpu.ablations(6.0)
-    assert len({json.dumps(to_dict(other.config)) for other in others}) == len(others) == 20
+    assert len({json.dumps(to_dict(other.config)) for other in others}) == len(others) == 22
     for other in others:
         assert other.config != base.config
         assert other.config.training.minutes == base.config.training.minutes == 6.0
@@ -129,3 +129,14 @@ def test_a_missing_data_set_is_left_out_and_told(tmp_path, capsys):
 def test_mistakes_are_told_in_one_sentence(flags, message, tmp_path):
     with pytest.raises(InputError, match=message):
         gpu.main(["--out", str(tmp_path), *flags])
+
+
+def test_jobs_side_by_side(tmp_path, capsys):
+    arguments = ["--dry-run", "--phases", "headline,baselines", "--out", str(tmp_path), "--together"]
+    assert gpu.main([*arguments, "--only", "headline,transformer-medium"]) == 0
+    for name in ("headline", "transformer-medium"):
+        assert json.loads((tmp_path / f"{name}.json").read_text())["training"]["steps"] == 4
+    assert not (tmp_path / "gru.json").exists()
+    assert "transformer-medium: done" in capsys.readouterr().out
+    with pytest.raises(InputError, match="at least two"):
+        gpu.main([*arguments, "--only", "headline"])

@@ -1,4 +1,4 @@
-"""What a compiler makes of a training step: one graph, and chance before it."""
+"""What a compiler makes of a training step: its blocks and its loss, once for all layers and lengths."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.fx.experimental._config
 
 from diffuseq.config import DiffuSeqConfig
 from diffuseq.data.batch import Batch, pad
@@ -14,8 +15,8 @@ from diffuseq.systems.diffuseq import DiffuSeq
 
 SPECIAL = SpecialTokens(vocab_size=40, pad=0, start=2, end=3, unknown=1, mask=4)
 CONFIG = DiffuSeqConfig(
-    encoder_layers=1,
-    decoder_layers=2,
+    encoder_layers=2,
+    decoder_layers=3,
     heads=2,
     width=32,
     feed_forward=32,
@@ -25,24 +26,38 @@ CONFIG = DiffuSeqConfig(
 )
 
 
-def batch() -> Batch:
-    source, target = pad([[5, 6, 7], [8, 9]], 0), pad([[10, 11], [12, 13, 14, 15]], 0)
-    return Batch(*source, *target)
+BATCHES = [([[5, 6, 7], [8, 9]], [[10, 11], [12, 13, 14, 15]]), ([[5, 6, 7, 8, 9]] * 2, [[10, 11]] * 2)]
 
 
 @pytest.mark.parametrize("attention", ["settled", "all"])
-def test_a_step_is_one_graph_and_gives_the_same_loss(attention: str) -> None:
+@torch.fx.experimental._config.patch(use_duck_shape=False)
+def test_few_graphs_serve_all_layers_and_lengths(attention: str) -> None:
     torch.manual_seed(0)
-    system = DiffuSeq(replace(CONFIG, attention=attention), SPECIAL)
-    eager = system(batch(), torch.Generator().manual_seed(0)).value
+    system = DiffuSeq(replace(CONFIG, attention=attention), SPECIAL).train()
     graphs: list[int] = []
 
     def count(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]):  # type: ignore[no-untyped-def]
-        graphs.append(sum(node.op.startswith("call") for node in graph.graph.nodes))
+        graphs.append(len(graph.graph.nodes))
+        return graph.forward
+
+    batches = [Batch(*pad(source, 0), *pad(target, 0)) for source, target in BATCHES]
+    eager = [system(batch, torch.Generator().manual_seed(0)).value for batch in batches]
+    system.compile(dynamic=True, backend=count)
+    for batch, expected in zip(batches, eager, strict=True):
+        torch.testing.assert_close(system(batch, torch.Generator().manual_seed(0)).value, expected)
+    # the encoder's block, the decoder's (its last one is asked for fewer places, where words settle), and the loss
+    assert len(graphs) == (4 if attention == "settled" else 3), graphs
+
+
+def test_only_training_is_compiled() -> None:
+    torch.manual_seed(0)
+    system = DiffuSeq(CONFIG, SPECIAL).eval()
+    graphs: list[int] = []
+
+    def count(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]):  # type: ignore[no-untyped-def]
+        graphs.append(len(graph.graph.nodes))
         return graph.forward
 
     system.compile(backend=count)
-    compiled = system(batch(), torch.Generator().manual_seed(0)).value
-    torch.testing.assert_close(compiled, eager)
-    if attention == "settled":
-        assert len([size for size in graphs if size > 10]) == 1, graphs
+    system(Batch(*pad(BATCHES[0][0], 0), *pad(BATCHES[0][1], 0)), torch.Generator().manual_seed(0))
+    assert not graphs

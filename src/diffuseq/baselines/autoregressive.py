@@ -77,18 +77,24 @@ class Autoregressive(System):
     def target_loss(self, hidden: Tensor, batch: Batch) -> Loss:
         """Label-smoothed cross entropy (Szegedy et al., 2016) of the words after `hidden` [b t+1 d].
 
-        Only real tokens reach the output matrix, which is the dearest part of a small network.
+        On a CPU only real tokens reach the output matrix, which is the dearest part of a small network.
         """
         labels, padding = closed(batch.target, batch.target_padding, self.special)
-        real = ~padding
-        logits, labels = self.project(hidden[real]).float(), labels[real]  # [m v], [m]
+        real, count = ~padding, (~padding).sum()
+        if hidden.device.type == "cpu":  # a GPU would have to wait for their number
+            hidden, labels, real = hidden[real], labels[real], real[real]
+        logits = self.project(hidden).float()
         log_total = logits.logsumexp(-1)
-        nll = (log_total - logits.gather(1, labels[:, None])[:, 0]).mean()
+
+        def mean(nats: Tensor) -> Tensor:
+            return nats.masked_fill(~real, 0.0).sum() / count
+
+        nll = mean(log_total - logits.gather(-1, labels[..., None])[..., 0])
         loss = nll
         if self.label_smoothing:
-            uniform = (log_total - logits.mean(-1)).mean()
+            uniform = mean(log_total - logits.mean(-1))
             loss = (1 - self.label_smoothing) * nll + self.label_smoothing * uniform
-        return Loss(loss, {"nll": nll.detach()}, weight=len(labels))
+        return Loss(loss, {"nll": nll.detach()}, weight=count)
 
     @torch.no_grad()  # as a decorator it holds while the generator works, not while its caller does
     def generate(self, request: Request) -> Iterator[Draft]:

@@ -66,6 +66,21 @@ def transformer_small() -> Config:
     return Config(system=TransformerConfig(**_SMALL_SIZES), training=_SMALL, generation=_BEAM)
 
 
+def transformer_medium() -> Config:
+    """Transformer at the size and the budget of `qqp`, for a GPU."""
+    system = replace(transformer_small().system, heads=6, width=384, feed_forward=1536, dropout=0.3)
+    training = TrainingConfig(
+        batch_size=512,
+        minutes=6,
+        learning_rate=1.5e-3,
+        warmup=0.05,
+        weight_decay=0.05,
+        both_directions=True,
+        cuda_graphs=True,
+    )
+    return Config(system=system, training=training, generation=_BEAM)
+
+
 def gru() -> Config:
     """GRU with attention; the paper gives no sizes, these are two layers of 512."""
     training = TrainingConfig(batch_size=256, steps=30_000, learning_rate=1e-3, warmup=0.02)
@@ -180,6 +195,7 @@ def diffusion_lm_small() -> Config:
 BASELINES: dict[str, Callable[[], Config]] = {
     "transformer": transformer,
     "transformer-small": transformer_small,
+    "transformer-medium": transformer_medium,
     "gru": gru,
     "gru-small": gru_small,
     "gpt2-base": gpt2_base,

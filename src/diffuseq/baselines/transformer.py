@@ -174,6 +174,10 @@ class Transformer(Autoregressive):
         self._initialise()
 
     @property
+    def graphable(self) -> bool:
+        return True
+
+    @property
     def decoder_layers(self) -> list[Layer]:
         return cast(list[Layer], list(self.decoder))
 

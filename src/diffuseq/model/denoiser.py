@@ -23,7 +23,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, cast
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -86,7 +87,9 @@ class Level(NamedTuple):
 
 
 SCORES = 1 << 27
-"""Scores of words that a step of training holds at once: half a gigabyte in single precision."""
+"""Scores of words that a step of training holds at once on a CPU: half a gigabyte in single precision."""
+SCORES_ON_GPU = 1 << 29
+"""And on a GPU, where computing them twice costs more than two gigabytes do."""
 SMALLEST = 1e-20
 """Probabilities below are taken for this, so that every word has a finite log-probability."""
 
@@ -401,19 +404,34 @@ class Denoiser(nn.Module):
         Where there would be more than `SCORES` scores, only so many are there at once, and again in the backward
         pass: the vocabulary never decides how much memory a step takes.
         """
-
-        def nats(hidden: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-            logits = self.logits(hidden).float()
-            plain = F.cross_entropy(logits, target, reduction="none")
-            return plain, logits.logsumexp(-1) - logits.mean(-1) if with_uniform else plain
-
-        rows = max(1, SCORES // len(self.word_bias))
+        most = SCORES if hidden.device.type == "cpu" else SCORES_ON_GPU
+        rows = max(1, most // len(self.word_bias))
         if len(hidden) <= rows:
-            return nats(hidden, target)
+            return self._nats_of_all(hidden, target, with_uniform)
+        again = partial(
+            checkpoint, self._nats_of_all, use_reentrant=False, preserve_rng_state=False
+        )  # nothing in there is random
         parts = zip(hidden.split(rows), target.split(rows), strict=True)
-        found = [cast(tuple[Tensor, Tensor], checkpoint(nats, *part, use_reentrant=False)) for part in parts]
+        found = [cast(tuple[Tensor, Tensor], again(*part, with_uniform)) for part in parts]
         plain, uniform = (torch.cat(part) for part in zip(*found, strict=True))
         return plain, uniform
+
+    def _nats_of_all(self, hidden: Tensor, target: Tensor, with_uniform: bool) -> tuple[Tensor, Tensor]:
+        logits = self.logits(hidden).float()
+        plain = F.cross_entropy(logits, target, reduction="none")
+        return plain, logits.logsumexp(-1) - logits.mean(-1) if with_uniform else plain
+
+    def compile_parts(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the blocks and the loss, for training; one block's code serves all of its kind, so that this
+        takes seconds where the whole network would take minutes."""
+
+        def in_training(plain: Callable[..., Any], compiled: Callable[..., Any]) -> Callable[..., Any]:
+            return lambda *given, **named: (compiled if self.training else plain)(*given, **named)
+
+        for block in (*self.encoder, *self.decoder):
+            block.forward = in_training(block.forward, torch.compile(block.forward, *args, **kwargs))
+        plain = self._nats_of_all
+        self._nats_of_all = in_training(plain, torch.compile(plain, *args, **kwargs))  # type: ignore[method-assign]
 
     def distribution(
         self, hidden: Tensor, encoded: Encoded, where: Tensor, table: Tensor | None = None

@@ -62,6 +62,10 @@ class DiffuSeq(System):
         words = bert.get_input_embeddings().weight
         table.copy_(principal_directions(words, table.shape[1], INITIAL_RADIUS))
 
+    @property
+    def graphable(self) -> bool:
+        return self.denoiser.in_order
+
     def learning_rate_share(self, name: str) -> float:
         """A pretrained reader learns slowly, so that it keeps what it knows."""
         return self.config.pretrained_rate if name.startswith("denoiser.reader.bert.") else 1.0
@@ -88,17 +92,25 @@ class DiffuSeq(System):
         """What chance decides for targets [b l]: ranks and noise, or levels, who is noised, and noise."""
         if self.denoiser.in_order:
             rank = settling_order(padding, self.config.left_to_right, self.config.length_first, generator)
-            return rank, self.noise_for(rank, generator)
+            return rank, self.noise_for(rank, generator), self._draw_others(rank, generator)
         return *mixed_levels(padding, self.config.token_wise, generator), self.noise_for(padding, generator)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """As for any module. A compiler cannot follow a generator, so chance is left out of what is compiled:
-        all that comes after it is then one graph."""
-        self._draw = torch.compiler.disable(self._draw)  # type: ignore[method-assign]
-        super().compile(*args, **kwargs)
+        """As for any module, but part by part and for training alone; see `Denoiser.compile_parts`."""
+        self.denoiser.compile_parts(*args, **kwargs)
+
+    def _draw_others(self, rank: Tensor, generator: torch.Generator | None) -> Tensor:
+        """For every position of a batch [b l] whose word the others see in its place, among all b·l positions: its
+        own, but for a share `wrong_words`."""
+        own = torch.arange(rank.numel(), device=rank.device).view(rank.shape)
+        if not self.config.wrong_words:
+            return own
+        chance = torch.rand(rank.shape, generator=generator, device=rank.device)
+        anybody = torch.randint(rank.numel(), rank.shape, generator=generator, device=rank.device)
+        return torch.where(chance < self.config.wrong_words, anybody, own)
 
     def _losses_in_order(
-        self, target: Tensor, padding: Tensor, encoded: Encoded, rank: Tensor, noise: Tensor
+        self, target: Tensor, padding: Tensor, encoded: Encoded, rank: Tensor, noise: Tensor, others: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """−log p of words and ends, each while it is noise and what settles before it is clean, what training
         descends in its place, and the number of words and ends.
@@ -106,7 +118,9 @@ class DiffuSeq(System):
         That nothing stands beyond the end, as long as the end is not known, is learned beside and not counted.
         """
         words, length = self.with_end(target, padding)
-        hidden = self.states_by_rank(words, length, encoded, rank, noise)
+        given = words.flatten()[others]
+        given = torch.where(given == self.special.end, words, given)  # an end is no word
+        hidden = self.states_by_rank(given, length, encoded, rank, noise)
         return *self._word_losses(hidden, encoded, words), (length + 1).sum()
 
     def _word_losses(
@@ -152,7 +166,7 @@ class DiffuSeq(System):
 
     def clean_or_noise(self) -> Level:
         """The two levels of token-wise noise, as a table of two rows."""
-        ends = torch.tensor([0.0, 1.0], device=self.device)
+        ends = torch.arange(2.0, device=self.device)
         return self.denoiser.level(self.schedule.log_snr(ends).float())
 
     def _losses_at_levels(

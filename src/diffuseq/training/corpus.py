@@ -23,6 +23,7 @@ from diffuseq.data.store import TokenStore, build_store
 from diffuseq.errors import InputError
 from diffuseq.files import atomic_folder, remembered_hash
 from diffuseq.text.tokenizer import Tokenizer
+from diffuseq.training.graphs import MULTIPLE
 from diffuseq.training.tracking import Event, OnEvent
 
 GRAMMAR = "grammar"
@@ -49,15 +50,18 @@ class Corpus:
     fingerprint: str
 
     def training_data(self, settings: TrainingConfig) -> StoredPairs:
-        return self._batches(self.train, settings.batch_size, settings.seed, settings.both_directions)
+        multiple = MULTIPLE if settings.cuda_graphs else 1
+        return self._batches(
+            self.train, settings.batch_size, settings.seed, settings.both_directions, multiple
+        )
 
     def validation_data(self, settings: TrainingConfig) -> StoredPairs:
         size = min(settings.batch_size, VALIDATION_BATCH, len(self.valid))
         return self._batches(self.valid, size, 0, False)
 
-    def _batches(self, store: TokenStore, size: int, seed: int, both: bool) -> StoredPairs:
+    def _batches(self, store: TokenStore, size: int, seed: int, both: bool, multiple: int = 1) -> StoredPairs:
         plan = BatchPlan(store.source_lengths, store.target_lengths, size, seed, both)
-        return StoredPairs(store, plan, self.tokenizer.special.pad)
+        return StoredPairs(store, plan, self.tokenizer.special.pad, multiple)
 
 
 def prepare_corpus(

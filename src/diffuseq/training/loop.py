@@ -35,6 +35,7 @@ from diffuseq.precision import use_bf16, width_of
 from diffuseq.system import System
 from diffuseq.training.ema import AveragedWeights
 from diffuseq.training.engine import distribute, make_accelerator
+from diffuseq.training.graphs import GraphedPasses, Passed, can_be_graphed
 from diffuseq.training.optim import learning_rate_factor, make_optimizers, set_learning_rate
 from diffuseq.training.sharding import whole
 from diffuseq.training.signals import StopSignal
@@ -105,6 +106,8 @@ class Training:
     """The signal that all processes agreed to stop at."""
     uncounted: float = 0.0
     """Seconds of the last optimiser update, counted with the next step."""
+    graphed: GraphedPasses | None = None
+    """The passes as CUDA graphs, where they are recorded."""
 
     @property
     def chunks(self) -> int:
@@ -123,6 +126,18 @@ class Training:
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.bf16)
 
+    def passes(self, batch: Batch, generator: torch.Generator) -> Passed:
+        """Forward, and backward, which adds the gradient times the weight of the batch."""
+        with self.autocast():
+            loss = self.model(batch, generator)
+        value = loss.value.float()
+        weight = len(batch) if loss.weight is None else loss.weight
+        if not isinstance(weight, Tensor):
+            weight = torch.full((), weight, device=value.device)
+        weight = weight.detach().float()
+        self.accelerator.backward(value * weight)
+        return Passed(weight, value.detach(), {name: part.detach() for name, part in loss.logs.items()})
+
 
 def prepare(
     system: System,
@@ -139,10 +154,18 @@ def prepare(
         mine = torch.tensor(float(use_bf16(settings.precision, accelerator.device, width_of(system))))
         bf16 = accelerator.reduce(mine.to(accelerator.device), "mean").item() == 1  # all processes agree
     if settings.compile and accelerator.device.type != "cpu":
-        system.compile()
+        # no kernels for one length, nor for two that happen to be equal: lengths vary
+        from torch.fx.experimental import _config as shapes
+
+        shapes.use_duck_shape = False
+        system.compile(dynamic=True)
     model, unwrapped, optimizers = distribute(accelerator, system, optimizers)
     average = AveragedWeights(list(unwrapped.parameters()), settings.ema)
-    return Training(settings, accelerator, model, unwrapped, optimizers, average, bf16)
+    training = Training(settings, accelerator, model, unwrapped, optimizers, average, bf16)
+    if settings.cuda_graphs and can_be_graphed(unwrapped, accelerator.device, accelerator.num_processes):
+        parameters = [p for p in unwrapped.parameters() if p.requires_grad]
+        training.graphed = GraphedPasses(training.passes, parameters, accelerator.device)
+    return training
 
 
 def check(settings: TrainingConfig) -> None:
@@ -240,9 +263,10 @@ def _load(training: Training, data: Data, step: int) -> Loaded:
 def take_step(training: Training, loaded: Loaded, window: Window) -> None:
     """One optimiser step on the chunks of this process. `NotFiniteError` leaves the weights as they were."""
     progress, accelerator, start = training.progress, training.accelerator, time.perf_counter()
+    prepared = 0.0 if training.graphed is None else training.graphed.preparing
     training.model.train()
     for optimizer in training.optimizers:
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=training.graphed is None)
     sums = torch.zeros(2, device=accelerator.device)
     broken: list[int] = []
     for number, (seed, batch, rows) in enumerate(loaded.chunks):
@@ -252,7 +276,9 @@ def take_step(training: Training, loaded: Loaded, window: Window) -> None:
         if not math.isfinite(value):
             broken.extend(rows)
     reduced_at = time.perf_counter()
-    (weights, weighted), seconds = _over_processes(training, sums, training.uncounted + reduced_at - start)
+    preparing = 0.0 if training.graphed is None else training.graphed.preparing - prepared
+    mine = training.uncounted + reduced_at - start - preparing
+    (weights, weighted), seconds = _over_processes(training, sums, mine)
     norm = _scale_and_clip(training, weights)
     if not (math.isfinite(weighted) and math.isfinite(norm)):
         rows_seen = broken or [row for *_, rows in loaded.chunks for row in rows]
@@ -276,18 +302,15 @@ def _accumulate(
 ) -> tuple[Tensor, Tensor]:
     """Add the gradient of one chunk, times its weight; the last chunk carries the sum to all processes."""
     accelerator = training.accelerator
-    torch.manual_seed(seed)
-    generator = torch.Generator(accelerator.device).manual_seed(seed)
-    with nullcontext() if last else accelerator.no_sync(training.model):
-        with training.autocast():
-            loss = training.model(batch, generator)
-        value = loss.value.float()
-        weight = torch.as_tensor(
-            len(batch) if loss.weight is None else loss.weight, device=value.device
-        ).float()
-        accelerator.backward(value * weight)
-    window.watch(loss.logs, weight)
-    return weight.detach(), value.detach()
+    if training.graphed is not None:
+        passed = training.graphed(batch, seed)
+    else:
+        torch.manual_seed(seed)
+        generator = torch.Generator(accelerator.device).manual_seed(seed)
+        with nullcontext() if last else accelerator.no_sync(training.model):
+            passed = training.passes(batch, generator)
+    window.watch(passed.logs, passed.weight)
+    return passed.weight, passed.value
 
 
 def _over_processes(training: Training, sums: Tensor, seconds: float) -> tuple[list[float], float]:
