@@ -1,8 +1,8 @@
 """Forward and backward as CUDA graphs: recorded once for every shape of a batch, and replayed from then on.
 
 A step of a small network is some thousand kernels of a few microseconds each, and starting them one by one from
-Python takes several times as long as computing them. A graph is started at once (NVIDIA, "CUDA C++ Programming
-Guide", CUDA Graphs). What is computed, and by which random numbers, is the same.
+Python takes several times as long as computing them (docs/log.md). A graph is started at once (NVIDIA, "CUDA C++
+Programming Guide", CUDA Graphs). What is computed, and by which random numbers, is the same.
 """
 
 from __future__ import annotations
