@@ -418,8 +418,11 @@ class Denoiser(nn.Module):
 
     def _nats_of_all(self, hidden: Tensor, target: Tensor, with_uniform: bool) -> tuple[Tensor, Tensor]:
         logits = self.logits(hidden).float()
-        plain = F.cross_entropy(logits, target, reduction="none")
-        return plain, logits.logsumexp(-1) - logits.mean(-1) if with_uniform else plain
+        if not with_uniform:
+            plain = F.cross_entropy(logits, target, reduction="none")
+            return plain, plain
+        log_p = logits.log_softmax(-1)
+        return -log_p.gather(-1, target[:, None])[:, 0], -log_p.mean(-1)
 
     def compile_parts(self, *args: Any, **kwargs: Any) -> None:
         """Compile the blocks and the loss, for training; one block's code serves all of its kind, so that this
