@@ -96,6 +96,24 @@ def test_the_loss_is_the_cross_entropy_of_the_target_and_its_end(kind: str) -> N
     torch.testing.assert_close(loss.logs["nll"], expected[0.0], atol=2e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_gpu_computes_padding_and_gets_the_same_loss(
+    smoothing: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, batch, found = system("transformer", label_smoothing=smoothing).eval(), pairs(4), []
+    for real_only in (True, False):
+        monkeypatch.setattr(
+            "diffuseq.baselines.autoregressive.leaves_padding_out", lambda device, only=real_only: only
+        )
+        network.zero_grad()
+        loss = network(batch)
+        loss.value.backward()
+        gradients = [p.grad.clone() for p in network.parameters() if p.grad is not None]
+        found.append((loss.value.detach(), loss.logs["nll"], torch.as_tensor(loss.weight), gradients))
+    torch.testing.assert_close(found[0], found[1])
+    assert batch.target_padding.any()
+
+
 @every_system
 def test_padding_changes_neither_the_loss_nor_the_answer(kind: str) -> None:
     built = without_latent(kind)

@@ -81,7 +81,7 @@ class Autoregressive(System):
         """
         labels, padding = closed(batch.target, batch.target_padding, self.special)
         real, count = ~padding, (~padding).sum()
-        if hidden.device.type == "cpu":  # a GPU would have to wait for their number
+        if leaves_padding_out(hidden.device):
             hidden, labels, real = hidden[real], labels[real], real[real]
         logits = self.project(hidden).float()
         log_total = logits.logsumexp(-1)
@@ -146,6 +146,11 @@ class Autoregressive(System):
 
 def _room(request: Request) -> int:
     return request.settings.max_length if request.template is None else request.template.shape[1]
+
+
+def leaves_padding_out(device: torch.device) -> bool:
+    """Whether the output matrix sees real tokens only: on a CPU; a GPU would have to wait for their number."""
+    return device.type == "cpu"
 
 
 def opened(tokens: Tensor, padding: Tensor, start: int) -> tuple[Tensor, Tensor]:
