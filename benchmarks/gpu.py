@@ -17,7 +17,6 @@ of generating), predictions, and the headline's weights in bf16, in files of at 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import shutil
@@ -25,19 +24,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from ablations import BASE, trainings
 from choosing import chosen
+from gpu_jobs import JOBS, PHASES, TASKS, Job, shrink
 
-from diffuseq.baselines.configs import AutoregressiveGeneration, Gpt2Config, IterativeGeneration
+from diffuseq.baselines.configs import AutoregressiveGeneration, IterativeGeneration
 from diffuseq.checkpoint import load_model, save_model
-from diffuseq.config import Config, DiffusionGeneration
+from diffuseq.config import DiffusionGeneration
 from diffuseq.data.grammar import write_corpus
 from diffuseq.data.pairs import Pair, find_split, read_pairs
 from diffuseq.errors import InputError
@@ -47,37 +46,15 @@ from diffuseq.files import write_text
 from diffuseq.memory import keep_freed_memory
 from diffuseq.pipeline import Answer, DiffuSeqPipeline
 from diffuseq.plain import to_dict
-from diffuseq.recipes import recipe
 from diffuseq.training.run import train
 from diffuseq.training.signals import TrainingStopped
 from diffuseq.training.tracking import Event
 
-TASKS = {
-    "qqp": "qqp",
-    "dialogue": "dialogue",
-    "translation": "multi30k_de_en",
-    "wiki-auto": "simplification",
-    "quasar-t": "question_generation",
-}
-"""Recipe → its folder in DATA."""
 SHARD_BYTES = 15 * 2**20
 CURVE_ROWS = 500
 CALLS, CANDIDATES = (1, 2, 5, 10, 20, 50), (1, 2, 5, 10, 20)
 SAVING_S = 40
 """Kept free at the end of a call, to save."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A system to train and to measure. dials: measured over numbers of calls and of candidates as well;
-    tested: --final scores its test set (what decides between settings never sees it).
-    """
-
-    name: str
-    config: Config
-    task: str = "qqp"
-    dials: bool = False
-    tested: bool = True
 
 
 @dataclass
@@ -103,74 +80,6 @@ class Call:
 
     def pairs(self, task: str, split: str, rows: int | None = None) -> list[Pair]:
         return list(islice(read_pairs(find_split(self.folder(task), split)), rows or self.rows))
-
-
-# What there is to do
-
-
-def headline(minutes: float) -> list[Job]:
-    """The recipe qqp."""
-    return [Job("headline", _for_minutes(recipe("qqp"), minutes), dials=True)]
-
-
-def baselines(minutes: float) -> list[Job]:
-    """Every baseline that needs no pretrained weights, on the same data for equal minutes."""
-    names = ("transformer-medium", "transformer", "gru", "levt", "cmlm")
-    configs = {name: recipe(name) for name in names}
-    configs["gpt2-from-scratch"] = replace(configs["transformer"], system=Gpt2Config(weights="random"))
-    return [
-        Job(name, replace(timed, training=replace(timed.training, both_directions=True)))
-        for name, timed in ((name, _for_minutes(config, minutes)) for name, config in configs.items())
-    ]
-
-
-def ablations(minutes: float) -> list[Job]:
-    """The recipe as it is, and with one thing changed at a time, for equal minutes."""
-    base = _for_minutes(recipe("qqp"), minutes)
-    configs = {BASE: base, **trainings(base)}
-    return [Job(f"ablation-{name}", config, tested=False) for name, config in configs.items()]
-
-
-def tasks(minutes: float) -> list[Job]:
-    """The other data sets, each with its recipe."""
-    return [Job(f"task-{name}", _for_minutes(recipe(name), minutes), name) for name in TASKS if name != "qqp"]
-
-
-JOBS: dict[str, tuple[Callable[[float], list[Job]], float]] = {
-    "headline": (headline, 8.0),
-    "baselines": (baselines, 8.0),
-    "ablations": (ablations, 4.0),
-    "tasks": (tasks, 4.0),
-}
-"""Phase → its jobs, and the minutes of training that each of them gets."""
-PHASES = ("headline", "baselines", "ablations", "speed", "tasks")
-
-
-def _for_minutes(config: Config, minutes: float) -> Config:
-    """Trained by time; the curve is measured here, from the checkpoints, so that its minutes do not count."""
-    training = replace(
-        config.training, minutes=minutes, evaluate_rows=0, evaluate_every=500, save_every=500, log_every=50
-    )
-    return replace(config, training=training)
-
-
-def shrink(job: Job) -> Job:
-    """The same job at a size that takes a second."""
-    small = {
-        "layers": 1, "encoder_layers": 1, "decoder_layers": 1, "heads": 2, "width": 32, "feed_forward": 64,
-        "embedding_width": 16, "hidden": 32, "max_length": 64,
-    }  # fmt: skip
-    system = job.config.system
-    sizes = {f.name: small[f.name] for f in dataclasses.fields(system) if f.name in small}
-    training = replace(
-        job.config.training, minutes=None, steps=4, batch_size=8, save_every=2, evaluate_every=4,
-        log_every=2, compile=False,
-    )  # fmt: skip
-    text = replace(job.config.text, vocab_size=600, max_source=32, max_target=32)
-    generation = replace(job.config.generation, batch_size=8)
-    if isinstance(generation, AutoregressiveGeneration):
-        generation = replace(generation, max_length=12)
-    return replace(job, config=Config(replace(system, **sizes), text, training, generation))
 
 
 # Doing it
@@ -386,6 +295,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
     keep_freed_memory()
     phases = chosen(options.phases if options.dry_run else options.phases or "headline", PHASES, "phase")
+    options.only = options.only and chosen(options.only, _names(phases), "job of these phases")
     work = options.work or options.out / "work"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((work / "inductor").absolute()))
     torch.set_float32_matmul_precision("high")
@@ -412,11 +322,10 @@ def _run_phase(phase: str, call: Call, options: argparse.Namespace) -> bool:
     if phase == "speed":
         return run_speed(call)
     make, minutes = JOBS[phase]
-    done, jobs = True, make(options.minutes or minutes)
-    if options.only:
-        wanted = options.only.split(",")
-        jobs = [job for job in jobs if job.name in wanted]
-    for job in jobs:
+    done = True
+    for job in make(options.minutes or minutes):
+        if options.only and job.name not in options.only:
+            continue
         try:
             find_split(call.folder(job.task), "train")
         except InputError as error:
@@ -426,11 +335,15 @@ def _run_phase(phase: str, call: Call, options: argparse.Namespace) -> bool:
     return done
 
 
+def _names(phases: Sequence[str]) -> list[str]:
+    return [job.name for phase in phases if phase in JOBS for job in JOBS[phase][0](1.0)]
+
+
 def _run_together(arguments: Sequence[str], options: argparse.Namespace) -> int:
     """Every job of --only in a process of its own, all at the same time on one GPU: small networks leave room,
     and systems under the same load for the same minutes are compared fairly. What they print goes to OUT/NAME.log.
     """
-    names = (options.only or "").split(",")
+    names = options.only or []
     if len(names) < 2:
         raise InputError(
             "--together needs --only with at least two jobs, as --only headline,transformer-medium."

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from diffuseq.baselines.autoregressive import opened
 from diffuseq.baselines.configs import TransformerConfig
 from diffuseq.baselines.transformer import Layer, Transformer, sinusoids
+from diffuseq.recipes import recipe
 from diffuseq.system import SpecialTokens
 
 
@@ -101,3 +102,9 @@ def test_the_base_size_is_that_of_the_paper() -> None:
         base = Transformer(TransformerConfig(), SpecialTokens(37_000, 0, 1, 2, 3, 4))
     # Table 3 of the paper says 65 million for a shared vocabulary of about 37,000.
     assert base.num_parameters() / 1e6 == pytest.approx(63, abs=2)
+
+
+def test_the_medium_one_has_the_budget_of_qqp() -> None:
+    ours, theirs = recipe("qqp").training, recipe("transformer-medium").training
+    for name in ("batch_size", "minutes", "both_directions", "weight_decay", "ema", "cuda_graphs"):
+        assert getattr(ours, name) == getattr(theirs, name), name

@@ -108,7 +108,7 @@ def test_every_kind_of_system_goes_through(name, tmp_path):
 
 
 def test_ablations_change_one_thing_and_keep_the_budget():
-    base, *others = gpu.ablations(6.0)
+    base, *others = gpu.JOBS["ablations"][0](6.0)
     assert len({json.dumps(to_dict(other.config)) for other in others}) == len(others) == 22
     for other in others:
         assert other.config != base.config
@@ -138,5 +138,7 @@ def test_jobs_side_by_side(tmp_path, capsys):
         assert json.loads((tmp_path / f"{name}.json").read_text())["training"]["steps"] == 4
     assert not (tmp_path / "gru.json").exists()
     assert "transformer-medium: done" in capsys.readouterr().out
+    with pytest.raises(InputError, match="transformer-medium"):
+        gpu.main([*arguments, "--only", "headline,transformer-medum"])
     with pytest.raises(InputError, match="at least two"):
         gpu.main([*arguments, "--only", "headline"])

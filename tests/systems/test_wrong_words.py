@@ -23,9 +23,9 @@ CONFIG = DiffuSeqConfig(
 BATCH = Batch(*pad([[5, 6, 7], [8, 9]], 0), *pad([[10, 11], [12, 13, 14, 15]], 0))
 
 
-def given_words(share: float, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
+def given_words(share: float, monkeypatch: pytest.MonkeyPatch, training: bool = True) -> torch.Tensor:
     """The words that the network is given, of many draws: [draws b l+1]."""
-    system, seen = DiffuSeq(replace(CONFIG, wrong_words=share), SPECIAL), []
+    system, seen = DiffuSeq(replace(CONFIG, wrong_words=share), SPECIAL).train(training), []
     inner = system.states_by_rank
 
     def watch(words: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
@@ -41,6 +41,7 @@ def given_words(share: float, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
 def test_a_share_of_the_words_is_wrong_and_no_end_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
     right = torch.tensor([[10, 11, 3, 3, 3], [12, 13, 14, 15, 3]])
     assert (given_words(0.0, monkeypatch) == right).all()
+    assert (given_words(0.5, monkeypatch, training=False) == right).all()
     given = given_words(0.5, monkeypatch)
     wrong = given != right
     # half are drawn from all places: 4 of 10 are ends, 1 of 10 the word itself

@@ -80,7 +80,8 @@ class Autoregressive(System):
         On a CPU only real tokens reach the output matrix, which is the dearest part of a small network.
         """
         labels, padding = closed(batch.target, batch.target_padding, self.special)
-        real, count = ~padding, (~padding).sum()
+        real = ~padding
+        count = real.sum()
         if leaves_padding_out(hidden.device):
             hidden, labels, real = hidden[real], labels[real], real[real]
         logits = self.project(hidden).float()

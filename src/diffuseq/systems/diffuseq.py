@@ -64,7 +64,8 @@ class DiffuSeq(System):
 
     @property
     def graphable(self) -> bool:
-        return self.denoiser.in_order
+        """A pretrained reader is transformers' own code, which may wait."""
+        return self.denoiser.in_order and self.denoiser.reader is None
 
     def learning_rate_share(self, name: str) -> float:
         """A pretrained reader learns slowly, so that it keeps what it knows."""
@@ -101,9 +102,9 @@ class DiffuSeq(System):
 
     def _draw_others(self, rank: Tensor, generator: torch.Generator | None) -> Tensor:
         """For every position of a batch [b l] whose word the others see in its place, among all b·l positions: its
-        own, but for a share `wrong_words`."""
+        own, but for a share `wrong_words` in training."""
         own = torch.arange(rank.numel(), device=rank.device).view(rank.shape)
-        if not self.config.wrong_words:
+        if not (self.training and self.config.wrong_words):
             return own
         chance = torch.rand(rank.shape, generator=generator, device=rank.device)
         anybody = torch.randint(rank.numel(), rank.shape, generator=generator, device=rank.device)

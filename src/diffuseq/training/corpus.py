@@ -50,6 +50,7 @@ class Corpus:
     fingerprint: str
 
     def training_data(self, settings: TrainingConfig) -> StoredPairs:
+        # also where nothing can be recorded: noise is drawn by shape, and a run is the same however it is started
         multiple = MULTIPLE if settings.cuda_graphs else 1
         return self._batches(
             self.train, settings.batch_size, settings.seed, settings.both_directions, multiple

@@ -63,12 +63,12 @@ class GraphedPasses:
     def __call__(self, batch: Batch, seed: int) -> Passed:
         """As `Passes` does, with both generators seeded; the result is overwritten by the next call."""
         shape = batch.source.shape, batch.target.shape
-        if shape not in self.recordings and len(self.recordings) >= MOST_SHAPES:
+        recording = self.recordings.get(shape)
+        if recording is None and len(self.recordings) >= MOST_SHAPES:
             self._seed(seed)
             return self.passes(batch, self.generator)
-        if shape not in self.recordings:
-            self.recordings[shape] = self._record(batch)
-        recording = self.recordings[shape]
+        if recording is None:
+            recording = self.recordings[shape] = self._record(batch)
         for place, tensor in zip(vars(recording.batch).values(), vars(batch).values(), strict=True):
             place.copy_(tensor)
         self._seed(seed)

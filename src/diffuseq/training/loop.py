@@ -110,6 +110,11 @@ class Training:
     """The passes as CUDA graphs, where they are recorded."""
 
     @property
+    def preparing(self) -> float:
+        """Seconds that went into recording so far, which do not count."""
+        return 0.0 if self.graphed is None else self.graphed.preparing
+
+    @property
     def chunks(self) -> int:
         return self.accelerator.num_processes * self.settings.accumulate
 
@@ -263,7 +268,7 @@ def _load(training: Training, data: Data, step: int) -> Loaded:
 def take_step(training: Training, loaded: Loaded, window: Window) -> None:
     """One optimiser step on the chunks of this process. `NotFiniteError` leaves the weights as they were."""
     progress, accelerator, start = training.progress, training.accelerator, time.perf_counter()
-    prepared = 0.0 if training.graphed is None else training.graphed.preparing
+    prepared = training.preparing
     training.model.train()
     for optimizer in training.optimizers:
         optimizer.zero_grad(set_to_none=training.graphed is None)
@@ -276,8 +281,7 @@ def take_step(training: Training, loaded: Loaded, window: Window) -> None:
         if not math.isfinite(value):
             broken.extend(rows)
     reduced_at = time.perf_counter()
-    preparing = 0.0 if training.graphed is None else training.graphed.preparing - prepared
-    mine = training.uncounted + reduced_at - start - preparing
+    mine = training.uncounted + reduced_at - start - (training.preparing - prepared)
     (weights, weighted), seconds = _over_processes(training, sums, mine)
     norm = _scale_and_clip(training, weights)
     if not (math.isfinite(weighted) and math.isfinite(norm)):

@@ -1,0 +1,100 @@
+"""What `gpu.py` trains and measures: a config for every system, data set and change of the recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ablations import BASE, trainings
+
+from diffuseq.baselines.configs import AutoregressiveGeneration, Gpt2Config
+from diffuseq.config import Config
+from diffuseq.recipes import recipe
+
+TASKS = {
+    "qqp": "qqp",
+    "dialogue": "dialogue",
+    "translation": "multi30k_de_en",
+    "wiki-auto": "simplification",
+    "quasar-t": "question_generation",
+}
+"""Recipe → its folder in DATA."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A system to train and to measure. dials: measured over numbers of calls and of candidates as well;
+    tested: --final scores its test set (what decides between settings never sees it).
+    """
+
+    name: str
+    config: Config
+    task: str = "qqp"
+    dials: bool = False
+    tested: bool = True
+
+
+def headline(minutes: float) -> list[Job]:
+    """The recipe qqp."""
+    return [Job("headline", _for_minutes(recipe("qqp"), minutes), dials=True)]
+
+
+def baselines(minutes: float) -> list[Job]:
+    """Every baseline that needs no pretrained weights, on the same data for equal minutes."""
+    names = ("transformer-medium", "transformer", "gru", "levt", "cmlm")
+    configs = {name: recipe(name) for name in names}
+    configs["gpt2-from-scratch"] = replace(configs["transformer"], system=Gpt2Config(weights="random"))
+    return [
+        Job(name, replace(timed, training=replace(timed.training, both_directions=True)))
+        for name, timed in ((name, _for_minutes(config, minutes)) for name, config in configs.items())
+    ]
+
+
+def ablations(minutes: float) -> list[Job]:
+    """The recipe as it is, and with one thing changed at a time, for equal minutes."""
+    base = _for_minutes(recipe("qqp"), minutes)
+    configs = {BASE: base, **trainings(base)}
+    return [Job(f"ablation-{name}", config, tested=False) for name, config in configs.items()]
+
+
+def tasks(minutes: float) -> list[Job]:
+    """The other data sets, each with its recipe."""
+    return [Job(f"task-{name}", _for_minutes(recipe(name), minutes), name) for name in TASKS if name != "qqp"]
+
+
+JOBS: dict[str, tuple[Callable[[float], list[Job]], float]] = {
+    "headline": (headline, 8.0),
+    "baselines": (baselines, 8.0),
+    "ablations": (ablations, 4.0),
+    "tasks": (tasks, 4.0),
+}
+"""Phase → its jobs, and the minutes of training that each of them gets."""
+PHASES = ("headline", "baselines", "ablations", "speed", "tasks")
+
+
+def _for_minutes(config: Config, minutes: float) -> Config:
+    """Trained by time; the curve is measured here, from the checkpoints, so that its minutes do not count."""
+    training = replace(
+        config.training, minutes=minutes, evaluate_rows=0, evaluate_every=500, save_every=500, log_every=50
+    )
+    return replace(config, training=training)
+
+
+def shrink(job: Job) -> Job:
+    """The same job at a size that takes a second."""
+    small = {
+        "layers": 1, "encoder_layers": 1, "decoder_layers": 1, "heads": 2, "width": 32, "feed_forward": 64,
+        "embedding_width": 16, "hidden": 32, "max_length": 64,
+    }  # fmt: skip
+    system = job.config.system
+    sizes = {f.name: small[f.name] for f in dataclasses.fields(system) if f.name in small}
+    training = replace(
+        job.config.training, minutes=None, steps=4, batch_size=8, save_every=2, evaluate_every=4,
+        log_every=2, compile=False,
+    )  # fmt: skip
+    text = replace(job.config.text, vocab_size=600, max_source=32, max_target=32)
+    generation = replace(job.config.generation, batch_size=8)
+    if isinstance(generation, AutoregressiveGeneration):
+        generation = replace(generation, max_length=12)
+    return replace(job, config=Config(replace(system, **sizes), text, training, generation))
