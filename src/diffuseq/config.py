@@ -89,6 +89,14 @@ class TrainingConfig:
     fsdp: bool = False
     """Several processes: spread weights, gradients and optimiser state over them (FSDP, full shard) instead of
     keeping a copy on each (DDP)."""
+    start_from: str | None = None
+    """A model (folder or name) whose weights the training begins with, and whose tokenizer it takes: fine-tuning.
+    The sizes of the system are that model's."""
+    teachers: tuple[str, ...] = ()
+    """Models (folders or names) of the same vocabulary whose expectations of every word are learned, their mean
+    (knowledge distillation); label smoothing is left out then. For systems that read from left to right."""
+    teaching: float = 0.8
+    """Share of every label that the teachers say; the rest is the word itself."""
     both_directions: bool = False
     """Train on target → source as well: fair where the task is symmetric (paraphrase)."""
     seed: int = 0

@@ -107,6 +107,12 @@ class System(nn.Module, ABC):
         (`training.cuda_graphs`)."""
         return False
 
+    @property
+    def reads_in_order(self) -> bool:
+        """Whether the system knows the probability of a word given those before it: `next_words` says it, and
+        `forward` learns it from `Batch.labels`, where a batch has them."""
+        return False
+
     @abstractmethod
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Loss:
         """The training loss of a batch, a mean over pairs or target tokens; randomness from `generator`."""
@@ -114,6 +120,11 @@ class System(nn.Module, ABC):
     @abstractmethod
     def generate(self, request: Request) -> Iterator[Draft]:
         """Yield drafts; the last one is the answer. Runs without gradients, in eval mode."""
+
+    def next_words(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+        """The probability of every word at each place of the targets and of the end behind them, given the words
+        before it [b l+1 v]; what is beyond the end means nothing. Of systems for which `reads_in_order` holds."""
+        raise NotImplementedError
 
     def answer_length(self, source: Tensor, source_padding: Tensor) -> Tensor:
         """A likely length of the answer to each source [b s], long [b]; the source's own by default."""

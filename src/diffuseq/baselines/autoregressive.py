@@ -37,6 +37,10 @@ class Autoregressive(System):
         self.special = special
 
     @property
+    def reads_in_order(self) -> bool:
+        return not self.draws_latents
+
+    @property
     def start(self) -> int:
         """The token that opens every answer."""
         return self.special.start
@@ -74,25 +78,34 @@ class Autoregressive(System):
         inputs, padding = opened(batch.target, batch.target_padding, self.start)
         return self.target_loss(self.decode(batch.source, batch.source_padding, inputs, padding), batch)
 
+    def next_words(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+        inputs, padding = opened(batch.target, batch.target_padding, self.start)
+        hidden = self.decode(batch.source, batch.source_padding, inputs, padding)
+        return self.project(hidden).float().softmax(-1)
+
     def target_loss(self, hidden: Tensor, batch: Batch) -> Loss:
-        """Label-smoothed cross entropy (Szegedy et al., 2016) of the words after `hidden` [b t+1 d].
+        """Cross entropy of the words after `hidden` [b t+1 d], label-smoothed (Szegedy et al., 2016), or with the
+        labels of the batch.
 
         On a CPU only real tokens reach the output matrix, which is the dearest part of a small network.
         """
-        labels, padding = closed(batch.target, batch.target_padding, self.special)
-        real = ~padding
+        words, padding = closed(batch.target, batch.target_padding, self.special)
+        real, labels = ~padding, batch.labels
         count = real.sum()
         if leaves_padding_out(hidden.device):
-            hidden, labels, real = hidden[real], labels[real], real[real]
+            labels = None if labels is None else labels[real]
+            hidden, words, real = hidden[real], words[real], real[real]
         logits = self.project(hidden).float()
         log_total = logits.logsumexp(-1)
 
         def mean(nats: Tensor) -> Tensor:
             return nats.masked_fill(~real, 0.0).sum() / count
 
-        nll = mean(log_total - logits.gather(-1, labels[..., None])[..., 0])
+        nll = mean(log_total - logits.gather(-1, words[..., None])[..., 0])
         loss = nll
-        if self.label_smoothing:
+        if labels is not None:
+            loss = mean(log_total - (labels * logits).sum(-1))
+        elif self.label_smoothing:
             uniform = mean(log_total - logits.mean(-1))
             loss = (1 - self.label_smoothing) * nll + self.label_smoothing * uniform
         return Loss(loss, {"nll": nll.detach()}, weight=count)

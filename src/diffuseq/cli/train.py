@@ -16,11 +16,13 @@ from diffuseq.config import Config
 from diffuseq.errors import InputError
 from diffuseq.training.tracking import Event, duration
 
+_START_FROM = ("--training.start-from", "--training.start_from")
 EXAMPLES = """examples:
   diffuseq train tiny                                  the built-in corpus, minutes on a laptop
   diffuseq train qqp --data data/qqp --out models/qqp  your pairs: train.jsonl and valid.jsonl
   diffuseq train qqp --data data/qqp --training.minutes 30 --training.learning-rate 5e-4
   diffuseq train qqp --data data/qqp --resume          go on after Ctrl-C, a kill or a crash
+  diffuseq train qqp --training.start-from qqp --data mine.jsonl --out runs/mine    go on from a model
   torchrun --nproc-per-node 2 -m diffuseq train qqp --data data/qqp"""
 
 
@@ -68,6 +70,11 @@ def parse(name: str, argv: list[str]) -> Any:
         config = load_config(Path(name))
     else:
         config = recipe(name)
+    model = _start_from(argv)
+    if model is not None:
+        from diffuseq.training.start import starting_from
+
+        config = starting_from(config, model)
     if _gives(argv, "steps") and not _gives(argv, "minutes"):
         argv = [*argv, "--training.minutes", "None"]  # a recipe's minutes must not silently win over steps
     options: Any = tyro.cli(
@@ -86,6 +93,16 @@ def parse(name: str, argv: list[str]) -> Any:
 
 def _gives(argv: list[str], name: str) -> bool:
     return any(argument.split("=")[0] == f"--training.{name}" for argument in argv)
+
+
+def _start_from(argv: list[str]) -> str | None:
+    """The model that --training.start-from names: its settings are the defaults then."""
+    given = None
+    for argument, after in zip(argv, [*argv[1:], None], strict=True):
+        name, equals, value = argument.partition("=")
+        if name in _START_FROM:
+            given = value if equals else after
+    return given
 
 
 def _options(name: str, config: Config) -> type:

@@ -1,12 +1,13 @@
 """A batch of tokenised pairs: what every system trains on.
 
-Legend: b pairs, s source length, l target length. Masks are booleans with one meaning and one polarity.
+Legend: b pairs, s source length, l target length, v vocabulary. Masks are booleans with one meaning and one
+polarity.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,19 +18,30 @@ class Batch:
     """Token ids without any special tokens; each system adds the ones that it needs.
 
     source, target: long [b s], [b l]; source_padding, target_padding: bool, True where there is no token.
+    labels: what is learned in place of the words of the target and the end behind them, as probabilities of all
+    words of the vocabulary [b l+1 v] (see `diffuseq.training.teachers`); None: those words themselves.
     """
 
     source: Tensor
     source_padding: Tensor
     target: Tensor
     target_padding: Tensor
+    labels: Tensor | None = None
 
     def __len__(self) -> int:
         return self.source.shape[0]
 
     def to(self, device: torch.device | str) -> Batch:
-        moved = (t.to(device, non_blocking=True) for t in vars(self).values())
-        return Batch(*moved)
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """A batch of what `change` makes of every tensor."""
+        changed = {name: change(tensor) for name, tensor in vars(self).items() if tensor is not None}
+        return replace(self, **changed)
+
+    def tensors(self) -> list[Tensor]:
+        """All that there are, in the order of the fields."""
+        return [tensor for tensor in vars(self).values() if tensor is not None]
 
 
 def pad(rows: Sequence[Sequence[int]], pad_id: int, length: int | None = None) -> tuple[Tensor, Tensor]:

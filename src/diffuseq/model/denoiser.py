@@ -391,30 +391,70 @@ class Denoiser(nn.Module):
         if log_copy is None or log_generate is None or pointer is None:
             return plain, plain_loss
         same = target[:, :, None] == encoded.ids[:, None, :]
-        pointed = asked((pointer * same).sum(-1)).clamp_min(1e-9).log()
+        pointed = asked((pointer * same).sum(-1))
         log_generate = asked(log_generate)
-        mixed = -torch.logaddexp(log_generate - plain, asked(log_copy) + pointed)
+        mixed = -_mixture(log_generate, -plain, asked(log_copy), pointed)
         mixed_loss = torch.lerp(mixed, uniform - log_generate, smoothing)
         return mixed, (mixed_loss + vocabulary * plain_loss) / (1 + vocabulary)
 
+    def label_losses(
+        self, hidden: Tensor, encoded: Encoded, target: Tensor, labels: Tensor, *, vocabulary: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """`negative_log_likelihood` of the target ids [b l], and what training descends in its place where every
+        word of the vocabulary has a probability to learn, labels [b l v]: the cross-entropy with them.
+
+        Only the words of the source have more than the softmax gives them, so that the pointer is asked for these.
+        vocabulary: as in `word_losses`.
+        """
+        ids = encoded.ids[:, None, :].expand(-1, hidden.shape[1], -1)
+        given = [part.flatten(0, 1) for part in (hidden, target, labels, ids)]
+        plain, plain_loss, of_source = self._in_parts(self._nats_of_labels, *given)
+        log_copy, log_generate, pointer = self.pointing(hidden, encoded)
+        if log_copy is None or log_generate is None or pointer is None:
+            return plain, plain_loss
+        pointed = (pointer * (target[:, :, None] == ids)).sum(-1)
+        mixed = -_mixture(log_generate.flatten(), -plain, log_copy.flatten(), pointed.flatten())
+        same = (encoded.ids[:, :, None] == encoded.ids[:, None, :]) & ~encoded.padding[:, :, None]
+        log_softmax = of_source.unflatten(0, target.shape)
+        known = _mixture(log_generate[..., None], log_softmax, log_copy[..., None], pointer @ same.float())
+        gained = known - (log_generate[..., None] + log_softmax)
+        # a word that stands in the source several times counts once
+        weight = (labels.gather(-1, ids) / same.sum(1).clamp_min(1)[:, None, :]).masked_fill(
+            encoded.padding[:, None, :], 0.0
+        )
+        mixed_loss = plain_loss - ((weight * gained).sum(-1) + log_generate).flatten()
+        return mixed, (mixed_loss + vocabulary * plain_loss) / (1 + vocabulary)
+
+    def _nats_of_labels(
+        self, hidden: Tensor, target: Tensor, labels: Tensor, ids: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """By the vocabulary's softmax alone, of states [n w]: −log p [n] of words [n], the cross-entropy [n] with
+        labels [n v], and log p [n s] of other words [n s]."""
+        log_p = self.logits(hidden).float().log_softmax(-1)
+        return -log_p.gather(-1, target[:, None])[:, 0], -(labels * log_p).sum(-1), log_p.gather(-1, ids)
+
     def _plain_nats(self, hidden: Tensor, target: Tensor, with_uniform: bool) -> tuple[Tensor, Tensor]:
         """−log p [n] of words [n] by the vocabulary's softmax alone, of states [n w], and its mean over all words;
-        the first once more where that is not wanted, for it takes another look at every score.
+        the first once more where that is not wanted, for it takes another look at every score."""
+        plain, uniform = self._in_parts(partial(self._nats_of_all, with_uniform=with_uniform), hidden, target)
+        return plain, uniform
+
+    def _in_parts(self, compute: Callable[..., tuple[Tensor, ...]], *given: Tensor) -> tuple[Tensor, ...]:
+        """`compute` of tensors [n …], which makes the scores of the vocabulary for each of the n.
 
         Where there would be more than `SCORES` scores, only so many are there at once, and again in the backward
         pass: the vocabulary never decides how much memory a step takes.
         """
-        most = SCORES if hidden.device.type == "cpu" else SCORES_ON_GPU
+        most = SCORES if given[0].device.type == "cpu" else SCORES_ON_GPU
         rows = max(1, most // len(self.word_bias))
-        if len(hidden) <= rows:
-            return self._nats_of_all(hidden, target, with_uniform)
+        if len(given[0]) <= rows:
+            return compute(*given)
         again = partial(
-            checkpoint, self._nats_of_all, use_reentrant=False, preserve_rng_state=False
-        )  # nothing in there is random
-        parts = zip(hidden.split(rows), target.split(rows), strict=True)
-        found = [cast(tuple[Tensor, Tensor], again(*part, with_uniform)) for part in parts]
-        plain, uniform = (torch.cat(part) for part in zip(*found, strict=True))
-        return plain, uniform
+            checkpoint, compute, use_reentrant=False, preserve_rng_state=False
+        )  # nothing is random
+        parts = zip(*(tensor.split(rows) for tensor in given), strict=True)
+        found = [cast(tuple[Tensor, ...], again(*part)) for part in parts]
+        return tuple(torch.cat(part) for part in zip(*found, strict=True))
 
     def _nats_of_all(self, hidden: Tensor, target: Tensor, with_uniform: bool) -> tuple[Tensor, Tensor]:
         logits = self.logits(hidden).float()
@@ -447,3 +487,8 @@ class Denoiser(nn.Module):
             index = encoded.ids[:, None, :].expand_as(pointer)[where]
             probability.scatter_add_(-1, index, pointer[where] * log_copy[where].exp()[:, None])
         return probability.clamp_min_(SMALLEST)
+
+
+def _mixture(log_generate: Tensor, log_softmax: Tensor, log_copy: Tensor, pointed: Tensor) -> Tensor:
+    """log p of a word, which the vocabulary gives log_softmax and the pointer `pointed`."""
+    return torch.logaddexp(log_generate + log_softmax, log_copy + pointed.clamp_min(1e-9).log())

@@ -67,6 +67,10 @@ class DiffuSeq(System):
         """A pretrained reader is transformers' own code, which may wait."""
         return self.denoiser.in_order and self.denoiser.reader is None
 
+    @property
+    def reads_in_order(self) -> bool:
+        return self.denoiser.in_order
+
     def learning_rate_share(self, name: str) -> float:
         """A pretrained reader learns slowly, so that it keeps what it knows."""
         return self.config.pretrained_rate if name.startswith("denoiser.reader.bert.") else 1.0
@@ -82,7 +86,7 @@ class DiffuSeq(System):
         )
         encoded = encoded.repeat(draws)
         if self.denoiser.in_order:
-            nll, loss, count = self._losses_in_order(target, padding, encoded, *drawn)
+            nll, loss, count = self._losses_in_order(target, padding, batch.labels, encoded, *drawn)
         else:
             nll, loss, count = self._losses_at_levels(target, padding, encoded, generator, *drawn)
         # a length counts as `length_loss` tokens, so that the whole is a mean over tokens
@@ -111,23 +115,42 @@ class DiffuSeq(System):
         return torch.where(chance < self.config.wrong_words, anybody, own)
 
     def _losses_in_order(
-        self, target: Tensor, padding: Tensor, encoded: Encoded, rank: Tensor, noise: Tensor, others: Tensor
+        self,
+        target: Tensor,
+        padding: Tensor,
+        labels: Tensor | None,
+        encoded: Encoded,
+        rank: Tensor,
+        noise: Tensor,
+        others: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """−log p of words and ends, each while it is noise and what settles before it is clean, what training
         descends in its place, and the number of words and ends.
 
         That nothing stands beyond the end, as long as the end is not known, is learned beside and not counted.
+        Labels say what to expect from left to right, so that targets that settle otherwise learn their own words.
         """
         words, length = self.with_end(target, padding)
         given = words.flatten()[others]
         given = torch.where(given == self.special.end, words, given)  # an end is no word
         hidden = self.states_by_rank(given, length, encoded, rank, noise)
-        return *self._word_losses(hidden, encoded, words), (length + 1).sum()
+        if labels is not None:
+            labels = labels.repeat_interleave(self.config.draws, 0)
+            own = F.one_hot(words, self.special.vocab_size).to(labels.dtype)
+            labels = torch.where(_is_in_reading_order(rank, length)[:, None, None], labels, own)
+        return *self._word_losses(hidden, encoded, words, labels=labels), (length + 1).sum()
 
     def _word_losses(
-        self, hidden: Tensor, encoded: Encoded, target: Tensor, where: Tensor | None = None
+        self,
+        hidden: Tensor,
+        encoded: Encoded,
+        target: Tensor,
+        where: Tensor | None = None,
+        labels: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         smoothing, vocabulary = self.config.label_smoothing, self.config.vocabulary_loss
+        if labels is not None:
+            return self.denoiser.label_losses(hidden, encoded, target, labels, vocabulary=vocabulary)
         return self.denoiser.word_losses(
             hidden, encoded, target, where, smoothing=smoothing, vocabulary=vocabulary
         )
@@ -159,6 +182,14 @@ class DiffuSeq(System):
         within = torch.arange(words.shape[1], device=words.device) <= length[:, None]
         nats = self.denoiser.negative_log_likelihood(hidden, encoded, words, within)
         return torch.zeros_like(rank).masked_scatter(within, -nats)
+
+    def next_words(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+        words, length = self.with_end(batch.target, batch.target_padding)
+        rank = settling_order(batch.target_padding, 1.0, 0.0, generator)
+        encoded = self.denoiser.encode(batch.source, batch.source_padding)
+        hidden = self.states_by_rank(words, length, encoded, rank, self.noise_for(rank, generator))
+        everywhere = torch.ones_like(words, dtype=torch.bool)
+        return self.denoiser.distribution(hidden, encoded, everywhere).unflatten(0, words.shape)
 
     def pure_noise(self, x0: Tensor, noise: Tensor) -> Tensor:
         """x_1 of words [b l d]: what the schedule's end leaves of them in the noise [b l d]."""
@@ -249,6 +280,13 @@ class DiffuSeq(System):
         encoded = self.denoiser.encode(source, source_padding)
         lengths, _ = self.length_head.top(encoded.states, source_padding, (~source_padding).sum(1), 1)
         return lengths[:, 0]
+
+
+def _is_in_reading_order(rank: Tensor, length: Tensor) -> Tensor:
+    """Whether the words of each target settle from left to right and its end after them all [b], by their ranks
+    [b l+1] and numbers of words [b]."""
+    place = torch.arange(rank.shape[1], device=rank.device)
+    return ((rank == place) | (place > length[:, None])).all(1)
 
 
 def _bert(config: DiffuSeqConfig, special: SpecialTokens) -> tuple[Any, DiffuSeqConfig]:

@@ -69,7 +69,7 @@ class GraphedPasses:
             return self.passes(batch, self.generator)
         if recording is None:
             recording = self.recordings[shape] = self._record(batch)
-        for place, tensor in zip(vars(recording.batch).values(), vars(batch).values(), strict=True):
+        for place, tensor in zip(recording.batch.tensors(), batch.tensors(), strict=True):
             place.copy_(tensor)
         self._seed(seed)
         recording.graph.replay()
@@ -81,7 +81,7 @@ class GraphedPasses:
 
     def _record(self, batch: Batch) -> Recording:
         start = time.perf_counter()
-        batch = Batch(*(tensor.clone() for tensor in vars(batch).values()))
+        batch = batch.map(torch.clone)
         gradients = [parameter.grad.clone() for parameter in self.parameters if parameter.grad is not None]
         beside = torch.cuda.Stream()
         beside.wait_stream(torch.cuda.current_stream())

@@ -39,6 +39,7 @@ from diffuseq.training.graphs import GraphedPasses, Passed, can_be_graphed
 from diffuseq.training.optim import learning_rate_factor, make_optimizers, set_learning_rate
 from diffuseq.training.sharding import whole
 from diffuseq.training.signals import StopSignal
+from diffuseq.training.teachers import Teachers
 from diffuseq.training.window import Window
 
 MOST_ROWS = 1_000_000
@@ -70,7 +71,7 @@ class Stream:
     def collate(self, rows: Sequence[int]) -> Batch:
         everything = self.batch(rows[0] // self.size)
         chosen = torch.tensor([row % self.size for row in rows])
-        return Batch(*(tensor[chosen] for tensor in vars(everything).values()))
+        return everything.map(lambda tensor: tensor[chosen])
 
 
 @dataclass
@@ -108,6 +109,8 @@ class Training:
     """Seconds of the last optimiser update, counted with the next step."""
     graphed: GraphedPasses | None = None
     """The passes as CUDA graphs, where they are recorded."""
+    teachers: Teachers | None = None
+    """Who says which words to expect, beside the targets."""
 
     @property
     def preparing(self) -> float:
@@ -178,6 +181,8 @@ def check(settings: TrainingConfig) -> None:
     for name in ("batch_size", "accumulate", "steps", "log_every", "evaluate_every", "save_every", "keep"):
         if getattr(settings, name) < 1:
             raise InputError(f"training.{name} is {getattr(settings, name)}; give a number of at least 1.")
+    if not 0 <= settings.teaching <= 1:
+        raise InputError(f"training.teaching is {settings.teaching}; give a share from 0 to 1.")
     for name in ("ema", "warmup"):
         if not 0 <= getattr(settings, name) < 1:
             raise InputError(f"training.{name} is {getattr(settings, name)}; give a share from 0 to below 1.")
@@ -306,6 +311,10 @@ def _accumulate(
 ) -> tuple[Tensor, Tensor]:
     """Add the gradient of one chunk, times its weight; the last chunk carries the sum to all processes."""
     accelerator = training.accelerator
+    if training.teachers is not None:
+        generator = torch.Generator(accelerator.device).manual_seed(seed)
+        with training.autocast():
+            batch = training.teachers.label(batch, generator)
     if training.graphed is not None:
         passed = training.graphed(batch, seed)
     else:

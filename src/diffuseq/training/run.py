@@ -33,7 +33,9 @@ from diffuseq.training.evaluate import look_at_answers, pipeline_answers, valida
 from diffuseq.training.loop import check, prepare, train_steps
 from diffuseq.training.signals import TrainingStopped
 from diffuseq.training.snapshot import averaged_state, complete_copy, restore, take_snapshot
+from diffuseq.training.start import begin_as, text_of_start
 from diffuseq.training.state import Tensors, forget_newer, load_newest, locked, save_checkpoint
+from diffuseq.training.teachers import load_teachers
 from diffuseq.training.tracking import Event, Metrics, OnEvent, duration, ignore
 
 VALIDATION_ROWS = 2000
@@ -71,7 +73,8 @@ def train(
 
     def make_corpus() -> Corpus:
         settings = config.training
-        return prepare_corpus(data, out / "cache", config.text, settings.evaluate_rows, report, skip_bad_rows)
+        text = text_of_start(config.text, settings.start_from)
+        return prepare_corpus(data, out / "cache", text, settings.evaluate_rows, report, skip_bad_rows)
 
     with ExitStack() as held:
 
@@ -117,6 +120,8 @@ class Run:
         torch.manual_seed(settings.seed)
         system = build(self.config.system, self.corpus.tokenizer.special)
         if checkpoint is None:
+            if settings.start_from is not None:
+                begin_as(system, settings.start_from, self.corpus.tokenizer)
             self.training = prepare(system, settings, accelerator=self.accelerator)
         else:
             _, tensors, values, broken = checkpoint
@@ -127,6 +132,10 @@ class Run:
             for problem in broken:
                 self.report(Event("warning", f"{problem}; the run goes on from an older checkpoint."))
             self._warn_of_other_chunks(values["chunks"])
+        if settings.teachers:
+            self.training.teachers = load_teachers(
+                settings.teachers, settings.teaching, system, self.corpus.tokenizer, self.accelerator.device
+            )
         step = self.training.progress.step
         self.metrics = Metrics(self.out, step, settings.tensorboard) if self.is_main else None
         size = {"parameters": system.num_parameters(), "pairs": len(self.corpus.train), "resumed_at": step}
