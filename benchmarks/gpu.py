@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py --data DATA --work WORK --out OUT                     the headline model
     python benchmarks/gpu.py … --phases headline,baselines --only headline,transformer-medium --together
-    python benchmarks/gpu.py --data DATA --work WORK --out OUT --phases baselines,ablations,speed,tasks
+    python benchmarks/gpu.py --data DATA --work WORK --out OUT --phases baselines,taught,ablations,speed,tasks
     python benchmarks/gpu.py --data DATA --work WORK --out OUT --final             and the test set, once
     python benchmarks/gpu.py --dry-run --out OUT                                   all of it in tiny, on a CPU
 
@@ -25,7 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from gpu_jobs import JOBS, PHASES, TASKS, Job, shrink
 
 from diffuseq.baselines.configs import AutoregressiveGeneration, IterativeGeneration
 from diffuseq.checkpoint import load_model, save_model
-from diffuseq.config import DiffusionGeneration
+from diffuseq.config import Config, DiffusionGeneration
 from diffuseq.data.grammar import write_corpus
 from diffuseq.data.pairs import Pair, find_split, read_pairs
 from diffuseq.errors import InputError
@@ -152,8 +152,9 @@ def _train(job: Job, folder: Path, results: Results, call: Call) -> bool:
     for cache in (shared, call.folder(job.task) / "cache"):
         if cache.is_dir() and not (folder / "cache").exists():
             shutil.copytree(cache, folder / "cache")
+    config = _with_models_of(job.config, call.work)
     try:
-        train(job.config, call.folder(job.task), folder, resume=True, on_event=watcher)
+        train(config, call.folder(job.task), folder, resume=True, on_event=watcher)
     except TrainingStopped as stopped:
         if not call.is_over:
             raise  # somebody else wants us to stop
@@ -162,6 +163,14 @@ def _train(job: Job, folder: Path, results: Results, call: Call) -> bool:
     if not shared.exists():  # the next job need not tokenise the same texts again
         shutil.copytree(folder / "cache", shared, dirs_exist_ok=True)
     return True
+
+
+def _with_models_of(config: Config, work: Path) -> Config:
+    """The config with the models of other jobs, which it goes on from or learns from, as their folders."""
+    training = config.training
+    start = None if training.start_from is None else str(work / training.start_from)
+    teachers = tuple(str(work / name) for name in training.teachers)
+    return replace(config, training=replace(training, start_from=start, teachers=teachers))
 
 
 class Watcher:

@@ -51,6 +51,19 @@ def baselines(minutes: float) -> list[Job]:
     ]
 
 
+def taught(minutes: float) -> list[Job]:
+    """The headline model, going on with itself and the Transformer of its size as teachers (jobs by name)."""
+    config = _for_minutes(recipe("qqp"), minutes)
+    training = replace(
+        config.training,
+        start_from="headline",
+        teachers=("headline", "transformer-medium"),
+        learning_rate=1e-3,
+    )
+    system = replace(config.system, dropout=0.1)  # their doubts hold overfitting back
+    return [Job("taught", replace(config, system=system, training=training), dials=True)]
+
+
 def ablations(minutes: float) -> list[Job]:
     """The recipe as it is, and with one thing changed at a time, for equal minutes."""
     base = _for_minutes(recipe("qqp"), minutes)
@@ -66,11 +79,12 @@ def tasks(minutes: float) -> list[Job]:
 JOBS: dict[str, tuple[Callable[[float], list[Job]], float]] = {
     "headline": (headline, 8.0),
     "baselines": (baselines, 8.0),
+    "taught": (taught, 4.0),
     "ablations": (ablations, 4.0),
     "tasks": (tasks, 4.0),
 }
 """Phase → its jobs, and the minutes of training that each of them gets."""
-PHASES = ("headline", "baselines", "ablations", "speed", "tasks")
+PHASES = ("headline", "baselines", "taught", "ablations", "speed", "tasks")
 
 
 def _for_minutes(config: Config, minutes: float) -> Config:

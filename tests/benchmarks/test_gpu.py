@@ -65,6 +65,14 @@ def test_the_headline_is_trained_measured_and_kept(tmp_path):
     assert (tmp_path / "headline.json").read_text() == before
 
 
+def test_a_model_goes_on_with_those_of_other_jobs_as_teachers(tmp_path):
+    arguments = ["--dry-run", "--phases", "headline,baselines,taught", "--out", str(tmp_path)]
+    assert gpu.main([*arguments, "--only", "headline,transformer-medium,taught"]) == 0
+    training = json.loads((tmp_path / "work" / "taught" / "config.json").read_text())["training"]
+    assert training["start_from"] == str(tmp_path / "work" / "headline")
+    assert [Path(name).name for name in training["teachers"]] == ["headline", "transformer-medium"]
+
+
 @dataclass
 class Impatient(gpu.Call):
     """A call that is over after it has been asked a few times."""
