@@ -51,10 +51,10 @@ is an option: `diffuseq train qqp --training.minutes 10 --system.width 256`. `di
 shows all with their defaults, and `src/diffuseq/config.py` says what each means. A model folder stands for
 its recipe too: `diffuseq train runs/mine --data data/more --out runs/more` trains anew with its settings.
 
-**Going on from a model** (fine-tuning): `diffuseq train qqp --training.start-from runs/mine --data data/more
---out runs/more` begins with its weights and takes its sizes, its tokenizer and its way of generating; the recipe
-gives the training. Give a smaller `--training.learning-rate` than the recipe's, a half or a quarter, and fewer
-minutes.
+**Going on from a model** (fine-tuning): `diffuseq train qqp --training.start-from qqp --data data/more
+--out runs/more` begins with the weights of a model (a folder, or a name as here) and takes its sizes, its tokenizer
+and its way of generating; the recipe gives the training. Give a smaller `--training.learning-rate` than the
+recipe's, a half or a quarter, and fewer minutes.
 
 **Learning from other models** (knowledge distillation): `--training.teachers runs/mine runs/transformer` learns,
 of every word of every target, what these expect on average, to a share `--training.teaching`. They have to have

@@ -67,7 +67,7 @@ def share_right(draft: Draft, batch: Batch) -> float:
 
 def rows(batch: Batch, chosen: slice) -> Batch:
     """Some of the pairs, cut to the longest of them, as a batch of their own."""
-    part = Batch(*(value[chosen] for value in vars(batch).values()))
+    part = batch.map(lambda tensor: tensor[chosen])
     source, target = ((~p).sum(1).max() for p in (part.source_padding, part.target_padding))
     return Batch(
         part.source[:, :source],

@@ -17,7 +17,6 @@ from diffuseq.baselines.autoregressive import closed, opened
 from diffuseq.baselines.configs import GpvaeT5Config
 from diffuseq.baselines.gaussian_process import JITTER, covariance, kl_divergence
 from diffuseq.baselines.gpvae_t5 import GpvaeT5
-from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
 
 
@@ -83,7 +82,7 @@ def test_latents_have_the_moments_of_their_distribution(sample_from: str) -> Non
         scalar=2.0, sample_from=sample_from, kernel_of="positions", kernel_length=1.5, kernel_variance=0.7
     )
     torch.nn.init.normal_(built.log_variance.weight, std=0.05)
-    batch = Batch(*(tensor[:1] for tensor in vars(pairs(1)).values()))
+    batch = pairs(1).map(lambda tensor: tensor[:1])
     with torch.no_grad():
         encoded = built.encode(batch.source, batch.source_padding)
         mean, root = built.prior(encoded)

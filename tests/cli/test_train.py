@@ -1,5 +1,6 @@
 """`diffuseq train`: options from the recipe, errors in one sentence, a run told in lines."""
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from diffuseq.checkpoint import find_model, load_config
 from diffuseq.cli import main
 from diffuseq.cli.train import Reporter, parse
 from diffuseq.recipes import RECIPES, recipe
@@ -51,6 +53,15 @@ def test_any_field_of_the_config_is_an_option() -> None:
     assert options.training.betas == (0.8, 0.9)
     assert options.text.lowercase is False
     assert options.data == "grammar"
+
+
+@pytest.mark.parametrize("given", [["--training.start-from", "grammar"], ["--training.start-from=grammar"]])
+def test_a_model_to_go_on_from_gives_its_settings(given: list[str]) -> None:
+    options, plain = parse("qqp", [*given, "--data", "x"]), recipe("qqp").training
+    assert options.training == dataclasses.replace(plain, start_from="grammar")
+    model = load_config(find_model("grammar"))
+    assert (options.system, options.text) == (model.system, model.text)
+    assert options.generation == model.generation
 
 
 def test_steps_that_are_asked_for_win_over_the_minutes_of_a_recipe() -> None:

@@ -192,7 +192,7 @@ def test_a_trained_model_answers_what_it_has_learned() -> None:
     pairs = Batch(*pad([[10, 11, 12], [13]], 0), *pad([[20, 21], [22, 23, 20]], 0))
     optimizer = torch.optim.AdamW(system.parameters(), lr=1e-2)
     generator = torch.Generator().manual_seed(0)
-    many = Batch(*(side.repeat(8, 1) for side in vars(pairs).values()))
+    many = pairs.map(lambda side: side.repeat(8, 1))
     for _ in range(120):
         optimizer.zero_grad()
         system(many, generator).value.backward()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,7 +99,7 @@ def _gives(argv: list[str], name: str) -> bool:
 def _start_from(argv: list[str]) -> str | None:
     """The model that --training.start-from names: its settings are the defaults then."""
     given = None
-    for argument, after in zip(argv, [*argv[1:], None], strict=True):
+    for argument, after in zip_longest(argv, argv[1:]):
         name, equals, value = argument.partition("=")
         if name in _START_FROM:
             given = value if equals else after
