@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffuseq.checkpoint import load_model
+from diffuseq.checkpoint import find_model, load_model
 from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
 from diffuseq.system import System
@@ -63,7 +63,7 @@ def _load(name: str, tokenizer: Tokenizer, device: torch.device) -> System:
     if own.fingerprint != tokenizer.fingerprint:
         raise InputError(
             f"The teacher {name} has another vocabulary than the training; train both on the same data, or "
-            f"take the teacher's with --text.tokenizer {name}."
+            f"take the teacher's with --text.tokenizer {find_model(name)}."
         )
     if not system.reads_in_order:
         raise InputError(
