@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 import tiny_runs as tiny
-import torch
-from safetensors.torch import load_file
 
 from diffuseq.cli import main
 from diffuseq.errors import InputError
@@ -39,11 +37,6 @@ def at(step: int, act: Callable[[], object]) -> Callable[[Event], None]:
     return on_event
 
 
-def assert_same_weights(out: Path, other: Path) -> None:
-    weights, expected = (load_file(folder / "model.safetensors") for folder in (out, other))
-    assert all(torch.equal(weights[name], expected[name]) for name in expected)
-
-
 def test_a_disk_that_is_full_at_a_checkpoint_keeps_the_one_before(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,7 +57,7 @@ def test_a_disk_that_is_full_at_a_checkpoint_keeps_the_one_before(
     newest = load_newest(tmp_path / "out" / "resume")
     assert newest is not None and (newest[0], newest[3]) == (4, [])
     train(config, data, tmp_path / "out", resume=True)
-    assert_same_weights(tmp_path / "out", tmp_path / "undisturbed")
+    assert tiny.same_weights(tmp_path / "out", tmp_path / "undisturbed")
 
 
 def diffuseq(*arguments: object, largest_file: int) -> subprocess.CompletedProcess[str]:
@@ -127,7 +120,7 @@ def test_a_training_does_not_need_the_data_file_any_more_and_a_new_start_names_i
     config = tiny.config(evaluate_rows=0)
     train(config, data, tmp_path / "undisturbed")
     train(config, data, tmp_path / "out", on_event=at(3, (data / "train.jsonl").unlink))
-    assert_same_weights(tmp_path / "out", tmp_path / "undisturbed")
+    assert tiny.same_weights(tmp_path / "out", tmp_path / "undisturbed")
     with pytest.raises(InputError, match=r"has no train\.jsonl"):
         train(tiny.config(evaluate_rows=0, steps=20), data, tmp_path / "out", resume=True)
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import tiny_runs as tiny
 import torch
-from safetensors.torch import load_file
 
 from diffuseq.checkpoint import load_model
 from diffuseq.config import DiffuSeqConfig, DiffusionGeneration
@@ -45,12 +44,6 @@ def lines(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
-def assert_same_weights(out: Path, other: Path) -> None:
-    weights, expected = (load_file(folder / "model.safetensors") for folder in (out, other))
-    assert weights.keys() == expected.keys()
-    assert all(torch.equal(weights[name], expected[name]) for name in expected)
-
-
 def test_a_run_leaves_a_model_its_metrics_and_its_cost(undisturbed: Path) -> None:
     system, _, config = load_model(undisturbed)
     assert config == tiny.config()
@@ -74,7 +67,7 @@ def test_a_signal_saves_and_resuming_gives_the_undisturbed_weights_bit_for_bit(
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert load_model(tmp_path)[0].num_parameters() > 0
     train(tiny.config(), data, tmp_path, resume=True)
-    assert_same_weights(tmp_path, undisturbed)
+    assert tiny.same_weights(tmp_path, undisturbed)
 
 
 def test_a_crash_between_checkpoints_costs_only_the_steps_since_the_last(
@@ -94,7 +87,7 @@ def test_a_crash_between_checkpoints_costs_only_the_steps_since_the_last(
     assert next(e for e in events if e.kind == "start").values["resumed_at"] == 4
     assert [line["step"] for line in lines(tmp_path)] == [4, 6, 8, 12, 12]
     assert [line.get("loss") for line in lines(tmp_path)] == [line.get("loss") for line in lines(undisturbed)]
-    assert_same_weights(tmp_path, undisturbed)
+    assert tiny.same_weights(tmp_path, undisturbed)
 
 
 def test_a_look_at_the_answers_that_fails_costs_no_step(
@@ -109,7 +102,7 @@ def test_a_look_at_the_answers_that_fails_costs_no_step(
     events: list[Event] = []
     train(tiny.config(), data, tmp_path, resume=True, on_event=events.append)
     assert next(e for e in events if e.kind == "start").values["resumed_at"] == 6
-    assert_same_weights(tmp_path, undisturbed)
+    assert tiny.same_weights(tmp_path, undisturbed)
 
 
 def test_muon_resumes_bit_for_bit_too(data: Path, tmp_path: Path) -> None:
@@ -119,7 +112,7 @@ def test_muon_resumes_bit_for_bit_too(data: Path, tmp_path: Path) -> None:
         stop = at(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
         train(config, data, tmp_path / "stopped", on_event=stop)
     train(config, data, tmp_path / "stopped", resume=True)
-    assert_same_weights(tmp_path / "stopped", tmp_path / "undisturbed")
+    assert tiny.same_weights(tmp_path / "stopped", tmp_path / "undisturbed")
 
 
 def test_a_system_with_a_memory_of_its_own_resumes_bit_for_bit(data: Path, tmp_path: Path) -> None:
@@ -129,7 +122,7 @@ def test_a_system_with_a_memory_of_its_own_resumes_bit_for_bit(data: Path, tmp_p
         stop = at(9, lambda: os.kill(os.getpid(), signal.SIGTERM))
         train(config, data, tmp_path / "stopped", on_event=stop)
     train(config, data, tmp_path / "stopped", resume=True)
-    assert_same_weights(tmp_path / "stopped", tmp_path / "undisturbed")
+    assert tiny.same_weights(tmp_path / "stopped", tmp_path / "undisturbed")
 
 
 def test_a_finished_run_is_neither_trained_on_nor_overwritten_by_accident(data: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from diffuseq.baselines.configs import AutoregressiveGeneration, TransformerConfig
 from diffuseq.baselines.transformer import Transformer
@@ -96,3 +97,11 @@ def write_data(folder: Path, rows: int = 60) -> Path:
                 words = draw.choices(WORDS, k=draw.randint(2, 6))
                 file.write(json.dumps({"src": " ".join(words), "trg": " ".join(words[::-1])}) + "\n")
     return folder
+
+
+def same_weights(folder: Path, other: Path) -> bool:
+    """Whether two model folders hold the same weights, bit for bit."""
+    weights, others = (load_file(path / "model.safetensors") for path in (folder, other))
+    return weights.keys() == others.keys() and all(
+        torch.equal(weights[name], others[name]) for name in others
+    )

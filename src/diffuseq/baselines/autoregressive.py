@@ -74,14 +74,16 @@ class Autoregressive(System):
 
         `generator` is not used: dropout, the only noise, draws from torch's global stream.
         """
-        self.check_lengths(batch.source.shape[1], batch.target.shape[1])
-        inputs, padding = opened(batch.target, batch.target_padding, self.start)
-        return self.target_loss(self.decode(batch.source, batch.source_padding, inputs, padding), batch)
+        return self.target_loss(self._teacher_forced(batch), batch)
 
     def next_words(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+        return self.project(self._teacher_forced(batch)).float().softmax(-1)
+
+    def _teacher_forced(self, batch: Batch) -> Tensor:
+        """Hidden states [b t+1 d] before every word of the targets and before their end."""
+        self.check_lengths(batch.source.shape[1], batch.target.shape[1])
         inputs, padding = opened(batch.target, batch.target_padding, self.start)
-        hidden = self.decode(batch.source, batch.source_padding, inputs, padding)
-        return self.project(hidden).float().softmax(-1)
+        return self.decode(batch.source, batch.source_padding, inputs, padding)
 
     def target_loss(self, hidden: Tensor, batch: Batch) -> Loss:
         """Cross entropy of the words after `hidden` [b t+1 d], label-smoothed (Szegedy et al., 2016), or with the

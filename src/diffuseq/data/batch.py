@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -42,6 +43,11 @@ class Batch:
     def tensors(self) -> list[Tensor]:
         """All that there are, in the order of the fields."""
         return [tensor for tensor in vars(self).values() if tensor is not None]
+
+
+def with_end(target: Tensor, padding: Tensor, end: int) -> Tensor:
+    """Targets [b l] with the end in the place of all padding, and one place more [b l+1]."""
+    return F.pad(target.masked_fill(padding, end), (0, 1), value=end)
 
 
 def pad(rows: Sequence[Sequence[int]], pad_id: int, length: int | None = None) -> tuple[Tensor, Tensor]:

@@ -10,12 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from diffuseq import pretrained
 from diffuseq.config import BertSizes, DiffuSeqConfig
-from diffuseq.data.batch import Batch
+from diffuseq.data.batch import Batch, with_end
 from diffuseq.diffusion.forward import partial_noise
 from diffuseq.diffusion.levels import mixed_levels, settling_order
 from diffuseq.diffusion.schedule import LogLinearSchedule
@@ -136,8 +135,9 @@ class DiffuSeq(System):
         hidden = self.states_by_rank(given, length, encoded, rank, noise)
         if labels is not None:
             labels = labels.repeat_interleave(self.config.draws, 0)
-            own = F.one_hot(words, self.special.vocab_size).to(labels.dtype)
-            labels = torch.where(_is_in_reading_order(rank, length)[:, None, None], labels, own)
+            taught = _is_in_reading_order(rank, length).to(labels.dtype)[:, None, None]
+            own = (1.0 - taught).expand(-1, words.shape[1], -1)
+            labels = (labels * taught).scatter_add(-1, words[..., None], own)
         return *self._word_losses(hidden, encoded, words, labels=labels), (length + 1).sum()
 
     def _word_losses(
@@ -158,8 +158,7 @@ class DiffuSeq(System):
     def with_end(self, target: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
         """Targets [b l] with the end in the place of all padding and one place more [b l+1], and their numbers of
         words [b]."""
-        words = F.pad(target.masked_fill(padding, self.special.end), (0, 1), value=self.special.end)
-        return words, (~padding).sum(1)
+        return with_end(target, padding, self.special.end), (~padding).sum(1)
 
     def states_by_rank(
         self, words: Tensor, length: Tensor, encoded: Encoded, rank: Tensor, noise: Tensor

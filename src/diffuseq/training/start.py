@@ -40,8 +40,9 @@ def begin_as(system: System, name: str, tokenizer: Tokenizer) -> None:
             f"training.start_from is {name}, which has another vocabulary than text.tokenizer names; leave "
             "text.tokenizer at none, to take the model's own."
         )
+    stored = stored_tensors(folder)
     try:
-        fill(folder, system, stored_tensors(folder))
+        fill(folder, system, stored)
     except InputError as error:
         raise InputError(
             f"training.start_from is {name}, but the system has other sizes; take that model's settings, as "

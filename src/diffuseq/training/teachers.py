@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from diffuseq.checkpoint import find_model, load_model
-from diffuseq.data.batch import Batch
+from diffuseq.data.batch import Batch, with_end
 from diffuseq.errors import InputError
 from diffuseq.system import System
 from diffuseq.text.tokenizer import Tokenizer
@@ -35,8 +34,7 @@ class Teachers:
     def label(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
         """The batch with labels. generator: what the teachers draw, on their device."""
         length = (~batch.target_padding).sum(1, keepdim=True)
-        end = self.systems[0].special.end
-        words = F.pad(batch.target.masked_fill(batch.target_padding, end), (0, 1), value=end)
+        words = with_end(batch.target, batch.target_padding, self.systems[0].special.end)
         labels = sum(system.next_words(batch, generator) for system in self.systems)
         assert isinstance(labels, Tensor)
         place = torch.arange(words.shape[1], device=words.device)
