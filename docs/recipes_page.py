@@ -59,7 +59,11 @@ recipe's, a half or a quarter, and fewer minutes.
 **Learning from other models** (knowledge distillation): `--training.teachers runs/mine runs/transformer` learns,
 of every word of every target, what these expect on average, to a share `--training.teaching`. They have to have
 the same vocabulary, as all have that were trained on the same data with the same settings of `text`; ours and all
-autoregressive systems but `gpvae-t5` can teach and be taught. What it is worth stands in [results.md](results.md).
+autoregressive systems but `gpvae-t5` can teach and be taught. Or learn what several models agree on (minimum Bayes
+risk distillation): let each answer the training sources (`generate` with ten candidates), choose among all of them
+with `diffuseq combine answers/mine answers/transformer --pairs agreed/train.jsonl`, put the validation pairs beside
+that file, and go on from one of the models with `--data agreed`. What either is worth stands in
+[results.md](results.md).
 
 The recipes of the other systems (`transformer`, `gru`, `gpt2-base`, `gpt2-large`, `gpvae-t5`, `levt`, `cmlm`,
 `diffusion-lm`, and a `-small` one of each) are in `src/diffuseq/baselines/recipes.py`; what is as published

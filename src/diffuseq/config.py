@@ -56,6 +56,9 @@ class TrainingConfig:
     """Micro-batches that one optimiser step is split into on each process."""
     steps: int = 10_000
     """Optimiser steps."""
+    epochs: float | None = None
+    """Stop after so many times through the pairs (through both directions, with `both_directions`) instead of after
+    `steps`."""
     minutes: float | None = None
     """Stop after so many minutes of training steps (evaluation not counted) instead of after `steps`; warm-up
     and decay of the learning rate then go by time too."""

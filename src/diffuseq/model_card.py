@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import diffuseq
-from diffuseq.config import Config
+from diffuseq.config import Config, TrainingConfig
 from diffuseq.errors import InputError
 from diffuseq.files import read_text, write_text
 from diffuseq.plain import to_dict
@@ -156,15 +156,23 @@ def _described(config: Config) -> str:
 
 def _training(config: Config, data: str) -> list[str]:
     training, text = config.training, config.text
-    how_long = f"{training.minutes:g} minutes" if training.minutes else f"{training.steps:,} steps"
     return [
         f"- recipe: {_recipe(config)}",
         f"- data: {data or 'not recorded'}",
-        f"- {how_long} with {training.batch_size} pairs a step, {training.optimizer}, seed {training.seed}",
+        f"- {_budget(training)} with {training.batch_size} pairs a step, {training.optimizer}, "
+        f"seed {training.seed}",
         f"- texts of up to {text.max_source} (source) and {text.max_target} (target) tokens",
         "",
         "Every setting is in `config.json`; how it generates is in `generation_config.json`.",
     ]
+
+
+def _budget(training: TrainingConfig) -> str:
+    if training.minutes is not None:
+        return f"{training.minutes:g} minutes"
+    if training.epochs is not None:
+        return f"{training.epochs:g} times through the pairs"
+    return f"{training.steps:,} steps"
 
 
 def _recipe(config: Config) -> str:

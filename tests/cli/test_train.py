@@ -69,6 +69,8 @@ def test_steps_that_are_asked_for_win_over_the_minutes_of_a_recipe() -> None:
     assert parse("tiny", ["--training.steps=5"]).training.minutes is None
     both = parse("tiny", ["--training.steps", "5", "--training.minutes", "1"]).training
     assert (both.steps, both.minutes) == (5, 1.0)
+    times = parse("tiny", ["--training.epochs=2.5"]).training
+    assert (times.epochs, times.minutes) == (2.5, None)
 
 
 def test_a_small_run_is_told_in_lines_and_leaves_a_model(

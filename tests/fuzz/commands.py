@@ -125,6 +125,13 @@ VERBS = {
         _names_of("diffuseq.cli.compare", "Compare"),
         2,
     ),
+    "combine": Verb(
+        ["predictions.jsonl", "other.jsonl"],
+        {"--output": ["combined.jsonl"], "--pairs": ["pairs.jsonl"], "--best": ["2"]},
+        _names_of("diffuseq.cli.combine", "Combine"),
+        2,
+        frozenset(),
+    ),
     "prepare": Verb(
         ["columns", "data/train.jsonl"],
         {"--out": ["prepared"], "--source-column": ["src"], "--target-column": ["trg"]},
@@ -188,6 +195,7 @@ def files() -> dict[str, dict[str, bytes]]:
         ".": {
             "in.txt": b"how do i learn?\nwhy?\n",
             "predictions.jsonl": lines(PREDICTIONS),
+            "other.jsonl": lines(PREDICTIONS),
             "trace.jsonl": lines(TRACE),
         },
     }

@@ -202,6 +202,15 @@ def test_one_file_is_enough_and_its_every_twentieth_row_is_held_out(data: Path, 
     assert next(e for e in events if e.kind == "start").values["pairs"] == 57
 
 
+def test_epochs_are_counted_in_the_pairs_that_are_there(data: Path, tmp_path: Path) -> None:
+    for name, both, steps in (("one", False, 4), ("both", True, 8)):
+        out = train(tiny.config(epochs=0.5, steps=99, both_directions=both), data, tmp_path / name)
+        done = json.loads((out / "training.json").read_text())
+        assert (done["steps"], done["pairs_seen"]) == (steps, 8 * steps)  # of 60 pairs, eight a step
+        assert "0.5 times through the pairs" in (out / "README.md").read_text()
+    assert train(tiny.config(epochs=0.5, both_directions=True), data, out, resume=True) == out
+
+
 def test_a_folder_that_cannot_be_written_is_one_sentence(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"Cannot write into .*--out"):

@@ -22,6 +22,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "import": ("diffuseq.cli.import_model", "Read a checkpoint folder of the published code into ours."),
     "evaluate": ("diffuseq.cli.evaluate", "Score predictions with every metric of the field."),
     "compare": ("diffuseq.cli.compare", "Lay several systems side by side, as the paper's tables do."),
+    "combine": (
+        "diffuseq.cli.combine",
+        "Make one system of several: pool their answers, or learn from them.",
+    ),
     "analyse": (
         "diffuseq.cli.analyse",
         "Draw quality against diversity, steps and speed of trained models.",

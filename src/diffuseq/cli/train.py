@@ -18,6 +18,7 @@ from diffuseq.errors import InputError
 from diffuseq.training.tracking import Event, duration
 
 _START_FROM = ("--training.start-from", "--training.start_from")
+_BUDGETS = ("steps", "epochs", "minutes")
 EXAMPLES = """examples:
   diffuseq train tiny                                  the built-in corpus, minutes on a laptop
   diffuseq train qqp --data data/qqp --out models/qqp  your pairs: train.jsonl and valid.jsonl
@@ -76,8 +77,7 @@ def parse(name: str, argv: list[str]) -> Any:
         from diffuseq.training.start import starting_from
 
         config = starting_from(config, model)
-    if _gives(argv, "steps") and not _gives(argv, "minutes"):
-        argv = [*argv, "--training.minutes", "None"]  # a recipe's minutes must not silently win over steps
+    argv = [*argv, *_dropped_budgets(argv)]
     options: Any = tyro.cli(
         _options(name, config),
         prog=f"diffuseq train {name}",
@@ -90,6 +90,17 @@ def parse(name: str, argv: list[str]) -> Any:
             'a jsonl file, or "grammar" for the built-in corpus.'
         )
     return options
+
+
+def _dropped_budgets(argv: list[str]) -> list[str]:
+    """A recipe's minutes must not silently win over steps that are asked for, nor its epochs over minutes."""
+    asked = [name for name in _BUDGETS if _gives(argv, name)]
+    return [
+        part
+        for name in _BUDGETS[1:]
+        if asked and name not in asked
+        for part in (f"--training.{name}", "None")
+    ]
 
 
 def _gives(argv: list[str], name: str) -> bool:

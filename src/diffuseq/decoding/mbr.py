@@ -88,6 +88,16 @@ def choose_from(
     """The choice, given the pairwise BLEU [s k k] of groups of `sizes` candidates. extra: what is added to the mean
     BLEU of each group's candidates; barred: indices of each group's candidates that are never chosen; not all of
     a group."""
+    return [int(i) for i in expected_utility(matrix, sizes, extra, barred).argmax(axis=1)]
+
+
+def expected_utility(
+    matrix: NDArray[np.float64],
+    sizes: Sequence[int],
+    extra: Sequence[NDArray[np.float64]] | None = None,
+    barred: Sequence[Sequence[int]] | None = None,
+) -> NDArray[np.float64]:
+    """What `choose_from` takes the largest of, for every candidate [s k]; −∞ for one that cannot be chosen."""
     for source, size in enumerate(sizes):
         if size == 0:
             raise InputError(f"Source {source} has no candidate; minimum Bayes risk needs at least one.")
@@ -101,17 +111,18 @@ def choose_from(
     if barred is not None:
         for row, indices in zip(utility, barred, strict=True):
             row[list(indices)] = -np.inf
-    return [int(i) for i in utility.argmax(axis=1)]
+    return utility
 
 
 def barred_copies(sources: Sequence[str], candidates: Sequence[Sequence[str]]) -> list[list[int]]:
     """Indices of the candidates that are their source itself, but for case and spaces; none where all are."""
     copies = [
-        [index for index, text in enumerate(group) if _bare(text) == _bare(source)]
+        [index for index, text in enumerate(group) if bare(text) == bare(source)]
         for source, group in zip(sources, candidates, strict=True)
     ]
     return [found if len(found) < len(group) else [] for found, group in zip(copies, candidates, strict=True)]
 
 
-def _bare(text: str) -> str:
+def bare(text: str) -> str:
+    """A text without spaces and case: what makes two candidates the same."""
     return "".join(text.split()).casefold()

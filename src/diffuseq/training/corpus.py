@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -55,6 +56,13 @@ class Corpus:
         return self._batches(
             self.train, settings.batch_size, settings.seed, settings.both_directions, multiple
         )
+
+    def counted(self, settings: TrainingConfig) -> TrainingConfig:
+        """The settings with `steps` for their `epochs`, if they have any."""
+        if settings.epochs is None:
+            return settings
+        pairs = settings.epochs * self.training_data(settings).plan.num_examples
+        return replace(settings, steps=max(1, math.ceil(pairs / settings.batch_size)))
 
     def validation_data(self, settings: TrainingConfig) -> StoredPairs:
         size = min(settings.batch_size, VALIDATION_BATCH, len(self.valid))

@@ -186,7 +186,12 @@ def check(settings: TrainingConfig) -> None:
     for name in ("ema", "warmup"):
         if not 0 <= getattr(settings, name) < 1:
             raise InputError(f"training.{name} is {getattr(settings, name)}; give a share from 0 to below 1.")
-    for name in ("minutes", "clip", "learning_rate", "muon_learning_rate"):
+    if settings.epochs is not None and settings.minutes is not None:
+        raise InputError(
+            f"training.epochs is {settings.epochs} and training.minutes {settings.minutes}; give one of them, and "
+            "None for the other."
+        )
+    for name in ("epochs", "minutes", "clip", "learning_rate", "muon_learning_rate"):
         value = getattr(settings, name)
         if value is not None and not (value > 0 and math.isfinite(value)):
             raise InputError(f"training.{name} is {value}; give a number above 0.")

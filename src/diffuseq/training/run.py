@@ -116,7 +116,7 @@ class Run:
 
     def start(self, checkpoint: Checkpoint | None) -> None:
         """Build the system, or take it back from a checkpoint."""
-        settings = self.config.training
+        settings = self.corpus.counted(self.config.training)
         torch.manual_seed(settings.seed)
         system = build(self.config.system, self.corpus.tokenizer.special)
         if checkpoint is None:

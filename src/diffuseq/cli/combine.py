@@ -1,0 +1,63 @@
+"""`diffuseq combine`: several systems' predictions to one's, and to pairs that a system can learn from."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from diffuseq.errors import InputError
+from diffuseq.evaluation.combine import combine, write_pairs
+from diffuseq.evaluation.predictions import read_predictions, write_predictions
+
+EXAMPLES = """examples:
+  diffuseq combine runs/ours runs/transformer --output runs/both/predictions.jsonl
+  diffuseq combine runs/ours runs/transformer --pairs both/train.jsonl --best 3
+  diffuseq train qqp --training.start-from runs/ours/model --data both"""
+
+
+@dataclass(frozen=True)
+class Combine:
+    """Put the candidates of several systems together and choose among all of them by minimum Bayes risk."""
+
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Two or more systems' answers to the same sources: predictions.jsonl, folders that have one, or folders of
+    published outputs."""
+    output: Path | None = None
+    """predictions.jsonl to write, for `diffuseq evaluate` and `diffuseq compare`."""
+    pairs: Path | None = None
+    """jsonl to write with the best candidates as targets, for `diffuseq train`: one system learns what all of
+    them agree on."""
+    best: int = 3
+    """Different targets of a source in --pairs, at most."""
+    source_weight: float = 0.0
+    """What BLEU with the source costs a candidate: above 0 where a copy is no answer."""
+    copies: bool = True
+    """Whether the source itself may be chosen; never in --pairs."""
+
+
+def main(argv: list[str]) -> int:
+    """Parse the options, combine, write."""
+    asked = tyro.cli(
+        Combine, args=argv, prog="diffuseq combine", description=f"{Combine.__doc__}\n\n{EXAMPLES}"
+    )
+    if len(asked.runs) < 2:
+        raise InputError("One system has nothing to be combined with; give two or more runs.")
+    if asked.output is None and asked.pairs is None:
+        raise InputError("Nothing would be written; give --output, --pairs, or both.")
+    if asked.best < 1:
+        raise InputError(f"--best is {asked.best}; give a number of at least 1.")
+    systems = [read_predictions(run) for run in asked.runs]
+    rows = list(combine(systems, source_weight=asked.source_weight, copies=asked.copies))
+    if asked.output is not None:
+        count = write_predictions(asked.output, (row.prediction for row in rows))
+        print(f"{count} predictions are in {asked.output}; `diffuseq evaluate {asked.output}` scores them.")
+    if asked.pairs is not None:
+        pairs, without = write_pairs(asked.pairs, rows, asked.best)
+        print(f"{pairs} pairs of {len(rows)} sources are in {asked.pairs}.")
+        if without:
+            print(f"diffuseq: {without} sources have none but copies of themselves.", file=sys.stderr)
+    return 0
