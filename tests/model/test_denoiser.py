@@ -7,6 +7,7 @@ import torch
 
 from diffuseq.model.denoiser import Denoiser, Encoded, Level
 from diffuseq.model.order import Order, places_of
+from diffuseq.model.word_losses import negative_log_likelihood, word_losses
 
 VOCAB = 30
 
@@ -75,7 +76,7 @@ def test_the_distribution_sums_to_one_and_agrees_with_the_loss(
     log_p = network.distribution(hidden, encoded, where).log()
     torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(int(where.sum())))
     chosen = log_p.gather(-1, rows["target"][where][:, None]).squeeze(-1)
-    nll = network.negative_log_likelihood(hidden, encoded, rows["target"], where)
+    nll = negative_log_likelihood(network, hidden, encoded, rows["target"], where)
     torch.testing.assert_close(-nll, chosen, atol=1e-5, rtol=1e-4)
 
 
@@ -86,7 +87,7 @@ def test_smoothing_is_cross_entropy_with_a_share_for_all_words(
     network, everywhere = make_denoiser(copy), torch.ones(3, 5, dtype=torch.bool)
     encoded, hidden = read(network, rows)
     given = hidden, encoded, rows["target"]
-    nll, unchanged = network.word_losses(*given)
+    nll, unchanged = word_losses(network, *given)
     torch.testing.assert_close(unchanged, nll)
     target, logits = rows["target"].flatten(), network.logits(hidden).flatten(0, 1)
     plain, smooth = (
@@ -95,10 +96,10 @@ def test_smoothing_is_cross_entropy_with_a_share_for_all_words(
     )
     if not copy:
         torch.testing.assert_close(
-            network.word_losses(*given, smoothing=0.1, vocabulary=0.5), (plain, smooth)
+            word_losses(network, *given, smoothing=0.1, vocabulary=0.5), (plain, smooth)
         )
         return
-    torch.testing.assert_close(network.word_losses(*given, vocabulary=1.0), (nll, (nll + plain) / 2))
+    torch.testing.assert_close(word_losses(network, *given, vocabulary=1.0), (nll, (nll + plain) / 2))
     # exact for words that no pointer can reach
     log_p = network.distribution(hidden, encoded, everywhere).log()
     log_generate = network.pointing(hidden, encoded)[1]
@@ -108,7 +109,7 @@ def test_smoothing_is_cross_entropy_with_a_share_for_all_words(
     unreached.scatter_(1, encoded.ids.repeat_interleave(5, 0), False)
     torch.testing.assert_close(log_p[unreached], by_softmax[unreached], atol=1e-5, rtol=1e-4)
     mixed = 0.9 * nll - 0.1 * by_softmax.mean(-1)
-    loss = network.word_losses(*given, smoothing=0.1, vocabulary=0.5)[1]
+    loss = word_losses(network, *given, smoothing=0.1, vocabulary=0.5)[1]
     torch.testing.assert_close(loss, (mixed + 0.5 * smooth) / 1.5, atol=1e-5, rtol=1e-4)
 
 
@@ -125,14 +126,14 @@ def test_a_large_vocabulary_is_scored_part_by_part_and_kept_nowhere(
         hidden = network.decode(rows["x"], network.level(rows["log_snr"]), padding, encoded)
         kept.clear()
         with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
-            _, loss = network.word_losses(hidden, encoded, rows["target"], smoothing=0.1, vocabulary=0.5)
+            _, loss = word_losses(network, hidden, encoded, rows["target"], smoothing=0.1, vocabulary=0.5)
         parameters = [network.word_bias, network.word_embedding.weight, network.target_up.weight]
         weights = torch.arange(15.0).cos()
         return [loss.detach(), *torch.autograd.grad((loss * weights).sum(), parameters, retain_graph=True)]
 
     whole = loss_and_gradients()
     assert 15 * VOCAB in kept
-    monkeypatch.setattr("diffuseq.model.denoiser.SCORES", 4 * VOCAB)
+    monkeypatch.setattr("diffuseq.model.word_losses.SCORES", 4 * VOCAB)
     parts = loss_and_gradients()
     torch.testing.assert_close(parts, whole)
     assert 15 * VOCAB not in kept and 4 * VOCAB not in kept

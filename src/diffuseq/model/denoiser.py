@@ -23,13 +23,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from diffuseq.model.blocks import DecoderBlock, EncoderBlock, Memory, Neighbours, rotary
 from diffuseq.model.embeddings import INITIAL_RADIUS, LevelEmbedding, WordEmbedding
@@ -86,10 +84,6 @@ class Level(NamedTuple):
         return Level(*(part[index] for part in self))
 
 
-SCORES = 1 << 27
-"""Scores of words that a step of training holds at once on a CPU: half a gigabyte in single precision."""
-SCORES_ON_GPU = 1 << 29
-"""And on a GPU, where computing them twice costs more than two gigabytes do."""
 SMALLEST = 1e-20
 """Probabilities below are taken for this, so that every word has a finite log-probability."""
 
@@ -359,104 +353,9 @@ class Denoiser(nn.Module):
         choice = self.copy_head(hidden).float().squeeze(-1)
         return F.logsigmoid(choice), F.logsigmoid(-choice), score.softmax(-1)
 
-    def negative_log_likelihood(
-        self, hidden: Tensor, encoded: Encoded, target: Tensor, where: Tensor | None = None
-    ) -> Tensor:
-        """−log p of the target ids [b l], flattened; only at the positions `where` [b l], if given: the softmax of
-        the vocabulary is the dearest part of a step."""
-        return self.word_losses(hidden, encoded, target, where)[0]
-
-    def word_losses(
-        self,
-        hidden: Tensor,
-        encoded: Encoded,
-        target: Tensor,
-        where: Tensor | None = None,
-        *,
-        smoothing: float = 0.0,
-        vocabulary: float = 0.0,
-    ) -> tuple[Tensor, Tensor]:
-        """`negative_log_likelihood`, and what training descends in its place, as many.
-
-        smoothing: label smoothing (Szegedy et al., 2016); what the pointer gives to other words is left out of it.
-        vocabulary: weight of the softmax alone beside its mixture with the pointer.
-        """
-
-        def asked(part: Tensor) -> Tensor:
-            return part.flatten(0, 1) if where is None else part[where]
-
-        plain, uniform = self._plain_nats(asked(hidden), asked(target), smoothing > 0)
-        plain_loss = torch.lerp(plain, uniform, smoothing)
-        log_copy, log_generate, pointer = self.pointing(hidden, encoded)
-        if log_copy is None or log_generate is None or pointer is None:
-            return plain, plain_loss
-        same = target[:, :, None] == encoded.ids[:, None, :]
-        pointed = asked((pointer * same).sum(-1))
-        log_generate = asked(log_generate)
-        mixed = -_mixture(log_generate, -plain, asked(log_copy), pointed)
-        mixed_loss = torch.lerp(mixed, uniform - log_generate, smoothing)
-        return mixed, (mixed_loss + vocabulary * plain_loss) / (1 + vocabulary)
-
-    def label_losses(
-        self, hidden: Tensor, encoded: Encoded, target: Tensor, labels: Tensor, *, vocabulary: float = 0.0
-    ) -> tuple[Tensor, Tensor]:
-        """`negative_log_likelihood` of the target ids [b l], and what training descends in its place where every
-        word of the vocabulary has a probability to learn, labels [b l v]: the cross-entropy with them.
-
-        Only the words of the source have more than the softmax gives them, so that the pointer is asked for these.
-        vocabulary: as in `word_losses`.
-        """
-        ids = encoded.ids[:, None, :].expand(-1, hidden.shape[1], -1)
-        given = [part.flatten(0, 1) for part in (hidden, target, labels, ids)]
-        plain, plain_loss, of_source = self._in_parts(self._nats_of_labels, *given)
-        log_copy, log_generate, pointer = self.pointing(hidden, encoded)
-        if log_copy is None or log_generate is None or pointer is None:
-            return plain, plain_loss
-        pointed = (pointer * (target[:, :, None] == ids)).sum(-1)
-        mixed = -_mixture(log_generate.flatten(), -plain, log_copy.flatten(), pointed.flatten())
-        same = (encoded.ids[:, :, None] == encoded.ids[:, None, :]) & ~encoded.padding[:, :, None]
-        log_softmax = of_source.unflatten(0, target.shape)
-        known = _mixture(log_generate[..., None], log_softmax, log_copy[..., None], pointer @ same.float())
-        gained = known - (log_generate[..., None] + log_softmax)
-        # a word that stands in the source several times counts once
-        weight = (labels.gather(-1, ids) / same.sum(1).clamp_min(1)[:, None, :]).masked_fill(
-            encoded.padding[:, None, :], 0.0
-        )
-        mixed_loss = plain_loss - ((weight * gained).sum(-1) + log_generate).flatten()
-        return mixed, (mixed_loss + vocabulary * plain_loss) / (1 + vocabulary)
-
-    def _nats_of_labels(
-        self, hidden: Tensor, target: Tensor, labels: Tensor, ids: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """By the vocabulary's softmax alone, of states [n w]: −log p [n] of words [n], the cross-entropy [n] with
-        labels [n v], and log p [n s] of other words [n s]."""
-        log_p = self.logits(hidden).float().log_softmax(-1)
-        return -log_p.gather(-1, target[:, None])[:, 0], -(labels * log_p).sum(-1), log_p.gather(-1, ids)
-
-    def _plain_nats(self, hidden: Tensor, target: Tensor, with_uniform: bool) -> tuple[Tensor, Tensor]:
+    def nats_of_words(self, hidden: Tensor, target: Tensor, with_uniform: bool) -> tuple[Tensor, Tensor]:
         """−log p [n] of words [n] by the vocabulary's softmax alone, of states [n w], and its mean over all words;
         the first once more where that is not wanted, for it takes another look at every score."""
-        plain, uniform = self._in_parts(partial(self._nats_of_all, with_uniform=with_uniform), hidden, target)
-        return plain, uniform
-
-    def _in_parts(self, compute: Callable[..., tuple[Tensor, ...]], *given: Tensor) -> tuple[Tensor, ...]:
-        """`compute` of tensors [n …], which makes the scores of the vocabulary for each of the n.
-
-        Where there would be more than `SCORES` scores, only so many are there at once, and again in the backward
-        pass: the vocabulary never decides how much memory a step takes.
-        """
-        most = SCORES if given[0].device.type == "cpu" else SCORES_ON_GPU
-        rows = max(1, most // len(self.word_bias))
-        if len(given[0]) <= rows:
-            return compute(*given)
-        again = partial(
-            checkpoint, compute, use_reentrant=False, preserve_rng_state=False
-        )  # nothing is random
-        parts = zip(*(tensor.split(rows) for tensor in given), strict=True)
-        found = [cast(tuple[Tensor, ...], again(*part)) for part in parts]
-        return tuple(torch.cat(part) for part in zip(*found, strict=True))
-
-    def _nats_of_all(self, hidden: Tensor, target: Tensor, with_uniform: bool) -> tuple[Tensor, Tensor]:
         logits = self.logits(hidden).float()
         if not with_uniform:
             plain = F.cross_entropy(logits, target, reduction="none")
@@ -464,8 +363,16 @@ class Denoiser(nn.Module):
         log_p = logits.log_softmax(-1)
         return -log_p.gather(-1, target[:, None])[:, 0], -log_p.mean(-1)
 
+    def nats_of_labels(
+        self, hidden: Tensor, target: Tensor, labels: Tensor, ids: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """By the vocabulary's softmax alone, of states [n w]: −log p [n] of words [n], the cross-entropy [n] with
+        labels [n v], and log p [n s] of other words [n s]."""
+        log_p = self.logits(hidden).float().log_softmax(-1)
+        return -log_p.gather(-1, target[:, None])[:, 0], -(labels * log_p).sum(-1), log_p.gather(-1, ids)
+
     def compile_parts(self, *args: Any, **kwargs: Any) -> None:
-        """Compile the blocks and the loss, for training; one block's code serves all of its kind, so that this
+        """Compile the blocks and the losses, for training; one block's code serves all of its kind, so that this
         takes seconds where the whole network would take minutes."""
 
         def in_training(plain: Callable[..., Any], compiled: Callable[..., Any]) -> Callable[..., Any]:
@@ -473,8 +380,9 @@ class Denoiser(nn.Module):
 
         for block in (*self.encoder, *self.decoder):
             block.forward = in_training(block.forward, torch.compile(block.forward, *args, **kwargs))
-        plain = self._nats_of_all
-        self._nats_of_all = in_training(plain, torch.compile(plain, *args, **kwargs))  # type: ignore[method-assign]
+        for name in ("nats_of_words", "nats_of_labels"):
+            plain = getattr(self, name)
+            setattr(self, name, in_training(plain, torch.compile(plain, *args, **kwargs)))
 
     def distribution(
         self, hidden: Tensor, encoded: Encoded, where: Tensor, table: Tensor | None = None
@@ -487,8 +395,3 @@ class Denoiser(nn.Module):
             index = encoded.ids[:, None, :].expand_as(pointer)[where]
             probability.scatter_add_(-1, index, pointer[where] * log_copy[where].exp()[:, None])
         return probability.clamp_min_(SMALLEST)
-
-
-def _mixture(log_generate: Tensor, log_softmax: Tensor, log_copy: Tensor, pointed: Tensor) -> Tensor:
-    """log p of a word, which the vocabulary gives log_softmax and the pointer `pointed`."""
-    return torch.logaddexp(log_generate + log_softmax, log_copy + pointed.clamp_min(1e-9).log())

@@ -23,6 +23,7 @@ from diffuseq.model.denoiser import Denoiser, Encoded, Level
 from diffuseq.model.embeddings import INITIAL_RADIUS
 from diffuseq.model.length import LengthHead
 from diffuseq.model.order import Order
+from diffuseq.model.word_losses import label_losses, negative_log_likelihood, word_losses
 from diffuseq.system import Draft, Loss, Request, SpecialTokens, System
 from diffuseq.systems.generation import generate
 
@@ -150,9 +151,9 @@ class DiffuSeq(System):
     ) -> tuple[Tensor, Tensor]:
         smoothing, vocabulary = self.config.label_smoothing, self.config.vocabulary_loss
         if labels is not None:
-            return self.denoiser.label_losses(hidden, encoded, target, labels, vocabulary=vocabulary)
-        return self.denoiser.word_losses(
-            hidden, encoded, target, where, smoothing=smoothing, vocabulary=vocabulary
+            return label_losses(self.denoiser, hidden, encoded, target, labels, vocabulary=vocabulary)
+        return word_losses(
+            self.denoiser, hidden, encoded, target, where, smoothing=smoothing, vocabulary=vocabulary
         )
 
     def with_end(self, target: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
@@ -179,7 +180,7 @@ class DiffuSeq(System):
         0 beyond the end; the rest as in `states_by_rank`."""
         hidden = self.states_by_rank(words, length, encoded, rank, noise)
         within = torch.arange(words.shape[1], device=words.device) <= length[:, None]
-        nats = self.denoiser.negative_log_likelihood(hidden, encoded, words, within)
+        nats = negative_log_likelihood(self.denoiser, hidden, encoded, words, within)
         return torch.zeros_like(rank).masked_scatter(within, -nats)
 
     def next_words(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
