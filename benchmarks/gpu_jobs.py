@@ -64,6 +64,12 @@ def taught(minutes: float) -> list[Job]:
     return [Job("taught", replace(config, system=system, training=training), dials=True)]
 
 
+def again(minutes: float) -> list[Job]:
+    """The headline model from another seed: for `diffuseq combine`, where two that err differently judge better."""
+    config = _for_minutes(recipe("qqp"), minutes)
+    return [Job("again", replace(config, training=replace(config.training, seed=1)))]
+
+
 def ablations(minutes: float) -> list[Job]:
     """The recipe as it is, and with one thing changed at a time, for equal minutes."""
     base = _for_minutes(recipe("qqp"), minutes)
@@ -80,11 +86,12 @@ JOBS: dict[str, tuple[Callable[[float], list[Job]], float]] = {
     "headline": (headline, 8.0),
     "baselines": (baselines, 8.0),
     "taught": (taught, 4.0),
+    "again": (again, 8.0),
     "ablations": (ablations, 4.0),
     "tasks": (tasks, 4.0),
 }
 """Phase → its jobs, and the minutes of training that each of them gets."""
-PHASES = ("headline", "baselines", "taught", "ablations", "speed", "tasks")
+PHASES = ("headline", "baselines", "taught", "again", "ablations", "speed", "tasks")
 
 
 def _for_minutes(config: Config, minutes: float) -> Config:
