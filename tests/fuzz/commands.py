@@ -130,7 +130,6 @@ VERBS = {
         {"--output": ["combined.jsonl"], "--pairs": ["pairs.jsonl"], "--best": ["2"]},
         _names_of("diffuseq.cli.combine", "Combine"),
         2,
-        frozenset(),
     ),
     "prepare": Verb(
         ["columns", "data/train.jsonl"],

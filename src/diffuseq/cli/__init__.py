@@ -24,7 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "compare": ("diffuseq.cli.compare", "Lay several systems side by side, as the paper's tables do."),
     "combine": (
         "diffuseq.cli.combine",
-        "Make one system of several: pool their answers, or learn from them.",
+        "Make one system of several: choose among the answers of all.",
     ),
     "analyse": (
         "diffuseq.cli.analyse",

@@ -16,7 +16,7 @@ from diffuseq.evaluation.predictions import read_predictions, write_predictions
 EXAMPLES = """examples:
   diffuseq combine runs/ours runs/transformer --output runs/both/predictions.jsonl
   diffuseq combine runs/ours runs/transformer --pairs both/train.jsonl --best 3
-  diffuseq train qqp --training.start-from runs/ours/model --data both"""
+  diffuseq train qqp --training.start-from runs/ours --data both     (with a valid.jsonl beside train.jsonl)"""
 
 
 @dataclass(frozen=True)

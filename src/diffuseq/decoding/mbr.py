@@ -65,6 +65,20 @@ def choose(
     """
     if not candidates:
         return []
+    asked = utilities(candidates, log_p, weight, sources, source_weight=source_weight, copies=copies)
+    return [int(i) for i in asked.argmax(axis=1)]
+
+
+def utilities(
+    candidates: Sequence[Sequence[str]],
+    log_p: Sequence[Sequence[float]] | None = None,
+    weight: float = 0.0,
+    sources: Sequence[str] | None = None,
+    *,
+    source_weight: float = 0.0,
+    copies: bool = True,
+) -> NDArray[np.float64]:
+    """What `choose` takes the largest of, for every candidate [s k]; −∞ for one that cannot be chosen."""
     if sources is None and (source_weight or not copies):
         raise InputError("To choose by the source (source_weight, copies), give the sources.")
     barred = None if copies or sources is None else barred_copies(sources, candidates)
@@ -76,7 +90,7 @@ def choose(
         nearness = [bleu_to_source(*each) for each in zip(candidates, sources, strict=True)]
     extra = [bonus(p, weight, near, source_weight) for p, near in zip(likelihood, nearness, strict=True)]
     sizes = [len(group) for group in candidates]
-    return choose_from(pairwise_sentence_bleu(candidates), sizes, extra, barred)
+    return expected_utility(pairwise_sentence_bleu(candidates), sizes, extra, barred)
 
 
 def choose_from(

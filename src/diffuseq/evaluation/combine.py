@@ -18,11 +18,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diffuseq.decoding.mbr import bare, barred_copies, bleu_to_source, expected_utility
+from diffuseq.decoding.mbr import bare, utilities
 from diffuseq.errors import InputError
 from diffuseq.evaluation.predictions import Prediction, Predictions
 from diffuseq.files import atomic_file
-from diffuseq.metrics.bleu import pairwise_sentence_bleu
 
 _AT_ONCE = 1000
 """Sources whose candidates are compared at once: their BLEU takes 8 k² bytes each."""
@@ -64,17 +63,9 @@ def combine(
 
 
 def _chosen(rows: Sequence[Prediction], source_weight: float, copies: bool) -> Iterator[Combined]:
-    groups = [row.candidates for row in rows]
-    sources = [row.source for row in rows]
-    extra = None
-    if source_weight:
-        near = (bleu_to_source(group, source) for group, source in zip(groups, sources, strict=True))
-        extra = [-source_weight * np.array(values) for values in near]
-    barred = None if copies else barred_copies(sources, groups)
-    sizes = [len(group) for group in groups]
-    for row, utility in zip(
-        rows, expected_utility(pairwise_sentence_bleu(groups), sizes, extra, barred), strict=True
-    ):
+    groups, sources = [row.candidates for row in rows], [row.source for row in rows]
+    found = utilities(groups, sources=sources, source_weight=source_weight, copies=copies)
+    for row, utility in zip(rows, found, strict=True):
         yield Combined(replace(row, chosen=row.candidates[int(utility.argmax())]), utility)
 
 
