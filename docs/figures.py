@@ -188,7 +188,7 @@ def settling() -> Figure:
     logits = logits * sureness[None, :, None]
     padding = torch.zeros(1, len(words), dtype=torch.bool)
     steps = settle(
-        lambda x, is_open: logits[is_open],
+        lambda x, is_open: [logits[is_open]],
         lambda ids: ids[..., None].double(),
         torch.zeros(1, len(words), 1, dtype=torch.float64),
         padding,

@@ -29,6 +29,7 @@ from diffuseq.errors import InputError, first_line
 from diffuseq.files import atomic_folder
 from diffuseq.model.blocks import Memory
 from diffuseq.model.denoiser import Denoiser, Encoded, Level
+from diffuseq.model.packing import Packing
 from diffuseq.system import System
 from diffuseq.systems.diffuseq import DiffuSeq
 from diffuseq.weights import hash_weights, read_json
@@ -119,6 +120,7 @@ class OnnxDenoiser(Denoiser):
         mask: Tensor,
         memories: list[Memory],
         last: int | None = None,
+        packing: Packing | None = None,  # the graph computes all places
     ) -> Tensor:
         given = [hidden, modulation, places, slots, mask, *(part for memory in memories for part in memory)]
         hidden, *after = self._decoder([part.contiguous() for part in given])

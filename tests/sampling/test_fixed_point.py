@@ -24,11 +24,11 @@ class Chain:
         self.asked: list[Tensor] = []
         self.stale: list[Tensor] = []
 
-    def read(self, tokens: Tensor, stale: Tensor, asked: Tensor) -> Tensor:
+    def read(self, tokens: Tensor, stale: Tensor, asked: Tensor) -> list[Tensor]:
         self.asked.append(asked)
         self.stale.append(stale)
         before = torch.nn.functional.pad(tokens[:, :-1], (1, 0), value=-1)
-        return self.table[before][asked]
+        return list(self.table[before][asked].split(5))
 
 
 def run(read: Read, calls: int, seeds: list[int], window: list[int] = WINDOW, **options) -> list[WordStep]:
@@ -142,10 +142,10 @@ def test_pinned_words_stay_and_are_known_from_the_first_call_on() -> None:
     pinned[:, 2] = 4
     seen = []
 
-    def read(tokens: Tensor, stale: Tensor, asked: Tensor) -> Tensor:
+    def read(tokens: Tensor, stale: Tensor, asked: Tensor) -> list[Tensor]:
         seen.append(tokens.clone())
         assert not asked[:, 2].any()
-        return torch.zeros(int(asked.sum()), VOCAB)
+        return [torch.zeros(int(asked.sum()), VOCAB)]
 
     steps = run(read, 3, [7, 7, 7], [12] * 3, pinned=pinned)
     assert torch.equal(seen[0], pinned)
@@ -153,8 +153,8 @@ def test_pinned_words_stay_and_are_known_from_the_first_call_on() -> None:
 
 
 def test_no_word_stands_twice_in_a_row_unless_it_may() -> None:
-    def read(tokens: Tensor, stale: Tensor, asked: Tensor) -> Tensor:
-        return torch.tensor([9.0, 6.0, 3.0, 0.0, 0.0, 0.0, 0.0]).repeat(int(asked.sum()), 1)
+    def read(tokens: Tensor, stale: Tensor, asked: Tensor) -> list[Tensor]:
+        return [torch.tensor([9.0, 6.0, 3.0, 0.0, 0.0, 0.0, 0.0]).repeat(int(asked.sum()), 1)]
 
     pinned = torch.full((3, 12), -1)
     pinned[:, 6] = 0

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from diffuseq.sampling.noise import RowNoise, word_quantiles
-from diffuseq.sampling.settle import draw_words, settle
+from diffuseq.sampling.settle import settle
+from diffuseq.sampling.words import draw_words
 
 VOCAB, WIDTH, LENGTHS = 12, 8, [5, 3, 7]
 
@@ -33,9 +34,9 @@ def run(predict, lengths: list[int], seeds: list[int], calls: int, **options):
 def knows(target: Tensor):
     """A network that knows the answer, surer of the later positions."""
 
-    def predict(x: Tensor, is_open: Tensor) -> Tensor:
+    def predict(x: Tensor, is_open: Tensor) -> list[Tensor]:
         sure = torch.linspace(3, 12, target.shape[1])[None, :, None]
-        return (torch.nn.functional.one_hot(target, VOCAB) * sure)[is_open]
+        return list((torch.nn.functional.one_hot(target, VOCAB) * sure)[is_open].split(3))
 
     return predict
 
@@ -110,10 +111,10 @@ def test_the_surest_words_settle_first_and_stay_and_all_are_settled_at_the_end()
 def test_the_network_is_asked_for_open_positions_alone_and_the_others_are_clean() -> None:
     asked, seen = [], []
 
-    def predict(x: Tensor, is_open: Tensor) -> Tensor:
+    def predict(x: Tensor, is_open: Tensor) -> list[Tensor]:
         asked.append(is_open.clone())
         seen.append(x.clone())
-        return torch.zeros(int(is_open.sum()), VOCAB)
+        return [torch.zeros(int(is_open.sum()), VOCAB)]
 
     steps = run(predict, LENGTHS, [1, 2, 3], 3)
     assert torch.equal(asked[0], ~padding_of(LENGTHS))
@@ -126,7 +127,7 @@ def test_pinned_words_stay() -> None:
     pinned = torch.full((3, 7), -1)
     pinned[:, 1] = 4
     steps = run(
-        lambda x, is_open: torch.zeros(int(is_open.sum()), VOCAB), [7, 7, 7], [1, 2, 3], 3, pinned=pinned
+        lambda x, is_open: [torch.zeros(int(is_open.sum()), VOCAB)], [7, 7, 7], [1, 2, 3], 3, pinned=pinned
     )
     assert all((step.tokens[:, 1] == 4).all() for step in steps)
 
@@ -135,8 +136,8 @@ def test_no_word_stands_twice_in_a_row_unless_it_may() -> None:
     """By a network that likes one word everywhere, and another next best."""
     likes = torch.tensor([0.0, 9.0, 6.0, 3.0] + [0.0] * (VOCAB - 4))
 
-    def predict(x: Tensor, is_open: Tensor) -> Tensor:
-        return likes.repeat(int(is_open.sum()), 1)
+    def predict(x: Tensor, is_open: Tensor) -> list[Tensor]:
+        return [likes.repeat(int(is_open.sum()), 1)]
 
     for calls in (7, 20):
         free, strict = (
@@ -151,8 +152,8 @@ def test_no_word_stands_twice_in_a_row_unless_it_may() -> None:
 
 
 def test_a_row_gets_the_same_words_alone_and_in_a_batch() -> None:
-    def predict(x: Tensor, is_open: Tensor) -> Tensor:
-        return (x @ table().T)[is_open]
+    def predict(x: Tensor, is_open: Tensor) -> list[Tensor]:
+        return [(x @ table().T)[is_open]]
 
     together = run(predict, LENGTHS, [5, 6, 7], 3)[-1].tokens
     for i, length in enumerate(LENGTHS):

@@ -81,9 +81,9 @@ def test_settled_words_are_computed_once_more_and_then_kept(
     denoiser, counts = tiny_pipe.system.denoiser, []  # type: ignore[attr-defined]
     compute = denoiser.decode_slots
 
-    def count(hidden: torch.Tensor, *rest: Any) -> torch.Tensor:
+    def count(hidden: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
         counts.append(hidden.shape[1])
-        return compute(hidden, *rest)
+        return compute(hidden, *rest, **more)
 
     monkeypatch.setattr(denoiser, "decode_slots", count)
     length = {} if template else {"length": 10}

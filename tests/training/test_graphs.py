@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from diffuseq.baselines.configs import CMLMConfig, TransformerConfig
 from diffuseq.config import DiffuSeqConfig, TrainingConfig
@@ -44,6 +45,13 @@ def test_what_never_waits_can_be_recorded_on_one_gpu() -> None:
     assert not can_be_graphed(ours, torch.device("cpu"), 1)
     assert not can_be_graphed(build(replace(OURS, attention="all"), SPECIAL), gpu, 1)
     assert not can_be_graphed(build(CMLMConfig(width=32, heads=2, feed_forward=32), SPECIAL), gpu, 1)
+
+
+def test_what_is_recorded_asks_no_tensor_what_is_in_it() -> None:
+    with FakeTensorMode():  # raises where a value or a shape depends on data
+        system = build(OURS, SPECIAL).train()
+        for batch in batches():
+            system(batch, torch.Generator()).value.backward()
 
 
 def test_a_cpu_trains_without() -> None:

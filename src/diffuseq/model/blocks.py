@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffuseq.attention import attend
+from diffuseq.model.packing import Packing
 
 
 class Memory(NamedTuple):
@@ -24,11 +25,10 @@ class Memory(NamedTuple):
         """A copy with so many positions more, for what a layer is to keep of the target."""
         return Memory(*(F.pad(part, (0, 0, 0, positions)) for part in self))
 
-    def put(self, places: Tensor, key: Tensor, value: Tensor) -> None:
-        """Write keys and values [b h m e] in place at the positions [b m]."""
-        index = places[:, None, :, None].expand_as(key)
+    def put(self, rows: Tensor, places: Tensor, key: Tensor, value: Tensor) -> None:
+        """Write keys and values [… h m e] in place, at these places of these rows [… m]."""
         for part, new in zip(self, (key, value), strict=True):
-            part.scatter_(2, index, new)
+            part[rows, :, places] = new.transpose(-3, -2)
 
 
 def rotary(positions: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -108,26 +108,32 @@ class Attention(nn.Module):
         memory: Memory | None = None,
         places: Tensor | None = None,
         last: int | None = None,
+        packing: Packing | None = None,
+        ending: Packing | None = None,
     ) -> Tensor:
         """x [b n w]; mask [b 1 n s+n] (or [b 1 1 s+n], the same for all), True where there is a token to attend to.
 
         places [b n]: the memory has room for the target, x belongs at these positions of it, and what stands
         at its other ones is attended to as well. last: only so many of the last positions look around, and the
-        mask and the result are theirs; they see the others nevertheless.
+        mask and the result are theirs; they see the others nevertheless. packing, ending: x and turn come packed by
+        the one, and the result by the other.
         """
         parts = split_heads(self.qkv(x), self.heads, 3)
         (query, key), value = rotate(even(parts[:2]), turn), parts[2]
         if memory is not None and places is not None:
-            memory.put(places, key, value)
+            rows = torch.arange(places.shape[0], device=x.device)[:, None] if packing is None else packing.row
+            memory.put(rows, places if packing is None else packing.pack(places), key, value)
             key, value = memory
         elif memory is not None:
             key = torch.cat((memory.key, key), dim=2)
             value = torch.cat((memory.value, value), dim=2)
+        if packing is not None:
+            query = packing.unpack(query.transpose(0, 1)).transpose(1, 2)
         if last is not None:
             query = query[:, :, -last:]
         dropout = self.dropout if self.training else 0.0
-        mixed = attend(query, key, value, mask, dropout=dropout)
-        return self.out(mixed.transpose(1, 2).flatten(2))
+        mixed = attend(query, key, value, mask, dropout=dropout).transpose(1, 2).flatten(2)
+        return self.out(mixed if ending is None else ending.pack(mixed))
 
 
 def even(x: Tensor) -> Tensor:
@@ -136,9 +142,8 @@ def even(x: Tensor) -> Tensor:
 
 
 def split_heads(x: Tensor, heads: int, parts: int) -> Tensor:
-    """[b n parts·w] → [parts b h n e]."""
-    b, n, _ = x.shape
-    return x.view(b, n, parts, heads, -1).permute(2, 0, 3, 1, 4)
+    """[… n parts·w] → [parts … h n e]."""
+    return x.unflatten(-1, (parts, heads, -1)).movedim(-3, 0).transpose(-3, -2)
 
 
 class EncoderBlock(nn.Module):
@@ -183,12 +188,19 @@ class DecoderBlock(nn.Module):
         memory: Memory,
         places: Tensor | None = None,
         last: int | None = None,
+        packing: Packing | None = None,
     ) -> Tensor:
         """x [b l w]; modulation [b l 4 w] (or [b 1 4 w] when the whole row has one level); places and last as in
-        `Attention`."""
-        gain1, gate1, gain2, gate2 = (1 + modulation + self.modulation_offset).unbind(2)
-        mixed = self.attention(self.attention_norm(x) * gain1, mask, turn, memory, places, last)
-        if last is not None:
+        `Attention`. packing: x and modulation come packed, and the result is, or what is last of it."""
+        gain1, gate1, gain2, gate2 = (1 + modulation + self.modulation_offset).unbind(-2)
+        ending, kept = packing, None
+        if packing is not None and last is not None:
+            ending, kept = packing.last(last)
+        entering = self.attention_norm(x) * gain1
+        mixed = self.attention(entering, mask, turn, memory, places, last, packing, ending)
+        if kept is not None:
+            x, gate1, gain2, gate2 = (part[kept] for part in (x, gate1, gain2, gate2))
+        elif last is not None:
             x, gate1, gain2, gate2 = (part[:, -last:] for part in (x, gate1, gain2, gate2))
         x = x + gate1 * self.dropout(mixed)
         return x + gate2 * self.dropout(self.feed_forward(self.feed_norm(x) * gain2))

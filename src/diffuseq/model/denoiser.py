@@ -21,7 +21,7 @@ Legend: b rows, l target length, s source length, m positions, d embedding width
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
@@ -29,9 +29,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffuseq.chunks import parts
 from diffuseq.model.blocks import DecoderBlock, EncoderBlock, Memory, Neighbours, rotary
 from diffuseq.model.embeddings import INITIAL_RADIUS, LevelEmbedding, WordEmbedding
 from diffuseq.model.order import Order, is_at, take
+from diffuseq.model.packing import Packing
 
 
 @dataclass(frozen=True)
@@ -258,7 +260,10 @@ class Denoiser(nn.Module):
         mask = torch.cat((source, F.pad(order.seen_in_two_streams(places, is_noise), (0, 1))), dim=2)
         slots = (places + length * is_noise).masked_fill(places == length, 2 * length)
         slots = slots + encoded.padding.shape[1]
-        return self.decode_slots(hidden, modulation, places, slots, mask, encoded.memories, last=number)
+        packing = self._packing(places, length)
+        return self.decode_slots(
+            hidden, modulation, places, slots, mask, encoded.memories, last=number, packing=packing
+        )
 
     def decode_places(
         self,
@@ -288,7 +293,16 @@ class Denoiser(nn.Module):
         source = ~encoded.padding[:, None, :].expand(-1, places.shape[1], -1)
         mask = torch.cat((source, F.pad(seen, (0, 1))), dim=2)
         slots = places + encoded.padding.shape[1]
-        return self.decode_slots(hidden, level.modulation, places, slots, mask, encoded.memories)
+        packing = self._packing(places, x.shape[1])
+        return self.decode_slots(
+            hidden, level.modulation, places, slots, mask, encoded.memories, packing=packing
+        )
+
+    def _packing(self, places: Tensor, length: int) -> Packing | None:
+        """Which of the places [b m] are within the length; None where all are, and on a GPU, which would wait for
+        the answer."""
+        within = places < length
+        return None if places.device.type != "cpu" or within.all() else Packing.of(within)
 
     def decode_slots(
         self,
@@ -299,19 +313,30 @@ class Denoiser(nn.Module):
         mask: Tensor,
         memories: list[Memory],
         last: int | None = None,
+        packing: Packing | None = None,
     ) -> Tensor:
         """The decoder's blocks for what enters at the places [b m w]: slots [b m] are the places in the
         memories, which get new keys and values there, and mask [b m s+l+1] is True where there is a token that
-        the place sees. last: the states of so many of the last places are asked for, of all by default."""
+        the place sees. last: the states of so many of the last places are asked for, of all by default. packing:
+        the places that stand for something, where the others are to be left out; their states are zeros."""
         # as long as the memories, which is longer than any place: what is exported knows no other size
-        cosine, sine = (part[places][:, None] for part in rotary(mask.shape[2], self.head_size, mask.device))
+        turn = rotary(mask.shape[2], self.head_size, mask.device)
+        if packing is None:
+            cosine, sine = (part[places][:, None] for part in turn)
+        else:
+            hidden, modulation = packing.pack(hidden), packing.pack(modulation)
+            cosine, sine = (part[packing.pack(places)] for part in turn)
         given = mask[:, None], (cosine, sine)
         for block, memory in zip(self.decoder[:-1], memories[:-1], strict=True):
-            hidden = block(hidden, modulation, *given, memory, slots)
+            hidden = block(hidden, modulation, *given, memory, slots, packing=packing)
         if last is not None:
             given = mask[:, None, -last:], (cosine, sine)
-        hidden = self.decoder[-1](hidden, modulation, *given, memories[-1], slots, last)
-        return self.decoder_norm(hidden)
+        hidden = self.decoder[-1](hidden, modulation, *given, memories[-1], slots, last, packing)
+        states = self.decoder_norm(hidden)
+        if packing is None:
+            return states
+        ending = packing if last is None else packing.last(last)[0]
+        return ending.unpack(states)
 
     def _enter(self, x: Tensor, level: Level, estimate: Tensor | None = None) -> Tensor:
         """What positions bring along [b l w], before they hear of others."""
@@ -385,13 +410,28 @@ class Denoiser(nn.Module):
             setattr(self, name, in_training(plain, torch.compile(plain, *args, **kwargs)))
 
     def distribution(
-        self, hidden: Tensor, encoded: Encoded, where: Tensor, table: Tensor | None = None
+        self, hidden: Tensor, encoded: Encoded, where: Tensor | None = None, table: Tensor | None = None
     ) -> Tensor:
-        """p of every word [m v] at the positions `where` [b l] of the states: softmax and pointer together."""
-        probability = self.logits(hidden[where], table).float().softmax(-1)
+        """p of every word [m v] at the positions `where` [b l] of the states, or at all, row by row: softmax and
+        pointer together."""
+        return torch.cat(list(self.distributions(hidden, encoded, where, table)))
+
+    def distributions(
+        self, hidden: Tensor, encoded: Encoded, where: Tensor | None = None, table: Tensor | None = None
+    ) -> Iterator[Tensor]:
+        """`distribution`, a part of the positions at a time (`diffuseq.chunks`)."""
+
+        def asked(part: Tensor) -> Tensor:
+            return part.flatten(0, 1) if where is None else part[where]
+
+        states, table = asked(hidden), self.word_embedding.table() if table is None else table
         log_copy, log_generate, pointer = self.pointing(hidden, encoded)
+        copied = generated = index = None
         if log_copy is not None and log_generate is not None and pointer is not None:
-            probability *= log_generate[where].exp()[:, None]
-            index = encoded.ids[:, None, :].expand_as(pointer)[where]
-            probability.scatter_add_(-1, index, pointer[where] * log_copy[where].exp()[:, None])
-        return probability.clamp_min_(SMALLEST)
+            copied, generated = asked(pointer * log_copy.exp()[..., None]), asked(log_generate).exp()[:, None]
+            index = asked(encoded.ids[:, None, :].expand_as(pointer))
+        for part in parts(len(states), len(table), states.device):
+            probability = self.logits(states[part], table).float().softmax(-1)
+            if copied is not None and generated is not None and index is not None:
+                probability.mul_(generated[part]).scatter_add_(-1, index[part], copied[part])
+            yield probability.clamp_min_(SMALLEST)

@@ -18,20 +18,19 @@ Legend: n rows, l positions, m of them asked for, v vocabulary.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from diffuseq.sampling.step import Estimate
-from diffuseq.sampling.words import WordStep, draw_words, silence, sum_log_p
+from diffuseq.sampling.words import WordStep, draw_apart, sum_log_p
 
-Read = Callable[[Tensor, Tensor, Tensor], Tensor]
+Read = Callable[[Tensor, Tensor, Tensor], Iterable[Tensor]]
 """(tokens [n l], stale [n l], asked [n l]) → log-probabilities [m v] of the words at the positions that are asked
-for, row by row, each given those before it; −1 stands for a word that is not known. stale: what is not as it was in
-the last call."""
+for, row by row, each given those before it, in consecutive parts; −1 stands for a word that is not known. stale:
+what is not as it was in the last call."""
 
 
 def fixed_point(
@@ -71,13 +70,14 @@ def fixed_point(
         stale = (place >= first[:, None]) & (place <= until[:, None])
         asked = stale & (place > first[:, None]) & ~is_given
         if asked.any():
-            logits = read(tokens, stale, asked)
+            never = []
             if end is not None:
-                logits[(place == 0).expand_as(asked)[asked], end] = -math.inf
+                never.append(torch.where(place == 0, end, -1).expand_as(asked)[asked])
             if not repeats:
-                silence(logits, F.pad(tokens[:, :-1], (1, 0), value=-1), asked)
-                silence(logits, given_after, asked)
-            chosen, chosen_log_p = draw_words(logits, quantiles[asked], temperature)
+                never += [F.pad(tokens[:, :-1], (1, 0), value=-1)[asked], given_after[asked]]
+            chosen, chosen_log_p = draw_apart(
+                read(tokens, stale, asked), never, quantiles[asked], temperature
+            )
             before, tokens = tokens, tokens.masked_scatter(asked, chosen)
             log_p = log_p.masked_scatter(asked, chosen_log_p)
             first = _first(asked & (tokens != before), length)

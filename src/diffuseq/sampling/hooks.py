@@ -9,7 +9,7 @@ Legend: n rows, l length, d embedding width, v vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -19,8 +19,8 @@ from diffuseq.errors import InputError
 from diffuseq.sampling.grid import Grid
 from diffuseq.sampling.step import Denoise, Estimate, Noise, Project
 
-Words = Callable[..., Tensor]
-"""What settle and fixed-point call (`Predict`, `Read`): a network that gives logits [m v]."""
+Words = Callable[..., Iterable[Tensor]]
+"""What settle and fixed-point call (`Predict`, `Read`): a network that gives logits [m v], in consecutive parts."""
 
 
 def anchor(x_source: Tensor, is_source: Tensor) -> Project:
@@ -124,7 +124,8 @@ def guide(conditional: Denoise, unconditional: Denoise, weight: float) -> Denois
 def guide_words(conditional: Words, unconditional: Words, weight: float) -> Words:
     """`guide` for the networks of settle and fixed-point, which give logits alone."""
 
-    def guided(*given: Tensor) -> Tensor:
-        return torch.lerp(unconditional(*given), conditional(*given), weight)
+    def guided(*given: Tensor) -> Iterator[Tensor]:
+        both = zip(unconditional(*given), conditional(*given), strict=True)
+        return (torch.lerp(*parts, weight) for parts in both)
 
     return guided

@@ -12,7 +12,7 @@ Legend: n rows, l positions, d embedding width, v vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -20,13 +20,14 @@ from torch import Tensor
 
 from diffuseq.sampling.noise import Quantiles
 from diffuseq.sampling.step import Estimate, Noise
-from diffuseq.sampling.words import WordStep, draw_words, gumbel, silence, sum_log_p
+from diffuseq.sampling.words import WordStep, draw_apart, gumbel, sum_log_p
 
 _SURE = 1e9
 """Surer than any log-probability with its share of chance."""
 
-Predict = Callable[[Tensor, Tensor], Tensor]
-"""(x [n l d], is_open [n l]) → logits [m v] of the m open positions, row by row; the others are clean."""
+Predict = Callable[[Tensor, Tensor], Iterable[Tensor]]
+"""(x [n l d], is_open [n l]) → logits [m v] of the m open positions, row by row, in consecutive parts; the others
+are clean."""
 
 
 def settle(
@@ -73,12 +74,11 @@ def settle(
             yield _step(index, calls, x, embed(tokens), tokens, log_p, settled, padding)
             continue
         quantile = quantiles()
-        logits = predict(x, is_open)
+        never = []
         if not repeats:
             words = F.pad(tokens.masked_fill(is_open | padding, -1), (1, 1), value=-1)
-            silence(logits, words[:, :-2], is_open)
-            silence(logits, words[:, 2:], is_open)
-        chosen, chosen_log_p = draw_words(logits, quantile[is_open], temperature)
+            never = [words[:, :-2][is_open], words[:, 2:][is_open]]
+        chosen, chosen_log_p = draw_apart(predict(x, is_open), never, quantile[is_open], temperature)
         tokens = tokens.masked_scatter(is_open, chosen)
         log_p = log_p.masked_scatter(is_open, chosen_log_p)
         sureness = log_p

@@ -6,6 +6,7 @@ Legend: n rows, l positions, m of them open, v vocabulary.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,13 +34,6 @@ def sum_log_p(log_p: Tensor, left_out: Tensor) -> Tensor:
     return log_p.clamp_min(math.log(1e-30)).masked_fill(left_out, 0.0).sum(1)
 
 
-def silence(logits: Tensor, words: Tensor, where: Tensor) -> None:
-    """Rule out, in place in the logits [m v] of the positions `where` [n l], one word for each [n l] (−1: none)."""
-    word = words[where]
-    rows = (word >= 0).nonzero().squeeze(1)
-    logits[rows, word[rows]] = -math.inf
-
-
 def uniform(normal: Tensor) -> Tensor:
     """Numbers between 0 and 1, ends excluded, from standard normal ones."""
     return torch.special.ndtr(normal.float()).clamp(1e-6, 1 - 1e-6)
@@ -48,6 +42,27 @@ def uniform(normal: Tensor) -> Tensor:
 def gumbel(normal: Tensor) -> Tensor:
     """Standard Gumbel numbers from standard normal ones."""
     return -(-uniform(normal).log()).log()
+
+
+def draw_apart(
+    parts: Iterable[Tensor], never: Sequence[Tensor], quantile: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """`draw_words` at m positions, whose logits come in consecutive parts [.. v] and are written to. never: words
+    that are ruled out, each [m] (−1: none)."""
+    drawn, done = [], 0
+    for logits in parts:
+        now = slice(done, done := done + len(logits))
+        for words in never:
+            silence(logits, words[now])
+        drawn.append(draw_words(logits, quantile[now], temperature))
+    ids, log_p = zip(*drawn, strict=True)
+    return torch.cat(ids), torch.cat(log_p)
+
+
+def silence(logits: Tensor, words: Tensor) -> None:
+    """Rule out, in place in the logits [m v], one word for each [m] (−1: none)."""
+    rows = (words >= 0).nonzero().squeeze(1)
+    logits[rows, words[rows]] = -math.inf
 
 
 def draw_words(logits: Tensor, quantile: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -188,8 +188,7 @@ class DiffuSeq(System):
         rank = settling_order(batch.target_padding, 1.0, 0.0, generator)
         encoded = self.denoiser.encode(batch.source, batch.source_padding)
         hidden = self.states_by_rank(words, length, encoded, rank, self.noise_for(rank, generator))
-        everywhere = torch.ones_like(words, dtype=torch.bool)
-        return self.denoiser.distribution(hidden, encoded, everywhere).unflatten(0, words.shape)
+        return self.denoiser.distribution(hidden, encoded).unflatten(0, words.shape)
 
     def pure_noise(self, x0: Tensor, noise: Tensor) -> Tensor:
         """x_1 of words [b l d]: what the schedule's end leaves of them in the noise [b l d]."""
@@ -265,7 +264,7 @@ class DiffuSeq(System):
             hidden = self.denoiser.decode(
                 x[rows], level.at(rows), padding[rows], part, torch.zeros_like(x[rows])
             )
-            probability = self.denoiser.distribution(hidden, part, torch.ones_like(padding[rows]))
+            probability = self.denoiser.distribution(hidden, part)
             estimate[rows] = (probability @ self.denoiser.word_embedding.table()).view(-1, *x.shape[1:])
         return estimate
 

@@ -8,6 +8,7 @@ Legend: n rows, l target length, m positions, d embedding width, w width, v voca
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -75,8 +76,8 @@ class Network:
         times = torch.full(x.shape[:1], time, device=x.device)[:, None]
         if self.is_pinned is not None:
             times = times.masked_fill(self.is_pinned, 0.0)
-        everywhere = torch.ones_like(self.padding)
-        probability = self._distribution(self._decode(x, self._level(times)), everywhere)
+        hidden = self._decode(x, self._level(times))
+        probability = torch.cat(list(self._distributions(hidden, torch.ones_like(self.padding))))
         probability = probability.view(*x.shape[:2], -1)
         x0 = self._mean(probability)
         if self.is_pinned is not None and self.known is not None:
@@ -84,20 +85,23 @@ class Network:
         self._remember(x0)
         return Estimate(x0, probability.log_())
 
-    def words(self, x: Tensor, is_open: Tensor) -> Tensor:
-        """Log-probabilities [m v] at the open positions [n l], which are pure noise; the others are clean."""
+    def words(self, x: Tensor, is_open: Tensor) -> Iterator[Tensor]:
+        """Log-probabilities [m v] at the open positions [n l], which are pure noise, in consecutive parts; the
+        others are clean."""
         if self.stale is None:
-            hidden = self._decode(x, self.clean_or_noise.at(is_open.long()))
-            probability = self._distribution(hidden, is_open)
+            hidden, where = self._decode(x, self.clean_or_noise.at(is_open.long())), is_open
         else:
             self._rank_settled(self.stale & ~is_open)
-            probability = self._distribution(*self._decode_stale(x, is_open, self.stale))
+            hidden, where = self._decode_stale(x, is_open, self.stale)
             self.stale = is_open
+        probabilities = self._distributions(hidden, where)
         if self.system.config.self_condition:
+            probability = torch.cat(list(probabilities))
             x0 = x.clone()
             x0[is_open] = self._mean(probability).to(x0.dtype)
             self._remember(x0)
-        return probability.log_()
+            probabilities = iter([probability])
+        return (probability.log_() for probability in probabilities)
 
     def _rank_settled(self, new: Tensor) -> None:
         """Words that settled [n l] in the last call come after all before, and from left to right."""
@@ -125,11 +129,11 @@ class Network:
         hidden = self.system.denoiser.decode_places(x, level, self.padding, self.encoded, places, order=order)
         return hidden, opened
 
-    def _distribution(self, hidden: Tensor, where: Tensor) -> Tensor:
-        """p of every word that has text [m v] at the positions `where` [n l] of the states [n l w]."""
-        probability = self.system.denoiser.distribution(hidden, self.encoded, where, self.table)
-        probability[:, self.silent] = _NEVER
-        return probability
+    def _distributions(self, hidden: Tensor, where: Tensor) -> Iterator[Tensor]:
+        """p of every word that has text [m v] at the positions `where` [n l] of the states [n l w], in parts."""
+        for probability in self.system.denoiser.distributions(hidden, self.encoded, where, self.table):
+            probability[:, self.silent] = _NEVER
+            yield probability
 
     def _mean(self, probability: Tensor) -> Tensor:
         """The x_0 estimate [… d] of p [… v]: the mean of the words' embeddings."""
@@ -173,7 +177,7 @@ class Reader:
         silent = without_text(system.special)
         self.silent = sorted(silent - {system.special.end} if is_open_ended else silent)
 
-    def __call__(self, tokens: Tensor, stale: Tensor, asked: Tensor) -> Tensor:
+    def __call__(self, tokens: Tensor, stale: Tensor, asked: Tensor) -> Iterator[Tensor]:
         self._forget_rows_at_rest(asked.any(1))
         tokens, stale, asked = (part[self.rows] for part in (tokens, stale, asked))
         denoiser, is_known = self.system.denoiser, tokens >= 0
@@ -183,9 +187,10 @@ class Reader:
         states = denoiser.decode_places_in_order(
             words, self.noise, self.levels, self.encoded, order, places_of(stale & is_known), places
         )
-        probability = denoiser.distribution(states, self.encoded, places < tokens.shape[1], self.table)
-        probability[:, self.silent] = _NEVER
-        return probability.log_()
+        is_asked = places < tokens.shape[1]
+        for probability in denoiser.distributions(states, self.encoded, is_asked, self.table):
+            probability[:, self.silent] = _NEVER
+            yield probability.log_()
 
     def _forget_rows_at_rest(self, is_moving: Tensor) -> None:
         """Rows in which nothing is asked for any more are not computed, once they are half of those that are."""
