@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from diffuseq.dropout import dropout as dropped
+
 FEW = 1 << 24
 """Scores of a layer, up to which they are kept for the backward pass: 64 MiB in single precision."""
 
@@ -62,5 +64,5 @@ def _attend_by_products(
         unseen = unseen.expand(*query.shape[:2], n, m).reshape(-1, n, m)
     scores = torch.baddbmm(unseen, queries * query.shape[-1] ** -0.5, keys)
     with torch.autocast("cpu", enabled=False):  # which would do the softmax in single precision
-        weights = F.dropout(scores.softmax(-1), dropout)
+        weights = dropped(scores.softmax(-1), dropout)
     return torch.bmm(weights, value.flatten(0, 1)).view(query.shape)

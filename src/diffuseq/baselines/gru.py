@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from diffuseq.baselines.autoregressive import Autoregressive, closed
 from diffuseq.baselines.configs import GruConfig
+from diffuseq.dropout import Dropout
 from diffuseq.system import Request, SpecialTokens
 
 
@@ -57,7 +58,7 @@ class Gru(Autoregressive):
         self.score = nn.Linear(config.hidden, config.hidden, bias=False)
         self.attend = nn.Linear(2 * config.hidden, config.width, bias=False)
         self.bias = nn.Parameter(torch.zeros(special.vocab_size))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         nn.init.normal_(self.embedding.weight, std=config.width**-0.5)
 
     def embed(self, tokens: Tensor) -> Tensor:

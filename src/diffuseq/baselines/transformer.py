@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from diffuseq.attention import attend
 from diffuseq.baselines.autoregressive import Autoregressive, closed
 from diffuseq.baselines.configs import TransformerConfig
+from diffuseq.dropout import Dropout
 from diffuseq.errors import InputError
 from diffuseq.system import Request, SpecialTokens
 
@@ -116,7 +117,7 @@ class Layer(nn.Module):
             nn.Linear(config.feed_forward, config.width),
         )
         self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in range(3 if decoder else 2))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self,
@@ -167,7 +168,7 @@ class Transformer(Autoregressive):
         self.decoder = nn.ModuleList(Layer(config, decoder=True) for _ in range(config.decoder_layers))
         last = nn.LayerNorm if config.norm == "pre" else nn.Identity
         self.encoder_norm, self.decoder_norm = last(config.width), last(config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         # One more position than the longest text: the source's end token, the target's start token.
         self.register_buffer("positions", sinusoids(config.max_length + 1, config.width), persistent=False)
         self.positions: Tensor

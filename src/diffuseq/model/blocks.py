@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffuseq.attention import attend
+from diffuseq.dropout import Dropout
 from diffuseq.model.packing import Packing
 
 
@@ -153,7 +154,7 @@ class EncoderBlock(nn.Module):
         self.attention = Attention(width, heads, dropout)
         self.feed_norm = nn.RMSNorm(width, eps=1e-6)
         self.feed_forward = FeedForward(width, feed_forward)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
         x = x + self.dropout(self.attention(self.attention_norm(x), mask, turn))
@@ -171,7 +172,7 @@ class DecoderBlock(nn.Module):
         self.memory_kv = nn.Linear(width, 2 * width, bias=False)
         self.feed_norm = nn.RMSNorm(width, eps=1e-6, elementwise_affine=False)
         self.feed_forward = FeedForward(width, feed_forward)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.modulation_offset = nn.Parameter(torch.zeros(4, width))
 
     def remember(self, source: Tensor, turn: tuple[Tensor, Tensor]) -> Memory:

@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffuseq.chunks import parts
+from diffuseq.dropout import Dropout
 from diffuseq.model.blocks import DecoderBlock, EncoderBlock, Memory, Neighbours, rotary
 from diffuseq.model.embeddings import INITIAL_RADIUS, LevelEmbedding, WordEmbedding
 from diffuseq.model.order import Order, is_at, take
@@ -141,7 +142,7 @@ class Denoiser(nn.Module):
             self.pointer_query_head = nn.Linear(width, width, bias=False)
             self.pointer_key_head = nn.Linear(width, width, bias=False)
             self.copy_head = nn.Linear(width, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self._initialise()
         self.reader = reader
 
