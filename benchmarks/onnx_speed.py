@@ -39,11 +39,12 @@ def main() -> None:
     rows = []
     for model in options.models:
         with tempfile.TemporaryDirectory() as folder:
-            pipe = DiffuSeqPipeline.from_pretrained(model, "cpu")
+            pipe = DiffuSeqPipeline.from_pretrained(model, "cpu", precision="fp32")
             pipe.save_pretrained(folder)
             export_onnx(pipe.system, folder)
             pipes = {
-                runtime: DiffuSeqPipeline.from_pretrained(folder, "cpu", runtime) for runtime in RUNTIMES
+                runtime: DiffuSeqPipeline.from_pretrained(folder, "cpu", runtime, precision="fp32")
+                for runtime in RUNTIMES
             }
         for size in SIZES:
             rows.append({"model": model, **measure(pipes, *size, options.repeats)})
