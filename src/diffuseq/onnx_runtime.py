@@ -4,10 +4,10 @@
     diffuseq generate runs/mine --runtime onnx
 
 One answer comes half as fast again as with PyTorch, for there the cost of an operation counts and small products
-are slow; ten candidates gain a tenth, and many sources at once are faster with PyTorch (docs/results.md). Three graphs serve all rows and lengths: `reader` is our
-encoder with what the decoder remembers of it, `decoder` is `Denoiser.decode_slots`, `words` is `Denoiser.logits`.
-Everything around them (samplers, guidance, templates, the pointer, the draw) stays ours, so that all settings
-work with both.
+are slow; ten candidates gain a tenth, and many sources at once are faster with PyTorch (docs/results.md). Three
+graphs serve all rows and lengths: `reader` is our encoder with what the decoder remembers of it, `decoder` is
+`Denoiser.decode_slots`, `words` is `Denoiser.logits`. Everything around them (samplers, guidance, templates, the
+pointer, the draw) stays ours, so that all settings work with both.
 
 Legend: n rows, l target length, s source length, d embedding width, w width, v vocabulary, m positions.
 """
