@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffuseq.dropout import Dropout, dropout
+from diffuseq.dropout import Dropout, drop
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.9])
@@ -13,7 +13,7 @@ from diffuseq.dropout import Dropout, dropout
 def test_a_share_is_zero_and_the_mean_stays(share: float, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     x = torch.full((301, 777), 3.0, dtype=dtype)
-    y = dropout(x, share)
+    y = drop(x, share)
     assert y.shape == x.shape and y.dtype == dtype
     assert (y == 0).float().mean().item() == pytest.approx(share, abs=0.004)
     kept = y[y != 0].float()
@@ -27,7 +27,7 @@ def test_a_share_is_zero_and_the_mean_stays(share: float, dtype: torch.dtype) ->
 def test_the_gradient_goes_where_the_number_went() -> None:
     torch.manual_seed(0)
     x = torch.randn(50, 40, requires_grad=True)
-    y = dropout(x, 0.3)
+    y = drop(x, 0.3)
     y.sum().backward()
     assert x.grad is not None
     torch.testing.assert_close(x.grad, (y != 0) / 0.7)
@@ -38,15 +38,15 @@ def test_one_seed_one_mask() -> None:
     drawn = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        drawn.append(dropout(x, 0.5))
+        drawn.append(drop(x, 0.5))
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
 
 
 def test_the_ends() -> None:
     x = torch.randn(5, 3)
-    assert torch.equal(dropout(x, 0.0), x)
-    assert torch.equal(dropout(x, 1.0), torch.zeros_like(x))
-    assert dropout(torch.empty(0, 3), 0.5).shape == (0, 3)
+    assert torch.equal(drop(x, 0.0), x)
+    assert torch.equal(drop(x, 1.0), torch.zeros_like(x))
+    assert drop(torch.empty(0, 3), 0.5).shape == (0, 3)
 
 
 def test_an_answering_network_drops_nothing() -> None:

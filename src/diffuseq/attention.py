@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from diffuseq.dropout import dropout as dropped
+from diffuseq.dropout import drop
 
 FEW = 1 << 24
 """Scores of a layer, up to which they are kept for the backward pass: 64 MiB in single precision."""
@@ -64,5 +64,5 @@ def _attend_by_products(
         unseen = unseen.expand(*query.shape[:2], n, m).reshape(-1, n, m)
     scores = torch.baddbmm(unseen, queries * query.shape[-1] ** -0.5, keys)
     with torch.autocast("cpu", enabled=False):  # which would do the softmax in single precision
-        weights = dropped(scores.softmax(-1), dropout)
+        weights = drop(scores.softmax(-1), dropout)
     return torch.bmm(weights, value.flatten(0, 1)).view(query.shape)

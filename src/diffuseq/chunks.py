@@ -8,9 +8,10 @@ once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
+from torch import Tensor
 
 SCORES = 1 << 19
 """Scores of words that are looked at together on a CPU: two megabytes in single precision."""
@@ -20,3 +21,9 @@ def parts(positions: int, vocab_size: int, device: torch.device) -> Iterator[sli
     """The positions in consecutive parts; one, which is empty, of none."""
     most = max(1, SCORES // vocab_size if device.type == "cpu" else positions)
     return (slice(start, min(start + most, positions)) for start in range(0, max(1, positions), most))
+
+
+def whole(found: Iterable[Tensor]) -> Tensor:
+    """What was computed in parts, together."""
+    tensors = list(found)
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)

@@ -23,13 +23,13 @@ class Dropout(nn.Module):
         self.share = share
 
     def forward(self, x: Tensor) -> Tensor:
-        return dropout(x, self.share) if self.training else x
+        return drop(x, self.share) if self.training else x
 
     def extra_repr(self) -> str:
         return str(self.share)
 
 
-def dropout(x: Tensor, share: float) -> Tensor:
+def drop(x: Tensor, share: float) -> Tensor:
     """x with a share of its numbers 0, to the nearest 2⁻¹⁶, and the others divided by the rest of the share; by the
     global generator."""
     if x.device.type != "cpu" or not 0 < share < 1:

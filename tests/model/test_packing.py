@@ -23,9 +23,9 @@ def test_packing_and_back() -> None:
 
 def test_the_last_places_of_every_row() -> None:
     packing = Packing.of(STANDS)
-    ending, kept = packing.last(2)
+    ending = packing.last(2)
     x = torch.randn(3, 3, 5)
-    assert torch.equal(packing.pack(x)[kept], ending.pack(x[:, 1:]))
+    assert torch.equal(packing.pack(x)[ending.kept], ending.pack(x[:, 1:]))
     assert torch.equal(ending.unpack(ending.pack(x[:, 1:])), x[:, 1:] * STANDS[:, 1:, None])
 
 

@@ -107,23 +107,22 @@ class Attention(nn.Module):
         mask: Tensor,
         turn: tuple[Tensor, Tensor],
         memory: Memory | None = None,
-        places: Tensor | None = None,
+        slots: tuple[Tensor, Tensor] | None = None,
         last: int | None = None,
         packing: Packing | None = None,
         ending: Packing | None = None,
     ) -> Tensor:
         """x [b n w]; mask [b 1 n s+n] (or [b 1 1 s+n], the same for all), True where there is a token to attend to.
 
-        places [b n]: the memory has room for the target, x belongs at these positions of it, and what stands
-        at its other ones is attended to as well. last: only so many of the last positions look around, and the
-        mask and the result are theirs; they see the others nevertheless. packing, ending: x and turn come packed by
-        the one, and the result by the other.
+        slots: the memory has room for the target, x belongs at these rows and positions of it (`slots_of`), and
+        what stands at its other ones is attended to as well. last: only so many of the last positions look around,
+        and the mask and the result are theirs; they see the others nevertheless. packing, ending: x and turn come
+        packed by the one, and the result by the other.
         """
         parts = split_heads(self.qkv(x), self.heads, 3)
         (query, key), value = rotate(even(parts[:2]), turn), parts[2]
-        if memory is not None and places is not None:
-            rows = torch.arange(places.shape[0], device=x.device)[:, None] if packing is None else packing.row
-            memory.put(rows, places if packing is None else packing.pack(places), key, value)
+        if memory is not None and slots is not None:
+            memory.put(*slots, key, value)
             key, value = memory
         elif memory is not None:
             key = torch.cat((memory.key, key), dim=2)
@@ -187,21 +186,19 @@ class DecoderBlock(nn.Module):
         mask: Tensor,
         turn: tuple[Tensor, Tensor],
         memory: Memory,
-        places: Tensor | None = None,
+        slots: tuple[Tensor, Tensor] | None = None,
         last: int | None = None,
         packing: Packing | None = None,
+        ending: Packing | None = None,
     ) -> Tensor:
-        """x [b l w]; modulation [b l 4 w] (or [b 1 4 w] when the whole row has one level); places and last as in
-        `Attention`. packing: x and modulation come packed, and the result is, or what is last of it."""
+        """x [b l w]; modulation [b l 4 w] (or [b 1 4 w] when the whole row has one level); slots, last, packing and
+        ending as in `Attention`, modulation packed as x is."""
         gain1, gate1, gain2, gate2 = (1 + modulation + self.modulation_offset).unbind(-2)
-        ending, kept = packing, None
-        if packing is not None and last is not None:
-            ending, kept = packing.last(last)
         entering = self.attention_norm(x) * gain1
-        mixed = self.attention(entering, mask, turn, memory, places, last, packing, ending)
-        if kept is not None:
-            x, gate1, gain2, gate2 = (part[kept] for part in (x, gate1, gain2, gate2))
-        elif last is not None:
+        mixed = self.attention(entering, mask, turn, memory, slots, last, packing, ending)
+        if ending is not None and ending.kept is not None:
+            x, gate1, gain2, gate2 = (part[ending.kept] for part in (x, gate1, gain2, gate2))
+        elif packing is None and last is not None:
             x, gate1, gain2, gate2 = (part[:, -last:] for part in (x, gate1, gain2, gate2))
         x = x + gate1 * self.dropout(mixed)
         return x + gate2 * self.dropout(self.feed_forward(self.feed_norm(x) * gain2))

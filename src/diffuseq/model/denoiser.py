@@ -29,12 +29,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffuseq.chunks import parts
+from diffuseq.chunks import parts, whole
 from diffuseq.dropout import Dropout
 from diffuseq.model.blocks import DecoderBlock, EncoderBlock, Memory, Neighbours, rotary
 from diffuseq.model.embeddings import INITIAL_RADIUS, LevelEmbedding, WordEmbedding
 from diffuseq.model.order import Order, is_at, take
-from diffuseq.model.packing import Packing
+from diffuseq.model.packing import Packing, slots_of
 
 
 @dataclass(frozen=True)
@@ -321,23 +321,21 @@ class Denoiser(nn.Module):
         the place sees. last: the states of so many of the last places are asked for, of all by default. packing:
         the places that stand for something, where the others are to be left out; their states are zeros."""
         # as long as the memories, which is longer than any place: what is exported knows no other size
-        turn = rotary(mask.shape[2], self.head_size, mask.device)
+        cosine, sine = rotary(mask.shape[2], self.head_size, mask.device)
         if packing is None:
-            cosine, sine = (part[places][:, None] for part in turn)
+            turn = cosine[places][:, None], sine[places][:, None]
         else:
-            hidden, modulation = packing.pack(hidden), packing.pack(modulation)
-            cosine, sine = (part[packing.pack(places)] for part in turn)
-        given = mask[:, None], (cosine, sine)
+            hidden, modulation, places = (packing.pack(part) for part in (hidden, modulation, places))
+            turn = cosine[places], sine[places]
+        at = slots_of(slots, packing)
         for block, memory in zip(self.decoder[:-1], memories[:-1], strict=True):
-            hidden = block(hidden, modulation, *given, memory, slots, packing=packing)
-        if last is not None:
-            given = mask[:, None, -last:], (cosine, sine)
-        hidden = self.decoder[-1](hidden, modulation, *given, memories[-1], slots, last, packing)
-        states = self.decoder_norm(hidden)
-        if packing is None:
-            return states
-        ending = packing if last is None else packing.last(last)[0]
-        return ending.unpack(states)
+            hidden = block(hidden, modulation, mask[:, None], turn, memory, at, None, packing, packing)
+        ending = packing if packing is None or last is None else packing.last(last)
+        mask = mask[:, None] if last is None else mask[:, None, -last:]
+        states = self.decoder_norm(
+            self.decoder[-1](hidden, modulation, mask, turn, memories[-1], at, last, packing, ending)
+        )
+        return states if ending is None else ending.unpack(states)
 
     def _enter(self, x: Tensor, level: Level, estimate: Tensor | None = None) -> Tensor:
         """What positions bring along [b l w], before they hear of others."""
@@ -415,7 +413,7 @@ class Denoiser(nn.Module):
     ) -> Tensor:
         """p of every word [m v] at the positions `where` [b l] of the states, or at all, row by row: softmax and
         pointer together."""
-        return torch.cat(list(self.distributions(hidden, encoded, where, table)))
+        return whole(self.distributions(hidden, encoded, where, table))
 
     def distributions(
         self, hidden: Tensor, encoded: Encoded, where: Tensor | None = None, table: Tensor | None = None
@@ -427,12 +425,13 @@ class Denoiser(nn.Module):
 
         states, table = asked(hidden), self.word_embedding.table() if table is None else table
         log_copy, log_generate, pointer = self.pointing(hidden, encoded)
-        copied = generated = index = None
+        pointed = None
         if log_copy is not None and log_generate is not None and pointer is not None:
-            copied, generated = asked(pointer * log_copy.exp()[..., None]), asked(log_generate).exp()[:, None]
-            index = asked(encoded.ids[:, None, :].expand_as(pointer))
+            given = encoded.ids[:, None, :].expand_as(pointer), pointer * log_copy.exp()[..., None]
+            pointed = [asked(part) for part in (*given, log_generate.exp()[..., None])]
         for part in parts(len(states), len(table), states.device):
             probability = self.logits(states[part], table).float().softmax(-1)
-            if copied is not None and generated is not None and index is not None:
-                probability.mul_(generated[part]).scatter_add_(-1, index[part], copied[part])
+            if pointed is not None:
+                ids, copied, generated = (each[part] for each in pointed)
+                probability.mul_(generated).scatter_add_(-1, ids, copied)
             yield probability.clamp_min_(SMALLEST)

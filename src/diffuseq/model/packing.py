@@ -16,33 +16,38 @@ from torch import Tensor
 
 
 class Packing(NamedTuple):
-    """The numbers [n] of those places of rows [b m], counted through, that stand for something."""
+    """Which places of rows [b m] stand for something: the row and the place of each [n]. kept: which of those of a
+    larger packing these are (`last`); None for the whole."""
 
-    number: Tensor
-    rows: int
-    places: int
+    row: Tensor
+    place: Tensor
+    size: tuple[int, int]
+    kept: Tensor | None = None
 
     @classmethod
     def of(cls, stands: Tensor) -> Packing:
         """Of those places that stand for something [b m]."""
-        return cls(stands.flatten().nonzero()[:, 0], *stands.shape)
-
-    @property
-    def row(self) -> Tensor:
-        """In which row each of the n is."""
-        return torch.div(self.number, self.places, rounding_mode="floor")
+        row, place = stands.nonzero(as_tuple=True)
+        return cls(row, place, (stands.shape[0], stands.shape[1]))
 
     def pack(self, x: Tensor) -> Tensor:
         """[b m …] → [n …]"""
-        return x.flatten(0, 1).index_select(0, self.number)
+        return x[self.row, self.place]
 
     def unpack(self, x: Tensor) -> Tensor:
         """[n …] → [b m …], zeros elsewhere."""
-        room = x.new_zeros(self.rows * self.places, *x.shape[1:])
-        return room.index_copy_(0, self.number, x).unflatten(0, (self.rows, self.places))
+        return x.new_zeros(*self.size, *x.shape[1:]).index_put_((self.row, self.place), x)
 
-    def last(self, places: int) -> tuple[Packing, Tensor]:
-        """The packing of so many of the last places of every row, and which of the n are in it."""
-        place = self.number % self.places - (self.places - places)
+    def last(self, places: int) -> Packing:
+        """Of so many of the last places of every row."""
+        place = self.place - (self.size[1] - places)
         kept = (place >= 0).nonzero()[:, 0]
-        return Packing((self.row * places + place)[kept], self.rows, places), kept
+        return Packing(self.row[kept], place[kept], (self.size[0], places), kept)
+
+
+def slots_of(places: Tensor, packing: Packing | None) -> tuple[Tensor, Tensor]:
+    """Rows and places that go together, of places [b m]: packed [n], or such as can be spread [b 1] and [b m]."""
+    if packing is not None:
+        return packing.row, packing.pack(places)
+    # by its shape, for a length would be a number for good in what is exported
+    return torch.arange(places.shape[0], device=places.device)[:, None], places

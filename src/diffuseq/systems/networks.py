@@ -8,13 +8,14 @@ Legend: n rows, l target length, m positions, d embedding width, w width, v voca
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffuseq.chunks import whole
 from diffuseq.model.denoiser import Encoded, Level
 from diffuseq.model.order import Order, places_of
 from diffuseq.sampling.step import Estimate
@@ -30,6 +31,13 @@ _NEVER = 1e-38
 def without_text(special: SpecialTokens) -> set[int]:
     """The tokens that stand for no text."""
     return {special.pad, special.start, special.end, special.mask} - {special.unknown}
+
+
+def _of_text(probabilities: Iterable[Tensor], silent: list[int]) -> Iterator[Tensor]:
+    """The probabilities [m v] of each part, those of silent tokens out of reach."""
+    for probability in probabilities:
+        probability[:, silent] = _NEVER
+        yield probability
 
 
 class Network:
@@ -77,7 +85,7 @@ class Network:
         if self.is_pinned is not None:
             times = times.masked_fill(self.is_pinned, 0.0)
         hidden = self._decode(x, self._level(times))
-        probability = torch.cat(list(self._distributions(hidden, torch.ones_like(self.padding))))
+        probability = whole(self._distributions(hidden, torch.ones_like(self.padding)))
         probability = probability.view(*x.shape[:2], -1)
         x0 = self._mean(probability)
         if self.is_pinned is not None and self.known is not None:
@@ -96,7 +104,7 @@ class Network:
             self.stale = is_open
         probabilities = self._distributions(hidden, where)
         if self.system.config.self_condition:
-            probability = torch.cat(list(probabilities))
+            probability = whole(probabilities)
             x0 = x.clone()
             x0[is_open] = self._mean(probability).to(x0.dtype)
             self._remember(x0)
@@ -131,9 +139,8 @@ class Network:
 
     def _distributions(self, hidden: Tensor, where: Tensor) -> Iterator[Tensor]:
         """p of every word that has text [m v] at the positions `where` [n l] of the states [n l w], in parts."""
-        for probability in self.system.denoiser.distributions(hidden, self.encoded, where, self.table):
-            probability[:, self.silent] = _NEVER
-            yield probability
+        found = self.system.denoiser.distributions(hidden, self.encoded, where, self.table)
+        return _of_text(found, self.silent)
 
     def _mean(self, probability: Tensor) -> Tensor:
         """The x_0 estimate [… d] of p [… v]: the mean of the words' embeddings."""
@@ -187,10 +194,8 @@ class Reader:
         states = denoiser.decode_places_in_order(
             words, self.noise, self.levels, self.encoded, order, places_of(stale & is_known), places
         )
-        is_asked = places < tokens.shape[1]
-        for probability in denoiser.distributions(states, self.encoded, is_asked, self.table):
-            probability[:, self.silent] = _NEVER
-            yield probability.log_()
+        found = denoiser.distributions(states, self.encoded, places < tokens.shape[1], self.table)
+        return (probability.log_() for probability in _of_text(found, self.silent))
 
     def _forget_rows_at_rest(self, is_moving: Tensor) -> None:
         """Rows in which nothing is asked for any more are not computed, once they are half of those that are."""
