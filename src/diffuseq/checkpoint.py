@@ -210,8 +210,9 @@ def _check_numbers(folder: Path, values: Any, room: int, layers: int, where: str
     """No whole number of the config may be larger than anything that the weights can hold."""
     for field in dataclasses.fields(values):
         value, name = getattr(values, field.name), f"{where}.{field.name}"
-        if dataclasses.is_dataclass(value):
-            _check_numbers(folder, value, room, layers, name)
+        for number, part in enumerate(value if isinstance(value, tuple) else (value,)):
+            if dataclasses.is_dataclass(part):
+                _check_numbers(folder, part, room, layers, name if part is value else f"{name}[{number}]")
         if isinstance(value, bool) or not isinstance(value, int):
             continue
         most = layers if "layers" in field.name else room

@@ -8,7 +8,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, get_args, get_type_hints
 
-from diffuseq.config import WORD_BY_WORD, DiffuSeqConfig, DiffusionGeneration, PublishedConfig, TextConfig
+from diffuseq.config import (
+    WORD_BY_WORD,
+    DiffuSeqConfig,
+    DiffusionGeneration,
+    EnsembleConfig,
+    PublishedConfig,
+    TextConfig,
+)
 from diffuseq.errors import InputError, unknown_name
 from diffuseq.plain import from_dict, to_dict
 
@@ -42,7 +49,7 @@ _SHARES = {
     *("from_empty", "roll_in_noise"),
 }
 """Settings of any system that are a share: from 0 to 1."""
-_MOST_LAYERS, _LARGEST_SIZE, _LARGEST_NUMBER = 1000, 1_000_000, 1e6
+_MOST_LAYERS, _MOST_MEMBERS, _LARGEST_SIZE, _LARGEST_NUMBER = 1000, 100, 1_000_000, 1e6
 
 
 def check_system(config: Any, where: str = "system") -> None:
@@ -68,6 +75,25 @@ def check_system(config: Any, where: str = "system") -> None:
         )
     if isinstance(config, DiffuSeqConfig):
         _check_attention(config)
+    if isinstance(config, EnsembleConfig):
+        _check_members(config, where)
+
+
+def _check_members(config: EnsembleConfig, where: str) -> None:
+    count = len(config.members)
+    if not 1 <= count <= _MOST_MEMBERS:
+        raise InputError(f"{where}.members has {count} systems; give 1 to {_MOST_MEMBERS}.")
+    if config.weights and len(config.weights) != count:
+        raise InputError(
+            f"{where}.weights has {len(config.weights)} numbers for {count} members; give one for each, or none."
+        )
+    for weight in config.weights:
+        if not 0 < weight <= _LARGEST_NUMBER:
+            raise InputError(f"{where}.weights has {weight}; give numbers above 0, to {_LARGEST_NUMBER:g}.")
+    for index, member in enumerate(config.members):
+        if isinstance(member, EnsembleConfig):
+            raise InputError(f"{where}.members[{index}] is an ensemble; give its members instead.")
+        check_system(member, f"{where}.members[{index}]")
 
 
 def _check_attention(system: DiffuSeqConfig) -> None:
@@ -127,8 +153,21 @@ def check_fit(system: Any, settings: Any) -> None:
     """Raise `InputError` for generation that a system, as it is configured and so trained, cannot do."""
     if isinstance(system, DiffuSeqConfig):
         _check_ours(system, settings)
+    elif isinstance(system, EnsembleConfig):
+        _check_ensemble(system, settings)
     elif isinstance(system, PublishedConfig):
         _check_published(settings)
+
+
+def _check_ensemble(ensemble: EnsembleConfig, settings: DiffusionGeneration) -> None:
+    if settings.sampler != "fixed-point":
+        raise InputError(
+            f"An ensemble writes by the sampler fixed-point, but {settings.sampler} is chosen; choose fixed-point, "
+            "or generate with one of its members."
+        )
+    if settings.guidance != 1:
+        raise InputError(f"guidance is {settings.guidance}, but an ensemble has none; leave it at 1.")
+    _check_ours(ensemble.members[0], settings)
 
 
 def _check_ours(system: DiffuSeqConfig, settings: DiffusionGeneration) -> None:

@@ -276,6 +276,19 @@ class DiffuSeqConfig:
 
 
 @dataclass(frozen=True)
+class EnsembleConfig:
+    """Several systems of one vocabulary, trained apart, that write together: every word is drawn from the mixture
+    of what they expect (Lakshminarayanan et al., 2017, "Deep Ensembles")."""
+
+    kind: Literal["ensemble"] = "ensemble"
+    members: tuple[Any, ...] = ()
+    """Their system configs: first a diffuseq with `attention` "settled", then more of these or autoregressive
+    systems."""
+    weights: tuple[float, ...] = ()
+    """What each member counts for in the mixture, one for each; none: all the same."""
+
+
+@dataclass(frozen=True)
 class PublishedConfig:
     """DiffuSeq as published (Gong et al., ICLR 2023), v1 and v2: one BERT encoder over source and target."""
 

@@ -152,8 +152,7 @@ class DiffuSeqPipeline:
 
         if runtime not in get_args(Runtime):
             raise unknown_name("runtime", runtime, get_args(Runtime))
-        if precision not in get_args(Precision):
-            raise unknown_name("precision", precision, get_args(Precision))
+        _check_precision(precision)
         if runtime == "onnx" and precision == "bf16":
             raise InputError("The runtime onnx computes in fp32; leave the precision out.")
         if runtime == "onnx" and device not in (None, "cpu", torch.device("cpu")):
@@ -168,6 +167,29 @@ class DiffuSeqPipeline:
         pipe = cls(system, tokenizer, config, folder)
         trained_in_fp32 = precision == "auto" and config.training.precision == "fp32"
         if runtime == "torch" and not trained_in_fp32 and _pays(precision, system):
+            pipe.compute_in_bf16()
+        return pipe
+
+    @classmethod
+    def ensemble(
+        cls,
+        models: Sequence[str | Path],
+        weights: Sequence[float] = (),
+        device: str | torch.device | None = None,
+        precision: Precision = "auto",
+    ) -> DiffuSeqPipeline:
+        """Several models as one that draws every word from the mixture of what they expect: first a diffuseq, then
+        more of these or autoregressive ones of the same vocabulary. It generates as the first does.
+
+        weights: what each counts for; all the same by default. device and precision as in `from_pretrained`.
+        Raises `InputError` for models that cannot be opened or mixed.
+        """
+        from diffuseq.ensembles import load_ensemble
+
+        _check_precision(precision)
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        pipe = cls(*load_ensemble(models, weights, device))
+        if _pays(precision, pipe.system):
             pipe.compute_in_bf16()
         return pipe
 
@@ -478,6 +500,11 @@ def choose_by(
         source_weight=settings.source_weight,
         copies=settings.copies,
     )
+
+
+def _check_precision(precision: str) -> None:
+    if precision not in get_args(Precision):
+        raise unknown_name("precision", precision, get_args(Precision))
 
 
 def _pays(precision: Precision, system: System) -> bool:

@@ -13,14 +13,13 @@ T = TypeVar("T")
 
 def to_dict(config: Any) -> dict[str, Any]:
     """A dataclass as plain JSON values; `from_dict` is its inverse."""
-    return {
-        f.name: to_dict(value)
-        if dataclasses.is_dataclass(value := getattr(config, f.name))
-        else list(value)
-        if isinstance(value, tuple)
-        else value
-        for f in dataclasses.fields(config)
-    }
+    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:

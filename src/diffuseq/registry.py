@@ -6,7 +6,7 @@ the configs costs no torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from diffuseq.config import (
     Config,
     DiffuSeqConfig,
     DiffusionGeneration,
+    EnsembleConfig,
     PublishedConfig,
     TextConfig,
     TrainingConfig,
@@ -38,6 +39,7 @@ class Entry:
 
 SYSTEMS: dict[str, Entry] = {
     "diffuseq": Entry(DiffuSeqConfig, DiffusionGeneration, "diffuseq.systems.diffuseq:DiffuSeq"),
+    "ensemble": Entry(EnsembleConfig, DiffusionGeneration, "diffuseq.systems.ensemble:Ensemble"),
     "published": Entry(PublishedConfig, DiffusionGeneration, "diffuseq.systems.published:PublishedDiffuSeq"),
     "transformer": Entry(
         baseline.TransformerConfig,
@@ -78,13 +80,23 @@ def config_from_dict(values: dict[str, Any]) -> Config:
     unknown = set(values) - {"system", "text", "training", "generation"}
     if unknown:
         raise unknown_name("key in the config", min(unknown), ("system", "text", "training", "generation"))
-    system = values.get("system")
-    if not isinstance(system, dict) or not isinstance(system.get("kind"), str):
-        raise InputError(f"The config has no system.kind; give one of: {', '.join(sorted(SYSTEMS))}.")
-    kinds = entry(system["kind"])
+    system = _system_from_dict(values.get("system"), "system")
     return Config(
-        system=from_dict(kinds.config, system, "system"),
+        system=system,
         text=from_dict(TextConfig, values.get("text", {}), "text"),
         training=from_dict(TrainingConfig, values.get("training", {}), "training"),
-        generation=from_dict(kinds.generation, values.get("generation", {}), "generation"),
+        generation=from_dict(entry(system.kind).generation, values.get("generation", {}), "generation"),
+    )
+
+
+def _system_from_dict(values: Any, where: str) -> Any:
+    """The config of a system by its `kind`, with those of its members where it has any."""
+    if not isinstance(values, dict) or not isinstance(values.get("kind"), str):
+        raise InputError(f"The config has no {where}.kind; give one of: {', '.join(sorted(SYSTEMS))}.")
+    config: Any = from_dict(entry(values["kind"]).config, values, where)
+    if not isinstance(config, EnsembleConfig):
+        return config
+    members = enumerate(config.members)
+    return replace(
+        config, members=tuple(_system_from_dict(each, f"{where}.members[{i}]") for i, each in members)
     )

@@ -18,12 +18,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from diffuseq.data.batch import Batch
+
+if TYPE_CHECKING:
+    from diffuseq.sampling.fixed_point import Read
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,11 @@ class SpecialTokens:
     end: int
     unknown: int
     mask: int
+
+    def without_text(self, *, end: bool = True) -> list[int]:
+        """The tokens that stand for no text; end: whether the end is one of them, or a word like others."""
+        silent = {self.pad, self.start, self.end, self.mask} - {self.unknown}
+        return sorted(silent if end else silent - {self.end})
 
 
 @dataclass(frozen=True)
@@ -124,6 +132,14 @@ class System(nn.Module, ABC):
     def next_words(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """The probability of every word at each place of the targets and of the end behind them, given the words
         before it [b l+1 v]; what is beyond the end means nothing. Of systems for which `reads_in_order` holds."""
+        raise NotImplementedError
+
+    def reader(self, request: Request, lengths: Tensor, is_open_ended: bool) -> Read:
+        """What the system says of every word given those before it, for the rows of a request: a `Read` of
+        `diffuseq.sampling.fixed_point`. Of systems for which `reads_in_order` holds.
+
+        lengths [n]: positions of every row; is_open_ended: whether the end is a word like others.
+        """
         raise NotImplementedError
 
     def answer_length(self, source: Tensor, source_padding: Tensor) -> Tensor:

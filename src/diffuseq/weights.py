@@ -109,6 +109,15 @@ def stored_tensors(folder: Path) -> dict[str, Stored]:
     return stored
 
 
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of the folder, as it is stored. Raises `InputError` when one cannot be read."""
+    tensors: dict[str, Tensor] = {}
+    for file in sorted({entry.file for entry in stored_tensors(folder).values()}):
+        with _readable(file), safe_open(file, "pt") as opened:
+            tensors |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    return tensors
+
+
 def hash_weights(folder: Path) -> str:
     """One sha256 of all files with weights in a model folder."""
     return sha256("".join(map(hash_file, _weight_files(folder))).encode()).hexdigest()

@@ -60,7 +60,8 @@ def test_every_layer_computes_what_torchs_does(norm: str) -> None:
     theirs = their_encoder(encoded, src_key_padding_mask=padding)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
-    ours = decoder(x, lambda y: decoder.attention(y, causal=True), decoder.memory(encoded), visible)
+    look = decoder.looking_at(decoder.memory(encoded), visible)
+    ours = decoder(x, lambda y: decoder.attention(y, causal=True), look)
     causal = nn.Transformer.generate_square_subsequent_mask(5)
     theirs = their_decoder(x, encoded, tgt_mask=causal, memory_key_padding_mask=padding)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)

@@ -131,6 +131,12 @@ VERBS = {
         _names_of("diffuseq.cli.combine", "Combine"),
         2,
     ),
+    "ensemble": Verb(
+        ["model", "model"],
+        {"--out": ["both"], "--overwrite": []},
+        _names_of("diffuseq.cli.ensemble", "EnsembleOptions"),
+        2,
+    ),
     "prepare": Verb(
         ["columns", "data/train.jsonl"],
         {"--out": ["prepared"], "--source-column": ["src"], "--target-column": ["trg"]},

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from diffuseq.baselines import search
 from diffuseq.baselines.configs import AutoregressiveGeneration
+from diffuseq.baselines.reading import PrefixReader
 from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
+from diffuseq.sampling.fixed_point import Read
 from diffuseq.system import Draft, Loss, Request, SpecialTokens, System
 
 
@@ -54,6 +56,15 @@ class Autoregressive(System):
     def decode(self, source: Tensor, source_padding: Tensor, inputs: Tensor, input_padding: Tensor) -> Tensor:
         """Teacher forcing: hidden states [b t d] after each of `inputs` [b t], which open with the start."""
 
+    def remember(self, source: Tensor, source_padding: Tensor) -> tuple[Tensor, ...]:
+        """What `decode_after` needs of the sources, each part row by row [b …]: here the sources themselves, for
+        networks that have nothing better."""
+        return source, source_padding
+
+    def decode_after(self, memory: tuple[Tensor, ...], inputs: Tensor) -> Tensor:
+        """`decode` of rows [b t] without padding, by what `remember` gave of their sources."""
+        return self.decode(memory[0], memory[1], inputs, torch.zeros_like(inputs, dtype=torch.bool))
+
     @abstractmethod
     def project(self, hidden: Tensor) -> Tensor:
         """Hidden states [… d] to logits [… v]."""
@@ -78,6 +89,10 @@ class Autoregressive(System):
 
     def next_words(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         return self.project(self._teacher_forced(batch)).float().softmax(-1)
+
+    @torch.no_grad()
+    def reader(self, request: Request, lengths: Tensor, is_open_ended: bool) -> Read:
+        return PrefixReader(self, request, int(lengths.max()), is_open_ended)
 
     def _teacher_forced(self, batch: Batch) -> Tensor:
         """Hidden states [b t+1 d] before every word of the targets and before their end."""

@@ -88,7 +88,9 @@ class NonAutoregressive(System):
         visible = ~padding[:, None, None, :]
         x = self.network.embed(tokens)
         for layer, memory in zip(self.network.decoder_layers, encoded.memory, strict=True):
-            x = layer(x, lambda y, a=layer.attention: a(y, visible), memory, encoded.visible)
+            x = layer(
+                x, lambda y, a=layer.attention: a(y, visible), layer.looking_at(memory, encoded.visible)
+            )
         return self.network.decoder_norm(x)
 
     def choose(self, hidden: Tensor, noise: Tensor, temperature: float) -> Words:

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from diffuseq.attention import attend
 from diffuseq.baselines.autoregressive import Autoregressive, closed
 from diffuseq.baselines.configs import TransformerConfig
+from diffuseq.baselines.reading import TransformerReader
 from diffuseq.dropout import Dropout
 from diffuseq.errors import InputError
+from diffuseq.sampling.fixed_point import Read
 from diffuseq.system import Request, SpecialTokens
 
 
@@ -123,21 +125,24 @@ class Layer(nn.Module):
         self,
         x: Tensor,
         attend: Callable[[Tensor], Tensor],
-        memory: tuple[Tensor, Tensor] | None = None,
-        visible: Tensor | None = None,
+        look: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """x [n t d] through self-attention (`attend`), attention to `memory`, and the feed-forward block."""
+        """x [… d] through self-attention (`attend`), attention to the source (`look`), and feed-forward."""
         x = self._residual(x, 0, attend)
-        if self.cross is not None:
-            assert memory is not None and visible is not None
-            cross = self.cross
-            x = self._residual(x, 1, lambda y: cross(y, memory, visible))
+        if look is not None:
+            x = self._residual(x, 1, look)
         return self._residual(x, -1, self.feed_forward)
 
     def memory(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
         """What a decoder's layer keeps of the encoded source [b s d]."""
         assert self.cross is not None
         return self.cross.memory(encoded)
+
+    def looking_at(self, memory: tuple[Tensor, Tensor], visible: Tensor) -> Callable[[Tensor], Tensor]:
+        """A decoder layer's attention to what it keeps of the source."""
+        assert self.cross is not None
+        cross = self.cross
+        return lambda x: cross(x, memory, visible)
 
     def _residual(self, x: Tensor, which: int, block: Callable[[Tensor], Tensor]) -> Tensor:
         norm = self.norms[which]
@@ -195,8 +200,12 @@ class Transformer(Autoregressive):
 
     def embed(self, tokens: Tensor, first: int = 0) -> Tensor:
         """Tokens [b t] at positions `first`, `first` + 1, … to vectors [b t d]."""
+        return self.embed_at(tokens, slice(first, first + tokens.shape[1]))
+
+    def embed_at(self, tokens: Tensor, places: Tensor | slice) -> Tensor:
+        """Tokens […] at places to vectors [… d]."""
         words = self.embedding(tokens) * math.sqrt(self.config.width)
-        return self.dropout(words + self.positions[first : first + tokens.shape[1]])
+        return self.dropout(words + self.positions[places])
 
     def encode(self, source: Tensor, source_padding: Tensor) -> tuple[Tensor, Tensor]:
         """The encoded source [b s+1 d] with its end token, and where it has a token: bool [b 1 1 s+1]."""
@@ -208,12 +217,24 @@ class Transformer(Autoregressive):
         return self.encoder_norm(x), visible
 
     def decode(self, source: Tensor, source_padding: Tensor, inputs: Tensor, input_padding: Tensor) -> Tensor:
+        # Padding stands on the right, where the causal mask already hides it from every token.
+        return self.decode_after(self.remember(source, source_padding), inputs)
+
+    def remember(self, source: Tensor, source_padding: Tensor) -> tuple[Tensor, ...]:
+        """Where the sources have a token, and keys and values of every layer."""
         encoded, visible = self.encode(source, source_padding)
-        x = self.embed(inputs)
-        for layer in self.decoder_layers:
-            # Padding stands on the right, where the causal mask already hides it from every token.
-            x = layer(x, lambda y, a=layer.attention: a(y, causal=True), layer.memory(encoded), visible)
+        return visible, *(part for layer in self.decoder_layers for part in layer.memory(encoded))
+
+    def decode_after(self, memory: tuple[Tensor, ...], inputs: Tensor) -> Tensor:
+        visible, x = memory[0], self.embed(inputs)
+        pairs = zip(memory[1::2], memory[2::2], strict=True)
+        for layer, pair in zip(self.decoder_layers, pairs, strict=True):
+            x = layer(x, lambda y, a=layer.attention: a(y, causal=True), layer.looking_at(pair, visible))
         return self.decoder_norm(x)
+
+    @torch.no_grad()
+    def reader(self, request: Request, lengths: Tensor, is_open_ended: bool) -> Read:
+        return TransformerReader(self, request, int(lengths.max()), is_open_ended)
 
     def project(self, hidden: Tensor) -> Tensor:
         return F.linear(hidden, self.embedding.weight)
@@ -229,7 +250,11 @@ class Transformer(Autoregressive):
         position = state.length
         x = self.embed(tokens[:, None], position)
         for layer, memory, cache in zip(self.decoder_layers, state.memory, state.cache, strict=True):
-            x = layer(x, lambda y, a=layer.attention, c=cache: a.step(y, c, position), memory, state.visible)
+            x = layer(
+                x,
+                lambda y, a=layer.attention, c=cache: a.step(y, c, position),
+                layer.looking_at(memory, state.visible),
+            )
         return self.project(self.decoder_norm(x)[:, 0]), replace(state, length=position + 1)
 
 

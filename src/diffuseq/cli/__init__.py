@@ -24,7 +24,11 @@ VERBS: dict[str, tuple[str, str]] = {
     "compare": ("diffuseq.cli.compare", "Lay several systems side by side, as the paper's tables do."),
     "combine": (
         "diffuseq.cli.combine",
-        "Make one system of several: choose among the answers of all.",
+        "Choose among the answers of several systems, as if they were one's.",
+    ),
+    "ensemble": (
+        "diffuseq.cli.ensemble",
+        "Make one model of several, which draws every word from all of them.",
     ),
     "analyse": (
         "diffuseq.cli.analyse",

@@ -1,7 +1,8 @@
 """What can be wrapped around a sampler's callables from outside: samplers have no flags for these.
 
 A hook takes a callable of the sampling contract and gives one back: `anchor` and `pin` make a `Project`,
-`clamp` and `guide` a `Denoise`, `truncate` a `Noise`. They compose: clamp(guide(a, b, 2.0), table, grid).
+`clamp` and `guide` a `Denoise`, `truncate` a `Noise`; `guide_words` and `mix_words` make one network of several.
+They compose: clamp(guide(a, b, 2.0), table, grid).
 
 Legend: n rows, l length, d embedding width, v vocabulary.
 """
@@ -9,7 +10,7 @@ Legend: n rows, l length, d embedding width, v vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -129,3 +130,21 @@ def guide_words(conditional: Words, unconditional: Words, weight: float) -> Word
         return (torch.lerp(*parts, weight) for parts in both)
 
     return guided
+
+
+def mix_words(networks: Sequence[Words], weights: Sequence[float]) -> Words:
+    """One network of several, whose distribution is the mixture Σ w·p of theirs.
+
+    They give log-probabilities in parts of the same size. One that has nothing to say of a position gives −∞ for
+    all words there, and the others are mixed, up to a factor that no draw depends on.
+    """
+    log_weights = [math.log(weight) for weight in weights]
+
+    def mixed(*given: Tensor) -> Iterator[Tensor]:
+        for parts in zip(*(network(*given) for network in networks), strict=True):
+            first, *others = (part.add_(weight) for part, weight in zip(parts, log_weights, strict=True))
+            for other in others:
+                torch.logaddexp(first, other, out=first)
+            yield first
+
+    return mixed

@@ -24,8 +24,11 @@ from diffuseq.model.embeddings import INITIAL_RADIUS
 from diffuseq.model.length import LengthHead
 from diffuseq.model.order import Order
 from diffuseq.model.word_losses import label_losses, negative_log_likelihood, word_losses
+from diffuseq.sampling.fixed_point import Read
+from diffuseq.sampling.noise import RowNoise
 from diffuseq.system import Draft, Loss, Request, SpecialTokens, System
-from diffuseq.systems.generation import generate
+from diffuseq.systems.generation import generate, pinned_words
+from diffuseq.systems.networks import Reader
 
 
 class DiffuSeq(System):
@@ -267,6 +270,14 @@ class DiffuSeq(System):
             probability = self.denoiser.distribution(hidden, part)
             estimate[rows] = (probability @ self.denoiser.word_embedding.table()).view(-1, *x.shape[1:])
         return estimate
+
+    @torch.no_grad()
+    def reader(self, request: Request, lengths: Tensor, is_open_ended: bool) -> Read:
+        encoded = self.denoiser.encode(request.source, request.source_padding).repeat(request.candidates)
+        shape = len(lengths), int(lengths.max()), self.config.embedding_width
+        noise = RowNoise(request.seeds, lengths)(torch.empty(shape, device=lengths.device))
+        table, pinned = self.denoiser.word_embedding.table(), pinned_words(request)
+        return Reader(self, encoded, noise, lengths, table, pinned, is_open_ended)
 
     def generate(self, request: Request) -> Iterator[Draft]:
         """Drafts after every step of the sampler; see `diffuseq.systems.generation`."""

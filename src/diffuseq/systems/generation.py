@@ -31,7 +31,7 @@ from diffuseq.sampling.noise import Quantiles, RowNoise, word_quantiles
 from diffuseq.sampling.settle import Predict, settle
 from diffuseq.sampling.step import Denoise, Noise, Project, Step, keep
 from diffuseq.sampling.words import WordStep
-from diffuseq.system import Draft, Request, log_p_of_words
+from diffuseq.system import Draft, Request, SpecialTokens, log_p_of_words
 from diffuseq.systems.networks import Network, Reader
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def generate(system: DiffuSeq, request: Request) -> Iterator[Draft]:
     begin = {"fixed-point": _fixed_point, "settle": _settle}.get(settings.sampler, _one_level)
     calls_a_step, draft = 1 if start.without_source is None else 2, None
     for step in begin(system, settings, start, settings.steps - rescored):
-        draft = _draft(step, start, settings.steps, (step.index + 1) * calls_a_step)
+        draft = draft_of(step, start, settings.steps, (step.index + 1) * calls_a_step)
         yield draft
     if rescored and draft is not None:
         log_p = read_log_p(system, request, start, draft)
@@ -85,9 +85,7 @@ class Start(NamedTuple):
         encoded = system.denoiser.encode(request.source, request.source_padding)
         lengths, drafted = answer_lengths(system, request, encoded)
         padding = torch.arange(int(lengths.max()), device=lengths.device) >= lengths[:, None]
-        pinned, without_source = None, None
-        if request.template is not None:
-            pinned = request.template.to(padding.device).repeat_interleave(request.candidates, 0)
+        without_source = None
         if settings.guidance != 1:
             without_source = _without_source(system, request).repeat(len(lengths))
         noise: Noise = RowNoise(request.seeds, lengths)
@@ -96,15 +94,25 @@ class Start(NamedTuple):
         x = noise(torch.empty(*padding.shape, system.config.embedding_width, device=padding.device))
         quantiles = word_quantiles(noise, x, request.seeds, request.candidates if settings.stratified else 1)
         table = system.denoiser.word_embedding.table()
-        each = encoded.repeat(request.candidates)
+        each, pinned = encoded.repeat(request.candidates), pinned_words(request)
         return cls(each, without_source, lengths, padding, drafted, pinned, table, noise, quantiles, x)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Clean words [… d]."""
         return self.table[ids]
 
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether answers end where they end, instead of having a length."""
+        return self.drafted is not None
 
-def _draft(step: Step, start: Start, total: int, forwards: int) -> Draft:
+    def reader(self, system: DiffuSeq, encoded: Encoded) -> Reader:
+        """The network with a source, for fixed-point."""
+        given = self.x, self.lengths, self.table, self.pinned, self.is_open_ended
+        return Reader(system, encoded, *given)
+
+
+def draft_of(step: Step, start: Start, total: int, forwards: int) -> Draft:
     """The words of a step, and the network's confidence in them."""
     if isinstance(step, WordStep):
         confidence = step.log_p.exp()
@@ -143,14 +151,16 @@ def read_log_p(system: DiffuSeq, request: Request, start: Start, draft: Draft) -
 
 def _fixed_point(system: DiffuSeq, settings: DiffusionGeneration, start: Start, calls: int) -> Iterator[Step]:
     """All words at once, each given those before it."""
-    is_open_ended = start.drafted is not None
-
-    def reader(encoded: Encoded) -> Read:
-        return Reader(system, encoded, start.x, start.lengths, start.table, start.pinned, is_open_ended)
-
-    read = reader(start.encoded)
+    read: Read = start.reader(system, start.encoded)
     if start.without_source is not None:
-        read = guide_words(read, reader(start.without_source), settings.guidance)
+        read = guide_words(read, start.reader(system, start.without_source), settings.guidance)
+    return by_fixed_point(read, system.special, settings, start, calls)
+
+
+def by_fixed_point(
+    read: Read, special: SpecialTokens, settings: DiffusionGeneration, start: Start, calls: int
+) -> Iterator[WordStep]:
+    """Fixed-point iteration of whoever reads, our network or several."""
     return fixed_point(
         read,
         start.embed,
@@ -160,7 +170,7 @@ def _fixed_point(system: DiffuSeq, settings: DiffusionGeneration, start: Start, 
         temperature=settings.temperature,
         repeats=settings.repeats,
         pinned=start.pinned,
-        end=system.special.end if is_open_ended else None,
+        end=special.end if start.is_open_ended else None,
         drafted=start.drafted,
     )
 
@@ -221,6 +231,13 @@ def _networks(
     given = start.padding, start.table, settings.temperature, start.pinned, cache
     alone = None if start.without_source is None else Network(system, start.without_source, *given)
     return Network(system, start.encoded, *given), alone
+
+
+def pinned_words(request: Request) -> Tensor | None:
+    """The words that are given [n l], −1 where free; None: none is."""
+    if request.template is None:
+        return None
+    return request.template.to(request.source.device).repeat_interleave(request.candidates, 0)
 
 
 _ROOM, _DRAFTED = 0.99, 0.7

@@ -19,18 +19,12 @@ from diffuseq.chunks import whole
 from diffuseq.model.denoiser import Encoded, Level
 from diffuseq.model.order import Order, places_of
 from diffuseq.sampling.step import Estimate
-from diffuseq.system import SpecialTokens
 
 if TYPE_CHECKING:
     from diffuseq.systems.diffuseq import DiffuSeq
 
 _NEVER = 1e-38
 """The probability of tokens without text, which would only shorten an answer; its logarithm is finite."""
-
-
-def without_text(special: SpecialTokens) -> set[int]:
-    """The tokens that stand for no text."""
-    return {special.pad, special.start, special.end, special.mask} - {special.unknown}
 
 
 def _of_text(probabilities: Iterable[Tensor], silent: list[int]) -> Iterator[Tensor]:
@@ -77,7 +71,7 @@ class Network:
         self.known = None if pinned is None else table[pinned.clamp_min(0)]
         self.last: Tensor | None = None
         self.clean_or_noise = system.clean_or_noise()
-        self.silent = sorted(without_text(system.special))
+        self.silent = system.special.without_text()
 
     def __call__(self, x: Tensor, time: float) -> Estimate:
         """x [n l d] at one time in 0…1."""
@@ -181,8 +175,7 @@ class Reader:
         self.encoded = encoded.with_room(2 * positions)
         self.levels = system.clean_or_noise()
         self.rows = torch.arange(rows, device=noise.device)
-        silent = without_text(system.special)
-        self.silent = sorted(silent - {system.special.end} if is_open_ended else silent)
+        self.silent = system.special.without_text(end=not is_open_ended)
 
     def __call__(self, tokens: Tensor, stale: Tensor, asked: Tensor) -> Iterator[Tensor]:
         self._forget_rows_at_rest(asked.any(1))
