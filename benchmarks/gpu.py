@@ -39,6 +39,7 @@ from diffuseq.checkpoint import load_model, save_model
 from diffuseq.config import Config, DiffusionGeneration
 from diffuseq.data.grammar import write_corpus
 from diffuseq.data.pairs import Pair, find_split, read_pairs
+from diffuseq.ensembles import save_ensemble
 from diffuseq.errors import InputError
 from diffuseq.evaluation.predictions import Prediction, Predictions, write_predictions
 from diffuseq.evaluation.score import score
@@ -121,10 +122,13 @@ def run_job(job: Job, call: Call) -> bool:
     if not results.values:
         results.put("config", value=to_dict(job.config))
     folder = call.work / job.name
-    if not (folder / "training.json").exists() and not _train(job, folder, results, call):
+    if job.members and not _join(job, folder, call):
         return False
-    if not results.has("training"):
-        results.put("training", value=json.loads((folder / "training.json").read_text(encoding="utf-8")))
+    if not job.members:
+        if not (folder / "training.json").exists() and not _train(job, folder, results, call):
+            return False
+        if not results.has("training"):
+            results.put("training", value=json.loads((folder / "training.json").read_text(encoding="utf-8")))
     pipe = DiffuSeqPipeline.from_pretrained(folder)
     splits = ("valid", "test") if call.final and job.tested else ("valid",)
     for split, name, changes in _ways(job, splits):
@@ -134,12 +138,23 @@ def run_job(job: Job, call: Call) -> bool:
             return False
         say(f"{job.name}: {split}, {name}")
         results.put(split, name, value=_measure(pipe, job, call, split, changes))
-    if job.dials and not (call.out / job.name / "config.json").exists():
+    if job.dials and not job.members and not (call.out / job.name / "config.json").exists():
         card = (folder / "README.md").read_text(encoding="utf-8")
         save_model(
             call.out / job.name, pipe.system, pipe.config, pipe.tokenizer, card,
             dtype=torch.bfloat16, max_shard_bytes=SHARD_BYTES,
         )  # fmt: skip
+    return True
+
+
+def _join(job: Job, folder: Path, call: Call) -> bool:
+    """Make an ensemble of what other jobs have trained; False where one of them is not done."""
+    missing = [name for name in job.members if not (call.work / name / "training.json").exists()]
+    if missing:
+        say(f"{job.name} waits for {', '.join(missing)}")
+        return False
+    if not (folder / "config.json").exists():
+        save_ensemble([call.work / name for name in job.members], folder)
     return True
 
 

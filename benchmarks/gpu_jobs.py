@@ -25,7 +25,8 @@ TASKS = {
 @dataclass(frozen=True)
 class Job:
     """A system to train and to measure. dials: measured over numbers of calls and of candidates as well;
-    tested: --final scores its test set (what decides between settings never sees it).
+    tested: --final scores its test set (what decides between settings never sees it). members: an ensemble of the
+    systems of these jobs instead, which is not trained.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Job:
     task: str = "qqp"
     dials: bool = False
     tested: bool = True
+    members: tuple[str, ...] = ()
 
 
 def headline(minutes: float) -> list[Job]:
@@ -65,9 +67,16 @@ def taught(minutes: float) -> list[Job]:
 
 
 def again(minutes: float) -> list[Job]:
-    """The headline model from another seed: for `diffuseq combine`, where two that err differently judge better."""
+    """The headline model from another seed, for an ensemble."""
     config = _for_minutes(recipe("qqp"), minutes)
     return [Job("again", replace(config, training=replace(config.training, seed=1)))]
+
+
+def ensembles(minutes: float) -> list[Job]:
+    """Systems of the other phases that draw every word together."""
+    config = _for_minutes(recipe("qqp"), minutes)
+    members = {"twice": ("headline", "again"), "with-transformer": ("headline", "transformer-medium")}
+    return [Job(f"ensemble-{name}", config, dials=True, members=jobs) for name, jobs in members.items()]
 
 
 def ablations(minutes: float) -> list[Job]:
@@ -87,11 +96,12 @@ JOBS: dict[str, tuple[Callable[[float], list[Job]], float]] = {
     "baselines": (baselines, 8.0),
     "taught": (taught, 4.0),
     "again": (again, 8.0),
+    "ensembles": (ensembles, 8.0),
     "ablations": (ablations, 4.0),
     "tasks": (tasks, 4.0),
 }
 """Phase → its jobs, and the minutes of training that each of them gets."""
-PHASES = ("headline", "baselines", "taught", "again", "ablations", "speed", "tasks")
+PHASES = ("headline", "baselines", "taught", "again", "ensembles", "ablations", "speed", "tasks")
 
 
 def _for_minutes(config: Config, minutes: float) -> Config:

@@ -73,6 +73,23 @@ def test_a_model_goes_on_with_those_of_other_jobs_as_teachers(tmp_path):
     assert [Path(name).name for name in training["teachers"]] == ["headline", "transformer-medium"]
 
 
+def test_what_other_jobs_trained_writes_together(tmp_path):
+    arguments = ["--dry-run", "--out", str(tmp_path)]
+    waiting = [*arguments, "--phases", "headline,ensembles", "--only", "headline,ensemble-twice"]
+    assert gpu.main(waiting) == 75
+    assert not (tmp_path / "work" / "ensemble-twice").exists()
+    everything = ["--phases", "headline,baselines,again,ensembles"]
+    names = "headline,again,transformer-medium,ensemble-twice,ensemble-with-transformer"
+    assert gpu.main([*arguments, *everything, "--only", names]) == 0
+    for name, kind in (("ensemble-twice", "diffuseq"), ("ensemble-with-transformer", "transformer")):
+        pipe = DiffuSeqPipeline.from_pretrained(tmp_path / "work" / name)
+        assert [member.kind for member in pipe.system.config.members] == ["diffuseq", kind]
+        found = json.loads((tmp_path / f"{name}.json").read_text())
+        assert found["valid"]["5 calls"]["cost"]["forwards"] == 5
+        assert (tmp_path / name / "valid.predictions.jsonl").exists()
+        assert not (tmp_path / name / "config.json").exists()  # the members are kept, by themselves
+
+
 @dataclass
 class Impatient(gpu.Call):
     """A call that is over after it has been asked a few times."""
