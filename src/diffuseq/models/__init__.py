@@ -6,12 +6,14 @@ from pathlib import Path
 
 SHIPPED = "qqp"
 """The model that `diffuseq generate` and `serve` use when none is named."""
+_QUESTIONS = (
+    "How can I learn to play the guitar?",
+    "What is the best way to lose weight?",
+    "Why do people like music so much?",
+)
 EXAMPLES = {
-    "qqp": (
-        "How can I learn to play the guitar?",
-        "What is the best way to lose weight?",
-        "Why do people like music so much?",
-    ),
+    "qqp": _QUESTIONS,
+    "qqp-transformer": _QUESTIONS,
     "grammar": (
         "how do i learn to play the guitar in nine weeks?",
         "my garden is full of tiny wasps, what can i do?",
