@@ -268,7 +268,7 @@ class _Graph:
 def _ours(system: System) -> DiffuSeq:
     if not isinstance(system, DiffuSeq):
         raise InputError(
-            f"Only our DiffuSeq runs on ONNX Runtime, and this model is a {type(system).__name__}; leave the "
+            f"Only a diffuseq runs on ONNX Runtime, and this model's kind is {system.config.kind}; leave the "
             "runtime at torch."
         )
     return system

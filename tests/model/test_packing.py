@@ -7,7 +7,7 @@ import torch
 
 from diffuseq.model.denoiser import Denoiser
 from diffuseq.model.order import Order, places_of
-from diffuseq.model.packing import Packing
+from diffuseq.model.packing import Packing, rows_to_keep
 
 STANDS = torch.tensor([[True, True, False], [False, False, False], [True, False, True]])
 
@@ -27,6 +27,12 @@ def test_the_last_places_of_every_row() -> None:
     x = torch.randn(3, 3, 5)
     assert torch.equal(packing.pack(x)[ending.kept], ending.pack(x[:, 1:]))
     assert torch.equal(ending.unpack(ending.pack(x[:, 1:])), x[:, 1:] * STANDS[:, 1:, None])
+
+
+@pytest.mark.parametrize(("moving", "kept"), [("1101", None), ("0101", [1, 3]), ("00010", [3]), ("000", [])])
+def test_rows_at_rest_are_left_out_once_they_are_half(moving: str, kept: list[int] | None) -> None:
+    found = rows_to_keep(torch.tensor([mark == "1" for mark in moving]))
+    assert (found if found is None else found.tolist()) == kept
 
 
 @pytest.mark.parametrize("layers", [1, 3])

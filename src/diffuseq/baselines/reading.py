@@ -19,8 +19,9 @@ from torch import Tensor
 
 from diffuseq.attention import attend
 from diffuseq.chunks import parts
+from diffuseq.model.blocks import Memory
 from diffuseq.model.order import places_of
-from diffuseq.model.packing import Packing
+from diffuseq.model.packing import Packing, rows_to_keep
 from diffuseq.system import Request
 
 if TYPE_CHECKING:
@@ -68,10 +69,12 @@ class PrefixReader:
 class Kept(NamedTuple):
     """What a layer of a Transformer keeps: keys and values of the source [n h s e] and of the target [n h l e]."""
 
-    source_key: Tensor
-    source_value: Tensor
-    key: Tensor
-    value: Tensor
+    source: Memory
+    target: Memory
+
+    def select(self, rows: Tensor) -> Kept:
+        """Some of the rows."""
+        return Kept(*(Memory(*(part[rows] for part in memory)) for memory in self))
 
 
 class TransformerReader(PrefixReader):
@@ -86,7 +89,7 @@ class TransformerReader(PrefixReader):
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             rows, heads, _, size = key.shape
             room = key.new_zeros(2, rows, heads, positions, size)
-            self.layers.append(Kept(key, value, room[0], room[1]))
+            self.layers.append(Kept(Memory(key, value), Memory(*room)))
         self.rows = torch.arange(len(self.visible), device=self.visible.device)
 
     def states(self, before: Tensor, stale: Tensor, asked: Tensor) -> Tensor:
@@ -118,24 +121,21 @@ class TransformerReader(PrefixReader):
     ) -> Tensor:
         """Self-attention of x [p d] to itself and to what is kept."""
         query, key, value = attention.read(x).unflatten(-1, (3, attention.heads, -1)).unbind(-3)
-        kept.key[where[0], :, where[1]] = key
-        kept.value[where[0], :, where[1]] = value
+        kept.target.put(*where, key.transpose(0, 1), value.transpose(0, 1))
         query = packing.unpack(query).transpose(1, 2)
-        return attention.write(_packed(attend(query, kept.key, kept.value, seen[:, None]), packing))
+        return attention.write(_packed(attend(query, *kept.target, seen[:, None]), packing))
 
     def _hear_source(self, x: Tensor, attention: CrossAttention, kept: Kept, packing: Packing) -> Tensor:
         """Attention of x [p d] to the source."""
         query = packing.unpack(attention.ask(x).unflatten(-1, (attention.heads, -1))).transpose(1, 2)
-        return attention.write(
-            _packed(attend(query, kept.source_key, kept.source_value, self.visible), packing)
-        )
+        return attention.write(_packed(attend(query, *kept.source, self.visible), packing))
 
     def _forget_rows_at_rest(self, is_moving: Tensor) -> None:
-        """Rows in which nothing is asked for any more are not computed, once they are half of those that are."""
-        still = is_moving[self.rows].nonzero().squeeze(1)
-        if 2 * len(still) <= len(self.rows):
-            self.rows, self.visible = self.rows[still], self.visible[still]
-            self.layers = [Kept(*(part[still] for part in kept)) for kept in self.layers]
+        """Rows in which nothing is asked for any more are not computed."""
+        kept = rows_to_keep(is_moving[self.rows])
+        if kept is not None:
+            self.rows, self.visible = self.rows[kept], self.visible[kept]
+            self.layers = [layer.select(kept) for layer in self.layers]
 
 
 def _packed(attended: Tensor, packing: Packing) -> Tensor:

@@ -45,6 +45,13 @@ class Packing(NamedTuple):
         return Packing(self.row[kept], place[kept], (self.size[0], places), kept)
 
 
+def rows_to_keep(is_moving: Tensor) -> Tensor | None:
+    """Numbers of the rows in which something still moves [n], once they are half of them or fewer, so that copying
+    what is known of them pays; None until then."""
+    moving = is_moving.nonzero().squeeze(1)
+    return moving if 2 * len(moving) <= len(is_moving) else None
+
+
 def slots_of(places: Tensor, packing: Packing | None) -> tuple[Tensor, Tensor]:
     """Rows and places that go together, of places [b m]: packed [n], or such as can be spread [b 1] and [b m]."""
     if packing is not None:

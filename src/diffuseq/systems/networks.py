@@ -18,6 +18,7 @@ from torch import Tensor
 from diffuseq.chunks import whole
 from diffuseq.model.denoiser import Encoded, Level
 from diffuseq.model.order import Order, places_of
+from diffuseq.model.packing import rows_to_keep
 from diffuseq.sampling.step import Estimate
 
 if TYPE_CHECKING:
@@ -191,9 +192,9 @@ class Reader:
         return (probability.log_() for probability in _of_text(found, self.silent))
 
     def _forget_rows_at_rest(self, is_moving: Tensor) -> None:
-        """Rows in which nothing is asked for any more are not computed, once they are half of those that are."""
-        still = is_moving[self.rows].nonzero().squeeze(1)
-        if 2 * len(still) <= len(self.rows):
-            self.rows, self.noise = self.rows[still], self.noise[still]
-            self.order = self.order.select(still)
-            self.encoded = self.encoded.select(still)
+        """Rows in which nothing is asked for any more are not computed."""
+        kept = rows_to_keep(is_moving[self.rows])
+        if kept is not None:
+            self.rows, self.noise = self.rows[kept], self.noise[kept]
+            self.order = self.order.select(kept)
+            self.encoded = self.encoded.select(kept)
