@@ -119,16 +119,9 @@ class Results:
 def run_job(job: Job, call: Call) -> bool:
     """Train, measure, keep. True when nothing is left to do."""
     results = Results.open(call.out / f"{job.name}.json")
-    if not results.values:
-        results.put("config", value=to_dict(job.config))
     folder = call.work / job.name
-    if job.members and not _join(job, folder, call):
+    if not (_join if job.members else _train)(job, folder, results, call):
         return False
-    if not job.members:
-        if not (folder / "training.json").exists() and not _train(job, folder, results, call):
-            return False
-        if not results.has("training"):
-            results.put("training", value=json.loads((folder / "training.json").read_text(encoding="utf-8")))
     pipe = DiffuSeqPipeline.from_pretrained(folder)
     splits = ("valid", "test") if call.final and job.tested else ("valid",)
     for split, name, changes in _ways(job, splits):
@@ -147,8 +140,9 @@ def run_job(job: Job, call: Call) -> bool:
     return True
 
 
-def _join(job: Job, folder: Path, call: Call) -> bool:
+def _join(job: Job, folder: Path, results: Results, call: Call) -> bool:
     """Make an ensemble of what other jobs have trained; False where one of them is not done."""
+    results.put("members", value=list(job.members))
     missing = [name for name in job.members if not (call.work / name / "training.json").exists()]
     if missing:
         say(f"{job.name} waits for {', '.join(missing)}")
@@ -159,7 +153,18 @@ def _join(job: Job, folder: Path, call: Call) -> bool:
 
 
 def _train(job: Job, folder: Path, results: Results, call: Call) -> bool:
-    """Train until the end (True) or until the call is over (False)."""
+    """Train until the end (True) or until the call is over (False); what it took goes into the results."""
+    if not results.has("config"):
+        results.put("config", value=to_dict(job.config))
+    if not (folder / "training.json").exists() and not _train_on(job, folder, results, call):
+        return False
+    if not results.has("training"):
+        results.put("training", value=json.loads((folder / "training.json").read_text(encoding="utf-8")))
+    return True
+
+
+def _train_on(job: Job, folder: Path, results: Results, call: Call) -> bool:
+    """Train from where the last call stopped."""
     if call.is_over:
         return False
     watcher = Watcher(job, results, call, folder)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from diffuseq.checkpoint import find_model, load_model, save_model
-from diffuseq.config import Config, TextConfig
+from diffuseq.config import Config, TextConfig, TrainingConfig
 from diffuseq.errors import InputError
 from diffuseq.systems.ensemble import Ensemble
 from diffuseq.weights import read_weights
@@ -39,9 +39,13 @@ def load_ensemble(
                 f"--text.tokenizer {find_model(models[0])}."
             )
     system = Ensemble.of(systems, weights).eval()
-    generation = replace(configs[0].generation, sampler="fixed-point")
-    text = _text_of([config.text for config in configs])
-    return system, tokenizers[0], replace(configs[0], system=system.config, text=text, generation=generation)
+    config = Config(
+        system=system.config,
+        text=_text_of([config.text for config in configs]),
+        training=TrainingConfig(precision=configs[0].training.precision),  # the whole was never trained
+        generation=replace(configs[0].generation, sampler="fixed-point"),
+    )
+    return system, tokenizers[0], config
 
 
 def save_ensemble(models: Sequence[str | Path], folder: str | Path, weights: Sequence[float] = ()) -> Path:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import diffuseq
-from diffuseq.config import Config, TrainingConfig
+from diffuseq.config import Config, EnsembleConfig, TrainingConfig
 from diffuseq.errors import InputError
 from diffuseq.files import read_text, write_text
 from diffuseq.plain import to_dict
@@ -64,11 +64,10 @@ def model_card(
     contents of a scores.json; raises `InputError` when it is none.
     """
     kind = config.system.kind
-    what = (
-        f"A `{kind}` system with {parameters:,} parameters, which rewrites a source text into a target text."
-    )
+    named = f"{'An' if kind[0] in 'aeiou' else 'A'} `{kind}` system"
+    what = f"{named} with {parameters:,} parameters, which rewrites a source text into a target text."
     sections = [
-        f"{_FRONT}\n# A `{kind}` system trained with diffuseq\n\n{what} {_described(config)}",
+        f"{_FRONT}\n# {named} trained with diffuseq\n\n{what} {_described(config)}",
         _USE,
         "## Training\n\n" + "\n".join(_training(config, data)),
     ]
@@ -155,16 +154,28 @@ def _described(config: Config) -> str:
 
 
 def _training(config: Config, data: str) -> list[str]:
-    training, text = config.training, config.text
+    system, training, text = config.system, config.training, config.text
+    is_ensemble = isinstance(system, EnsembleConfig)
+    lines = [f"- members, trained apart: {_members(system)}"] if is_ensemble else []
+    if not is_ensemble or training.start_from is not None:
+        lines += [
+            f"- recipe: {_recipe(config)}",
+            f"- data: {data or 'not recorded'}",
+            f"- {_budget(training)} with {training.batch_size} pairs a step, {training.optimizer}, "
+            f"seed {training.seed}",
+        ]
     return [
-        f"- recipe: {_recipe(config)}",
-        f"- data: {data or 'not recorded'}",
-        f"- {_budget(training)} with {training.batch_size} pairs a step, {training.optimizer}, "
-        f"seed {training.seed}",
+        *lines,
         f"- texts of up to {text.max_source} (source) and {text.max_target} (target) tokens",
         "",
         "Every setting is in `config.json`; how it generates is in `generation_config.json`.",
     ]
+
+
+def _members(system: EnsembleConfig) -> str:
+    weights = system.weights or (1.0,) * len(system.members)
+    each = zip(system.members, weights, strict=True)
+    return ", ".join(f"`{member.kind}` (weight {weight / sum(weights):.3g})" for member, weight in each)
 
 
 def _budget(training: TrainingConfig) -> str:

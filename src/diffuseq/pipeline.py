@@ -166,8 +166,7 @@ class DiffuSeqPipeline:
 
             use_onnx(system, folder)
         pipe = cls(system, tokenizer, config, folder)
-        trained_in_fp32 = precision == "auto" and config.training.precision == "fp32"
-        if runtime == "torch" and not trained_in_fp32 and _pays(precision, system):
+        if runtime == "torch" and _pays(precision, system, config):
             pipe.compute_in_bf16()
         return pipe
 
@@ -190,7 +189,7 @@ class DiffuSeqPipeline:
         _check_precision(precision)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         pipe = cls(*load_ensemble(models, weights, device))
-        if _pays(precision, pipe.system):
+        if _pays(precision, pipe.system, pipe.config):
             pipe.compute_in_bf16()
         return pipe
 
@@ -508,8 +507,10 @@ def _check_precision(precision: str) -> None:
         raise unknown_name("precision", precision, get_args(Precision))
 
 
-def _pays(precision: Precision, system: System) -> bool:
-    """Whether to compute in bf16."""
+def _pays(precision: Precision, system: System, config: Config) -> bool:
+    """Whether to compute in bf16; what was trained in fp32 stays in it."""
+    if precision == "auto" and config.training.precision == "fp32":
+        return False
     return use_bf16(precision, system.device, width_of(system), GENERATION_WIDTH)
 
 
