@@ -11,7 +11,8 @@ command goes on from there. It needs no network. DATA holds a folder for each da
 train.jsonl, valid.jsonl and, for --final, test.jsonl; its cache/ (that of an earlier training: tokenizer and
 token stores) is taken over where there is one. WORK keeps checkpoints and caches between calls. OUT
 gets what is worth keeping: NAME.json (settings, the curve of validation scores by minute, scores of every way
-of generating), predictions, and the headline's weights in bf16, in files of at most 15 MiB.
+of generating), predictions, and the weights of the models that are kept (see `Job`) in int8, in files of at
+most 15 MiB.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class Call:
     every_minutes: float
     rows: int | None = None
     final: bool = False
+    dials: bool = True
     dry: bool = False
 
     @property
@@ -123,20 +125,20 @@ def run_job(job: Job, call: Call) -> bool:
     if not (_join if job.members else _train)(job, folder, results, call):
         return False
     pipe = DiffuSeqPipeline.from_pretrained(folder)
+    if job.kept and not (call.out / job.name / "config.json").exists():
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        save_model(
+            call.out / job.name, pipe.system, pipe.config, pipe.tokenizer, card,
+            dtype=torch.int8, max_shard_bytes=SHARD_BYTES,
+        )  # fmt: skip
     splits = ("valid", "test") if call.final and job.tested else ("valid",)
-    for split, name, changes in _ways(job, splits):
+    for split, name, changes in _ways(job, splits, call.dials):
         if results.has(split, name):
             continue
         if call.is_over:
             return False
         say(f"{job.name}: {split}, {name}")
         results.put(split, name, value=_measure(pipe, job, call, split, changes))
-    if job.dials and not job.members and not (call.out / job.name / "config.json").exists():
-        card = (folder / "README.md").read_text(encoding="utf-8")
-        save_model(
-            call.out / job.name, pipe.system, pipe.config, pipe.tokenizer, card,
-            dtype=torch.bfloat16, max_shard_bytes=SHARD_BYTES,
-        )  # fmt: skip
     return True
 
 
@@ -237,7 +239,7 @@ class Watcher:
 Way = tuple[str, str, dict[str, Any]]
 
 
-def _ways(job: Job, splits: Sequence[str]) -> Iterator[Way]:
+def _ways(job: Job, splits: Sequence[str], dials: bool) -> Iterator[Way]:
     """(split, name, changed settings): how the trained system generates; all but the first on valid only."""
     generation = job.config.generation
     for split in splits:
@@ -246,7 +248,7 @@ def _ways(job: Job, splits: Sequence[str]) -> Iterator[Way]:
         yield "valid", "10 samples", {"candidates": 10, "strategy": "sample", "temperature": 0.7}
     elif isinstance(generation, IterativeGeneration):
         yield "valid", "10 samples", {"candidates": 10, "temperature": 0.7}
-    if job.dials and isinstance(generation, DiffusionGeneration):
+    if dials and job.dials and isinstance(generation, DiffusionGeneration):
         for count in CANDIDATES:
             yield "valid", f"{count} candidates", {"candidates": count}
         for calls in CALLS:
@@ -336,6 +338,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         every_minutes=0.0 if options.dry_run else options.curve_minutes,
         rows=3 if options.dry_run else options.rows,
         final=options.final,
+        dials=not options.no_dials,
         dry=options.dry_run,
     )
     if options.data is None:
@@ -409,10 +412,15 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--phases", help=f"some of {','.join(PHASES)}; headline, or all in a dry run")
     parser.add_argument("--only", help="of these phases only the jobs with these names, with commas")
     parser.add_argument("--together", action="store_true", help="the jobs of --only at the same time")
-    parser.add_argument("--minutes", type=float, help="training of one system, instead of 8 or 4")
+    parser.add_argument(
+        "--minutes", type=float, help="training of one system, instead of what its phase takes"
+    )
     parser.add_argument("--call-minutes", type=float, default=9.5, help="end this call after so long")
     parser.add_argument("--curve-minutes", type=float, default=3.0, help="between two points of the curve")
     parser.add_argument("--rows", type=int, help="validation and test rows, instead of all")
+    parser.add_argument(
+        "--no-dials", action="store_true", help="settings as they are, without calls and candidates"
+    )
     parser.add_argument("--final", action="store_true", help="score the test set too: once, for the table")
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes, seconds a phase, made-up data")
     return parser.parse_args(argv)

@@ -25,8 +25,8 @@ TASKS = {
 @dataclass(frozen=True)
 class Job:
     """A system to train and to measure. dials: measured over numbers of calls and of candidates as well;
-    tested: --final scores its test set (what decides between settings never sees it). members: an ensemble of the
-    systems of these jobs instead, which is not trained.
+    tested: --final scores its test set (what decides between settings never sees it). kept: its weights are worth
+    keeping. members: an ensemble of the systems of these jobs instead, which is not trained.
     """
 
     name: str
@@ -34,12 +34,21 @@ class Job:
     task: str = "qqp"
     dials: bool = False
     tested: bool = True
+    kept: bool = False
     members: tuple[str, ...] = ()
 
 
 def headline(minutes: float) -> list[Job]:
     """The recipe qqp."""
-    return [Job("headline", _for_minutes(recipe("qqp"), minutes), dials=True)]
+    return [Job("headline", _for_minutes(recipe("qqp"), minutes), dials=True, kept=True)]
+
+
+def sizes(minutes: float) -> list[Job]:
+    """The recipe with larger networks."""
+    return [
+        Job("large", _for_minutes(recipe("qqp-large"), minutes), dials=True, kept=True),
+        Job("base", _for_minutes(recipe("qqp-base"), minutes)),
+    ]
 
 
 def baselines(minutes: float) -> list[Job]:
@@ -48,7 +57,11 @@ def baselines(minutes: float) -> list[Job]:
     configs = {name: recipe(name) for name in names}
     configs["gpt2-from-scratch"] = replace(configs["transformer"], system=Gpt2Config(weights="random"))
     return [
-        Job(name, replace(timed, training=replace(timed.training, both_directions=True)))
+        Job(
+            name,
+            replace(timed, training=replace(timed.training, both_directions=True)),
+            kept=name == "transformer-medium",
+        )
         for name, timed in ((name, _for_minutes(config, minutes)) for name, config in configs.items())
     ]
 
@@ -63,19 +76,23 @@ def taught(minutes: float) -> list[Job]:
         learning_rate=1e-3,
     )
     system = replace(config.system, dropout=0.1)  # their doubts hold overfitting back
-    return [Job("taught", replace(config, system=system, training=training), dials=True)]
+    return [Job("taught", replace(config, system=system, training=training), dials=True, kept=True)]
 
 
 def again(minutes: float) -> list[Job]:
     """The headline model from another seed, for an ensemble."""
     config = _for_minutes(recipe("qqp"), minutes)
-    return [Job("again", replace(config, training=replace(config.training, seed=1)))]
+    return [Job("again", replace(config, training=replace(config.training, seed=1)), kept=True)]
 
 
 def ensembles(minutes: float) -> list[Job]:
     """Systems of the other phases that draw every word together."""
     config = _for_minutes(recipe("qqp"), minutes)
-    members = {"twice": ("headline", "again"), "with-transformer": ("headline", "transformer-medium")}
+    members = {
+        "twice": ("headline", "again"),
+        "with-large": ("headline", "large"),
+        "with-transformer": ("headline", "transformer-medium"),
+    }
     return [Job(f"ensemble-{name}", config, dials=True, members=jobs) for name, jobs in members.items()]
 
 
@@ -92,22 +109,29 @@ def tasks(minutes: float) -> list[Job]:
 
 
 JOBS: dict[str, tuple[Callable[[float], list[Job]], float]] = {
-    "headline": (headline, 8.0),
-    "baselines": (baselines, 8.0),
-    "taught": (taught, 4.0),
-    "again": (again, 8.0),
-    "ensembles": (ensembles, 8.0),
-    "ablations": (ablations, 4.0),
+    "headline": (headline, 2.0),
+    "sizes": (sizes, 6.5),
+    "baselines": (baselines, 2.0),
+    "taught": (taught, 2.0),
+    "again": (again, 2.0),
+    "ensembles": (ensembles, 2.0),
+    "ablations": (ablations, 2.0),
     "tasks": (tasks, 4.0),
 }
 """Phase → its jobs, and the minutes of training that each of them gets."""
-PHASES = ("headline", "baselines", "taught", "again", "ensembles", "ablations", "speed", "tasks")
+PHASES = ("headline", "sizes", "baselines", "taught", "again", "ensembles", "ablations", "speed", "tasks")
 
 
 def _for_minutes(config: Config, minutes: float) -> Config:
     """Trained by time; the curve is measured here, from the checkpoints, so that its minutes do not count."""
     training = replace(
-        config.training, minutes=minutes, evaluate_rows=0, evaluate_every=500, save_every=500, log_every=50
+        config.training,
+        minutes=minutes,
+        epochs=None,
+        evaluate_rows=0,
+        evaluate_every=2000,
+        save_every=2000,
+        log_every=100,
     )
     return replace(config, training=training)
 

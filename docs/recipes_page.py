@@ -28,6 +28,7 @@ _DIALOGUE = "Commonsense Conversation, `prepare commonsense-conversation` (3,382
 DATA = {
     "tiny": "the built-in grammar, 100,000 pairs made on the spot; or any small set",
     "qqp": _QQP,
+    "qqp-large": _QQP,
     "qqp-base": _QQP,
     "qqp-small": _QQP,
     "qqp-pretrained": _QQP,

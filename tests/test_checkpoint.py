@@ -18,6 +18,7 @@ from diffuseq.errors import InputError
 from diffuseq.registry import build
 from diffuseq.system import System
 from diffuseq.text.tokenizer import Tokenizer
+from diffuseq.weights import SCALE, read_weights
 
 CONFIG = Config(
     system=TransformerConfig(
@@ -69,6 +70,46 @@ def test_tied_weights_are_stored_once_and_are_still_tied(tmp_path: Path, tokeniz
     again = load_model(tmp_path)[0]
     assert {name for name, _ in again.named_parameters()} == alone
     assert all(torch.equal(value, system.state_dict()[name]) for name, value in again.state_dict().items())
+
+
+def test_whole_numbers_are_at_most_half_a_step_off(
+    tmp_path: Path, system: System, tokenizer: Tokenizer
+) -> None:
+    save_model(tmp_path, system, CONFIG, tokenizer, dtype=torch.int8, max_shard_bytes=2000)
+    shards = [load_file(file) for file in sorted(tmp_path.glob("*.safetensors"))]
+    assert len(shards) > 2
+    stored = {name: tensor for shard in shards for name, tensor in shard.items()}
+    assert all({name.removesuffix(SCALE) for name in shard} <= set(shard) for shard in shards)
+    again, *_ = load_model(tmp_path)
+    rounded = 0
+    for (name, mine), theirs in zip(again.named_parameters(), system.parameters(), strict=True):
+        if stored[name].dtype == torch.int8:
+            rounded += 1
+            step = theirs.abs().amax(1, keepdim=True) / 127
+            assert ((mine - theirs).abs() <= 0.51 * step).all()
+            assert stored[name].abs().max() == 127
+        else:
+            assert torch.equal(mine, theirs.bfloat16().float())
+    assert rounded > 5
+    read = read_weights(tmp_path)
+    assert all(
+        torch.equal(read[name].float(), tensor) for name, tensor in again.state_dict().items() if name in read
+    )
+
+
+@pytest.mark.parametrize("damage", ["lost", "short"])
+def test_whole_numbers_without_their_scales_are_refused(
+    damage: str, tmp_path: Path, system: System, tokenizer: Tokenizer
+) -> None:
+    save_model(tmp_path, system, CONFIG, tokenizer, dtype=torch.int8)
+    tensors = load_file(tmp_path / "model.safetensors")
+    name = next(name for name in tensors if name.endswith(SCALE))
+    scale = tensors.pop(name)
+    if damage == "short":
+        tensors[name] = scale[1:].clone()
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=f"no scale for every row of {name.removesuffix(SCALE)}"):
+        load_model(tmp_path)
 
 
 def test_shards_and_half_precision_load_too(tmp_path: Path, system: System, tokenizer: Tokenizer) -> None:

@@ -71,8 +71,9 @@ def save_model(
     """Write the model folder; every file is whole or not there, and config.json comes last.
 
     card: text of the model card, made from the config when None. dtype: store the weights as this (float16,
-    bfloat16) instead of their own. max_shard_bytes: cut the weights into files of at most this size.
-    weights: a state dict to store instead of the system's own (the averaged one, or one gathered from FSDP).
+    bfloat16, or int8, see `diffuseq.weights.save_weights`) instead of their own. max_shard_bytes: cut the weights
+    into files of at most this size. weights: a state dict to store instead of the system's own (the averaged one,
+    or one gathered from FSDP).
     Raises `InputError` when the folder cannot be written.
     """
     folder = Path(folder)

@@ -104,8 +104,17 @@ def test_examples_beyond_the_pairs_are_the_pairs_turned_around(store: TokenStore
 def test_lengths_are_rounded_up_for_fixed_shapes(store: TokenStore) -> None:
     batch = collate(store, [1], PAD, multiple=4)
     assert batch.source.shape == (1, 4)
-    assert batch.target.shape == (1, 8)
-    assert batch.target_padding.sum() == 3
+    assert batch.target.shape == (1, 7)  # and the end
+    assert batch.target_padding.sum() == 2
+
+
+def test_lengths_are_rounded_up_to_no_more_than_the_longest_text(store: TokenStore) -> None:
+    lengths = (store.source_lengths, store.target_lengths)
+    plan = BatchPlan(*lengths, batch_size=1, seed=0, both_directions=True)
+    data = StoredPairs(store, plan, PAD, multiple=8)
+    assert data.longest == 5
+    assert data.collate([1]).target.shape == data.collate([4]).source.shape == (1, 5)
+    assert data.collate([0, 1, 2]).source.shape[1] == 5
 
 
 def test_stored_pairs_give_the_loop_the_rows_of_a_step_and_their_batch(store: TokenStore) -> None:

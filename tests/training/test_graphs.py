@@ -13,8 +13,9 @@ from diffuseq.config import DiffuSeqConfig, TrainingConfig
 from diffuseq.data.batch import Batch, pad
 from diffuseq.registry import build
 from diffuseq.system import SpecialTokens
+from diffuseq.training.chance import mix
 from diffuseq.training.graphs import can_be_graphed
-from diffuseq.training.loop import mix, prepare
+from diffuseq.training.loop import prepare
 
 SPECIAL = SpecialTokens(vocab_size=40, pad=0, start=2, end=3, unknown=1, mask=4)
 OURS = DiffuSeqConfig(

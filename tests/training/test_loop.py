@@ -12,7 +12,8 @@ from diffuseq.config import TrainingConfig
 from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
 from diffuseq.system import Loss, System
-from diffuseq.training.loop import NotFiniteError, Stream, fit, mix
+from diffuseq.training.chance import mix
+from diffuseq.training.loop import NotFiniteError, Stream, fit
 
 
 def trained(settings: TrainingConfig, **changes: float) -> dict[str, Tensor]:

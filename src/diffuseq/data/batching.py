@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -111,35 +112,51 @@ class StoredPairs:
     multiple: int = 1
     """Lengths are rounded up to a multiple of it."""
 
+    @cached_property
+    def longest(self) -> int:
+        """The length of the longest text. There are systems that take no longer one."""
+        return max(
+            int(side.max(initial=1)) for side in (self.store.source_lengths, self.store.target_lengths)
+        )
+
     def rows(self, step: int) -> Sequence[int]:
         """The examples of an optimiser step over all processes."""
         return self.plan.rows(step)  # type: ignore[return-value]
 
     def collate(self, rows: Sequence[int]) -> Batch:
         """These examples as one batch."""
-        return collate(self.store, rows, self.pad_id, self.multiple)
+        return collate(self.store, rows, self.pad_id, self.multiple, self.longest)
 
 
 def collate(
-    store: TokenStore, examples: Sequence[int] | NDArray[Any], pad_id: int, multiple: int = 1
+    store: TokenStore,
+    examples: Sequence[int] | NDArray[Any],
+    pad_id: int,
+    multiple: int = 1,
+    longest: int | None = None,
 ) -> Batch:
     """The batch of some examples; example len(store) + i is pair i from target to source.
 
-    multiple: lengths are rounded up to a multiple of it, for fewer different shapes on a GPU.
+    multiple: lengths are rounded up to a multiple of it, those of targets with their ends, for fewer different
+    shapes on a GPU, but to no more than `longest`.
     """
     index = np.asarray(examples, dtype=np.int64)
     rows, turned = index % len(store), index >= len(store)
-    source, source_padding = _gather(store, 2 * rows + turned, pad_id, multiple)
-    target, target_padding = _gather(store, 2 * rows + 1 - turned, pad_id, multiple)
+    source, source_padding = _gather(store, 2 * rows + turned, pad_id, multiple, longest)
+    target, target_padding = _gather(store, 2 * rows + 1 - turned, pad_id, multiple, longest, ends=1)
     return Batch(source, source_padding, target, target_padding)
 
 
-def _gather(store: TokenStore, texts: NDArray[Any], pad_id: int, multiple: int) -> tuple[Tensor, Tensor]:
-    """Ids [b s] and padding [b s] of texts (2i is source i, 2i + 1 is target i), read in one go."""
+def _gather(
+    store: TokenStore, texts: NDArray[Any], pad_id: int, multiple: int, longest: int | None, ends: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Ids [b s] and padding [b s] of texts (2i is source i, 2i + 1 is target i), read in one go; s and so many
+    places for an end are a multiple, or s is the longest length."""
     starts = store.offsets[texts]
     lengths = store.offsets[texts + 1] - starts
     width = max(1, int(lengths.max(initial=1)))
-    position = np.arange(-(-width // multiple) * multiple)
+    rounded = -(-(width + ends) // multiple) * multiple - ends
+    position = np.arange(rounded if longest is None else min(rounded, max(width, longest)))
     padding = position >= lengths[:, None]
     ids = np.full(padding.shape, pad_id, dtype=np.int64)
     ids[~padding] = store.tokens[(starts[:, None] + position)[~padding]]

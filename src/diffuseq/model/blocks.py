@@ -11,9 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffuseq import kernels
 from diffuseq.attention import attend
-from diffuseq.dropout import Dropout
+from diffuseq.dropout import drop
 from diffuseq.model.packing import Packing
+
+EPS = 1e-6
+"""What is added to a mean square before its root is divided by."""
 
 
 class Memory(NamedTuple):
@@ -85,8 +89,7 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, value = self.up(x).chunk(2, dim=-1)
-        return self.down(F.silu(gate) * value)
+        return self.down(swiglu(self.up(x)))
 
 
 class Attention(nn.Module):
@@ -119,6 +122,11 @@ class Attention(nn.Module):
         and the mask and the result are theirs; they see the others nevertheless. packing, ending: x and turn come
         packed by the one, and the result by the other.
         """
+        dropout = self.dropout if self.training else 0.0
+        if kernels.fit(x) and slots is None and packing is None:
+            mixed = kernels.attend(self.qkv(x), memory, mask[:, 0], turn, self.heads, last, dropout)
+            if mixed is not None:
+                return self.out(mixed)
         parts = split_heads(self.qkv(x), self.heads, 3)
         (query, key), value = rotate(even(parts[:2]), turn), parts[2]
         if memory is not None and slots is not None:
@@ -131,7 +139,6 @@ class Attention(nn.Module):
             query = packing.unpack(query.transpose(0, 1)).transpose(1, 2)
         if last is not None:
             query = query[:, :, -last:]
-        dropout = self.dropout if self.training else 0.0
         mixed = attend(query, key, value, mask, dropout=dropout).transpose(1, 2).flatten(2)
         return self.out(mixed if ending is None else ending.pack(mixed))
 
@@ -146,18 +153,51 @@ def split_heads(x: Tensor, heads: int, parts: int) -> Tensor:
     return x.unflatten(-1, (parts, heads, -1)).movedim(-3, 0).transpose(-3, -2)
 
 
+def swiglu(both: Tensor) -> Tensor:
+    """SiLU(gate) · value [… f] of gate and value side by side [… 2f]."""
+    if kernels.fit(both):
+        return kernels.swiglu(both)
+    gate, value = both.chunk(2, dim=-1)
+    return F.silu(gate) * value
+
+
+def normed(x: Tensor, gains: Tensor) -> tuple[Tensor, Tensor]:
+    """The RMS norm of x [… n w] times gains, [w] or [… g w] with one for n / g positions in a row; and x, for what
+    goes on beside it."""
+    if kernels.fit(x) and kernels.are_shared(gains):
+        return kernels.norm(x, gains, EPS)
+    return F.rms_norm(x, x.shape[-1:], eps=EPS) * _spread(gains, x), x
+
+
+def add(x: Tensor, added: Tensor, dropout: float, gates: Tensor | None = None) -> Tensor:
+    """x [… n w] and what a layer adds to it, of which a share is dropped, times gates as in `normed`."""
+    if kernels.fit(x) and kernels.are_shared(gates):
+        return kernels.add(x, added, dropout, gates)
+    added = drop(added, dropout)
+    return x + (added if gates is None else _spread(gates, x) * added)
+
+
+def _spread(gains: Tensor, x: Tensor) -> Tensor:
+    if gains.ndim == 1 or gains.shape[-2] in (1, x.shape[-2]):
+        return gains
+    return gains.repeat_interleave(x.shape[-2] // gains.shape[-2], -2)
+
+
 class EncoderBlock(nn.Module):
     def __init__(self, width: int, heads: int, feed_forward: int, dropout: float) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(width, eps=1e-6)
+        self.attention_norm = nn.RMSNorm(width, eps=EPS)
         self.attention = Attention(width, heads, dropout)
-        self.feed_norm = nn.RMSNorm(width, eps=1e-6)
+        self.feed_norm = nn.RMSNorm(width, eps=EPS)
         self.feed_forward = FeedForward(width, feed_forward)
-        self.dropout = Dropout(dropout)
+        self.dropout = dropout
 
     def forward(self, x: Tensor, mask: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
-        x = x + self.dropout(self.attention(self.attention_norm(x), mask, turn))
-        return x + self.dropout(self.feed_forward(self.feed_norm(x)))
+        dropout = self.dropout if self.training else 0.0
+        entering, x = normed(x, self.attention_norm.weight)
+        x = add(x, self.attention(entering, mask, turn), dropout)
+        entering, x = normed(x, self.feed_norm.weight)
+        return add(x, self.feed_forward(entering), dropout)
 
 
 class DecoderBlock(nn.Module):
@@ -166,16 +206,16 @@ class DecoderBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, feed_forward: int, dropout: float) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(width, eps=1e-6, elementwise_affine=False)
         self.attention = Attention(width, heads, dropout)
         self.memory_kv = nn.Linear(width, 2 * width, bias=False)
-        self.feed_norm = nn.RMSNorm(width, eps=1e-6, elementwise_affine=False)
         self.feed_forward = FeedForward(width, feed_forward)
-        self.dropout = Dropout(dropout)
+        self.dropout = dropout
         self.modulation_offset = nn.Parameter(torch.zeros(4, width))
 
     def remember(self, source: Tensor, turn: tuple[Tensor, Tensor]) -> Memory:
         """Keys and values of the encoded source [b s w]: computed once a sentence."""
+        if kernels.fit(source):
+            return Memory(*kernels.keys_and_values(self.memory_kv(source), turn, self.attention.heads))
         key, value = split_heads(self.memory_kv(source), self.attention.heads, 2)
         return Memory(rotate(even(key), turn), value)
 
@@ -191,14 +231,21 @@ class DecoderBlock(nn.Module):
         packing: Packing | None = None,
         ending: Packing | None = None,
     ) -> Tensor:
-        """x [b l w]; modulation [b l 4 w] (or [b 1 4 w] when the whole row has one level); slots, last, packing and
-        ending as in `Attention`, modulation packed as x is."""
+        """x [b l w]; modulation [b l 4 w], or [b g 4 w] when l / g positions in a row have one level, or [1 g 4 w];
+        slots, last, packing and ending as in `Attention`, modulation packed as x is."""
+        dropout = self.dropout if self.training else 0.0
         gain1, gate1, gain2, gate2 = (1 + modulation + self.modulation_offset).unbind(-2)
-        entering = self.attention_norm(x) * gain1
+        entering, x = normed(x, gain1)
         mixed = self.attention(entering, mask, turn, memory, slots, last, packing, ending)
         if ending is not None and ending.kept is not None:
             x, gate1, gain2, gate2 = (part[ending.kept] for part in (x, gate1, gain2, gate2))
         elif packing is None and last is not None:
-            x, gate1, gain2, gate2 = (part[:, -last:] for part in (x, gate1, gain2, gate2))
-        x = x + gate1 * self.dropout(mixed)
-        return x + gate2 * self.dropout(self.feed_forward(self.feed_norm(x) * gain2))
+            share = last / x.shape[1]
+            x, gate1, gain2, gate2 = (_last(part, share) for part in (x, gate1, gain2, gate2))
+        entering, x = normed(add(x, mixed, dropout, gate1), gain2)
+        return add(x, self.feed_forward(entering), dropout, gate2)
+
+
+def _last(x: Tensor, share: float) -> Tensor:
+    """The last share of the positions of x [b n w]; what is for all of them stays."""
+    return x[:, -max(1, round(share * x.shape[1])) :]

@@ -29,6 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffuseq import kernels
 from diffuseq.chunks import parts, whole
 from diffuseq.dropout import Dropout
 from diffuseq.model.blocks import DecoderBlock, EncoderBlock, Memory, Neighbours, rotary
@@ -223,7 +224,7 @@ class Denoiser(nn.Module):
         clean = self._enter(words, levels.at(0))
         shared = self._known(clean, order)
         hidden = torch.cat((clean + shared, self._enter(noise, levels.at(1)) + shared), dim=1)
-        modulation = levels.modulation[stream][None]
+        modulation = levels.modulation[None]
         cosine, sine = (part.repeat(2, 1) for part in rotary(length, self.head_size, words.device))
         source = ~encoded.padding[:, None, :].expand(-1, 2 * length, -1)
         mask = torch.cat((source, order.seen_in_two_streams(places, stream == 1)), dim=2)[:, None]
@@ -362,7 +363,11 @@ class Denoiser(nn.Module):
         call for one sentence, and no call of a generation changes it.
         """
         table = self.word_embedding.table() if table is None else table
-        return self.word_head(hidden) @ table.T.to(hidden.dtype) + self.word_bias
+        return self._scores(hidden, table) + self.word_bias
+
+    def _scores(self, hidden: Tensor, table: Tensor) -> Tensor:
+        """`logits` less their bias."""
+        return self.word_head(hidden) @ table.T.to(hidden.dtype)
 
     def pointing(
         self, hidden: Tensor, encoded: Encoded
@@ -380,6 +385,10 @@ class Denoiser(nn.Module):
     def nats_of_words(self, hidden: Tensor, target: Tensor, with_uniform: bool) -> tuple[Tensor, Tensor]:
         """−log p [n] of words [n] by the vocabulary's softmax alone, of states [n w], and its mean over all words;
         the first once more where that is not wanted, for it takes another look at every score."""
+        if kernels.fit(hidden) and kernels.are_few(self.word_bias):
+            return kernels.word_nats(
+                self._scores(hidden, self.word_embedding.table()), self.word_bias, target
+            )
         logits = self.logits(hidden).float()
         if not with_uniform:
             plain = F.cross_entropy(logits, target, reduction="none")

@@ -13,6 +13,7 @@ _QUESTIONS = (
 )
 EXAMPLES = {
     "qqp": _QUESTIONS,
+    "qqp-large": _QUESTIONS,
     "qqp-transformer": _QUESTIONS,
     "grammar": (
         "how do i learn to play the guitar in nine weeks?",

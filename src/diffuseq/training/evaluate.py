@@ -10,8 +10,9 @@ import torch
 
 from diffuseq.data.pairs import Pair
 from diffuseq.system import System
+from diffuseq.training.chance import mix
 from diffuseq.training.engine import reshard
-from diffuseq.training.loop import Data, Training, mix
+from diffuseq.training.loop import Data, Training
 
 SAMPLES_SHOWN = 5
 TOO_MANY_EQUAL = 0.5

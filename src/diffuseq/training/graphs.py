@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from diffuseq.data.batch import Batch
 from diffuseq.system import System
+from diffuseq.training.chance import seed_global
 
 MULTIPLE = 8
 """Lengths are rounded up to a multiple of it: pairs as long as questions then come in half a dozen shapes."""
@@ -50,7 +51,7 @@ class GraphedPasses:
     """`Passes` as recordings, by the shape of the batch. One process, one GPU, and a system that is `graphable`."""
 
     def __init__(self, passes: Passes, parameters: Sequence[nn.Parameter], device: torch.device) -> None:
-        self.passes, self.parameters = passes, parameters
+        self.passes, self.parameters, self.device = passes, parameters, device
         self.generator = torch.Generator(device)
         self.pool = torch.cuda.graph_pool_handle()
         self.recordings: dict[tuple[torch.Size, torch.Size], Recording] = {}
@@ -76,7 +77,7 @@ class GraphedPasses:
         return recording.passed
 
     def _seed(self, seed: int) -> None:
-        torch.manual_seed(seed)
+        seed_global(seed, self.device)
         self.generator.manual_seed(seed)
 
     def _record(self, batch: Batch) -> Recording:

@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import Protocol
 
 import torch
@@ -33,6 +32,7 @@ from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
 from diffuseq.precision import use_bf16, width_of
 from diffuseq.system import System
+from diffuseq.training.chance import mix, seed_global
 from diffuseq.training.ema import AveragedWeights
 from diffuseq.training.engine import distribute, make_accelerator
 from diffuseq.training.graphs import GraphedPasses, Passed, can_be_graphed
@@ -279,22 +279,24 @@ def take_step(training: Training, loaded: Loaded, window: Window) -> None:
     """One optimiser step on the chunks of this process. `NotFiniteError` leaves the weights as they were."""
     progress, accelerator, start = training.progress, training.accelerator, time.perf_counter()
     prepared = training.preparing
-    training.model.train()
+    if not training.model.training:
+        training.model.train()
     for optimizer in training.optimizers:
         optimizer.zero_grad(set_to_none=training.graphed is None)
     sums = torch.zeros(2, device=accelerator.device)
-    broken: list[int] = []
+    values: list[tuple[Tensor, Sequence[int]]] = []
     for number, (seed, batch, rows) in enumerate(loaded.chunks):
         last = number == len(loaded.chunks) - 1
         weight, value = _accumulate(training, batch.to(accelerator.device), seed, last, window)
         sums += torch.stack([weight, weight * value])
-        if not math.isfinite(value):
-            broken.extend(rows)
+        values.append((value.clone(), rows))  # what was recorded is overwritten by the next chunk
+    sum_norm = _gradient_norm(training)
     reduced_at = time.perf_counter()
     mine = training.uncounted + reduced_at - start - (training.preparing - prepared)
     (weights, weighted), seconds = _over_processes(training, sums, mine)
-    norm = _scale_and_clip(training, weights)
+    norm = _scale_and_clip(training, sum_norm, weights)
     if not (math.isfinite(weighted) and math.isfinite(norm)):
+        broken = [row for value, rows in values if not math.isfinite(value) for row in rows]
         rows_seen = broken or [row for *_, rows in loaded.chunks for row in rows]
         raise NotFiniteError(_what_broke(progress.step, weighted / weights, norm, rows_seen))
     after = training.share(progress.step + 1, progress.seconds + seconds)
@@ -323,7 +325,7 @@ def _accumulate(
     if training.graphed is not None:
         passed = training.graphed(batch, seed)
     else:
-        torch.manual_seed(seed)
+        seed_global(seed, accelerator.device)
         generator = torch.Generator(accelerator.device).manual_seed(seed)
         with nullcontext() if last else accelerator.no_sync(training.model):
             passed = training.passes(batch, generator)
@@ -345,12 +347,22 @@ def _over_processes(training: Training, sums: Tensor, seconds: float) -> tuple[l
     return totals, seconds
 
 
+def _gradients(training: Training) -> list[Tensor]:
+    return [p.grad for p in training.average.parameters if p.grad is not None]
+
+
 @torch.no_grad()
-def _scale_and_clip(training: Training, weights: float) -> float:
+def _gradient_norm(training: Training) -> Tensor:
+    """Norm of the sum of weighted gradients; on its device, so that a GPU is waited for only once a step."""
+    return whole(torch.nn.utils.get_total_norm(_gradients(training)))
+
+
+@torch.no_grad()
+def _scale_and_clip(training: Training, norm_of_sum: Tensor, weights: float) -> float:
     """Turn the sum of weighted gradients into their mean, clip it, and give back its norm before clipping."""
-    gradients = [p.grad for p in training.system.parameters() if p.grad is not None]
+    gradients = _gradients(training)
     scale = training.accelerator.num_processes / weights  # the processes' gradients come averaged, not summed
-    norm = float(whole(torch.nn.utils.get_total_norm(gradients))) * scale
+    norm = float(norm_of_sum) * scale
     clip = training.settings.clip
     if clip is not None:
         scale *= min(1.0, clip / (norm + 1e-6))
@@ -366,9 +378,3 @@ def _what_broke(step: int, loss: float, norm: float, rows: Sequence[int]) -> str
         f"Step {step + 1}: the {what}, on training rows {shown}; the last checkpoint is kept. Look at these "
         "rows, or resume with a smaller learning_rate, a longer warmup, or precision fp32."
     )
-
-
-def mix(*numbers: int) -> int:
-    """One well-spread seed from several numbers."""
-    text = " ".join(map(str, numbers)).encode()
-    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 1

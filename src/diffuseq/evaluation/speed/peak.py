@@ -14,6 +14,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from diffuseq import kernels
 from diffuseq.evaluation.speed.sampling import MEASURED_STEPS, Writer, published_steps
 from diffuseq.evaluation.speed.sizes import Size
 from diffuseq.evaluation.speed.table import Table, rounded
@@ -25,9 +26,10 @@ from diffuseq.evaluation.speed.workload import training_batches
 def count_operations(action: Callable[[], object]) -> int:
     """Operations of all matrix products of an action.
 
-    Fused attention on a CPU is unknown to torch's counter, so it is counted as the two products it is.
+    Fused attention on a CPU and kernels of our own are unknown to torch's counter, so the products that they
+    consist of are counted.
     """
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with kernels.left_out(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         action()
     return counter.get_total_flops()
 
@@ -47,7 +49,7 @@ def measure(size: Size, device: torch.device) -> Table:
     dtype = torch.bfloat16 if writer.bf16 else torch.float32
     before = product_rate(size.product, dtype, device)
     passes = training_times({"": trainee}, size.repeats)[""]
-    operations = count_operations(trainee.passes) / trainee.pairs
+    operations = count_operations(trainee.plain_passes) / trainee.pairs
     batches = training_batches(size.decoding_rows, size.special, count=2)
     actions = {f"sampling, {calls} calls": writer.action(batches, calls) for calls in (10, 2)}
     actions["sampling, one sentence"] = writer.action(training_batches(1, size.special, count=1), 10)

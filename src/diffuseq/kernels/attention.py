@@ -1,0 +1,325 @@
+"""Attention over short rows, all of it in one kernel: even queries and keys, rotary positions, one softmax over the
+source and the row itself, dropout of its weights.
+
+A program has a head of a row as a whole: a hundred positions fit where it computes, so that nothing between the
+projections is ever written. Backward it is all computed again, which costs less than keeping it would (Dao et al.,
+2022, "FlashAttention"; one block of it here).
+
+Heads come in halves [… e/2], which a rotation turns into each other. Legend: b rows, h heads, n positions, q of
+them that look (the last ones), s source length, w width, e = w / h. Capitals are sizes of tiles, powers of two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from diffuseq.kernels.rows import kept, new_seed
+
+EPS = tl.constexpr(torch.finfo(torch.float32).eps)
+"""What PyTorch's RMS norm adds in single precision."""
+ROWS = 16
+"""Positions whose keys and values a program makes ready."""
+
+
+class Attend(Function):
+    """(queries, keys and values side by side [b n 3w], memory's keys and values [b h s e] or None, mask [b 1|q s+n]
+    bool, turn [n e] twice, heads, q, dropout) → [b q w]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        qkv: Tensor,
+        memory_key: Tensor | None,
+        memory_value: Tensor | None,
+        mask: Tensor,
+        cosine: Tensor,
+        sine: Tensor,
+        heads: int,
+        looking: int,
+        dropout: float,
+    ) -> Tensor:
+        qkv, mask, seed = qkv.contiguous(), mask.contiguous(), new_seed(qkv, dropout)
+        memory = [part if part is None else part.contiguous() for part in (memory_key, memory_value)]
+        (b, n, w), s = qkv.shape, 0 if memory[0] is None else memory[0].shape[2]
+        w //= 3
+        tiles = [max(16, triton.next_power_of_2(size)) for size in (n, looking, s)]
+        ctx.numbers = n, s, heads, looking, mask.shape[1], dropout
+        ctx.constants = w // heads // 2, *tiles, dropout > 0
+        ctx.launch = {"grid": (b * heads,), "num_warps": 4 if max(tiles) <= 32 else 8}
+        ctx.save_for_backward(qkv, *memory, mask, cosine, sine, seed)
+        out = qkv.new_empty(b, looking, w)
+        _run(_attend, ctx, qkv, *_or(memory, qkv), mask, cosine, sine, seed, out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, into_out: Tensor) -> tuple[Tensor | None, ...]:
+        qkv, *memory, mask, cosine, sine, seed = ctx.saved_tensors
+        dqkv = torch.empty_like(qkv)
+        into_memory = [part if part is None else torch.empty_like(part) for part in memory]
+        given = qkv, *_or(memory, qkv), mask, cosine, sine, seed, into_out.contiguous()
+        _run(_attend_backward, ctx, *given, dqkv, *_or(into_memory, dqkv))
+        return dqkv, *into_memory, *[None] * 6
+
+
+class KeysAndValues(Function):
+    """Keys and values side by side [b s 2w] and turn [s e] twice → keys [b h s e], even and turned, and values."""
+
+    @staticmethod
+    def forward(ctx: Any, kv: Tensor, cosine: Tensor, sine: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+        kv = kv.contiguous()
+        b, s, w = kv.shape[0], kv.shape[1], kv.shape[2] // 2
+        key, value = (kv.new_empty(b, heads, s, w // heads) for _ in range(2))
+        ctx.numbers, ctx.constants = (b * s, s, heads), (w // heads // 2, ROWS)
+        ctx.launch = {"grid": (triton.cdiv(b * s, ROWS), heads)}
+        ctx.save_for_backward(kv, cosine, sine)
+        _run(_make_ready, ctx, kv, cosine, sine, key, value)
+        return key, value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, into_key: Tensor, into_value: Tensor) -> tuple[Tensor | None, ...]:
+        kv, cosine, sine = ctx.saved_tensors
+        dkv = torch.empty_like(kv)
+        _run(_make_ready_backward, ctx, kv, cosine, sine, into_key.contiguous(), into_value.contiguous(), dkv)
+        return dkv, None, None, None
+
+
+def _run(kernel: Any, ctx: Any, *tensors: Tensor | None) -> None:
+    options = dict(ctx.launch)
+    kernel[options.pop("grid")](*tensors, *ctx.numbers, *ctx.constants, **options)
+
+
+def _or(memory: list[Tensor | None], instead: Tensor) -> list[Tensor]:
+    """A memory, or where there is none something that is never read."""
+    return [instead if part is None else part for part in memory]
+
+
+@triton.jit
+def _load(place, at, inside):
+    return tl.load(place + at, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _store(place, at, value, inside):
+    tl.store(place + at, value.to(place.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _load_halves(place, at, inside, HALF: tl.constexpr):
+    """In the type that they are multiplied in."""
+    kind: tl.constexpr = place.dtype.element_ty
+    return _load(place, at, inside).to(kind), _load(place, at + HALF, inside).to(kind)
+
+
+@triton.jit
+def _store_halves(place, at, first, second, inside, HALF: tl.constexpr):
+    _store(place, at, first, inside)
+    _store(place, at + HALF, second, inside)
+
+
+@triton.jit
+def _even(place, at, inside, HALF: tl.constexpr):
+    """Halves, each row of one length, and by what it was multiplied."""
+    first, second = _load(place, at, inside), _load(place, at + HALF, inside)
+    scale = tl.rsqrt((tl.sum(first * first, 1) + tl.sum(second * second, 1)) / (2 * HALF) + EPS)[:, None]
+    return first * scale, second * scale, scale
+
+
+@triton.jit
+def _uneven(into_first, into_second, first, second, scale, HALF: tl.constexpr):
+    """Gradients into what `_even` loads, from those into what it gives."""
+    shared = (tl.sum(into_first * first, 1) + tl.sum(into_second * second, 1))[:, None] / (2 * HALF)
+    return scale * (into_first - first * shared), scale * (into_second - second * shared)
+
+
+@triton.jit
+def _turn(first, second, cosine, sine):
+    return first * cosine - second * sine, second * cosine + first * sine
+
+
+@triton.jit
+def _turn_back(first, second, cosine, sine):
+    return first * cosine + second * sine, second * cosine - first * sine
+
+
+@triton.jit
+def _product(first, second, other_first, other_second):
+    """x yᵀ of halves."""
+    return tl.dot(first, tl.trans(other_first)) + tl.dot(second, tl.trans(other_second))
+
+
+@triton.jit
+def _softmax(score, seen, memory_score, memory_seen):
+    """One over both, of what is seen."""
+    score, memory_score = tl.where(seen, score, -1e30), tl.where(memory_seen, memory_score, -1e30)
+    top = tl.maximum(tl.max(score, 1), tl.max(memory_score, 1))[:, None]
+    weight = tl.where(seen, tl.exp(score - top), 0.0)
+    memory_weight = tl.where(memory_seen, tl.exp(memory_score - top), 0.0)
+    total = tl.maximum(tl.sum(weight, 1) + tl.sum(memory_weight, 1), 1e-20)[:, None]
+    return weight / total, memory_weight / total
+
+
+_SIZES = ["n", "s", "heads", "looking", "mask_rows", "rows"]
+"""Numbers that a kernel is not compiled anew for."""
+
+
+@triton.jit(do_not_specialize=_SIZES)
+def _attend(
+    qkv, memory_key, memory_value, mask, cosine, sine, seed, out, n, s, heads, looking, mask_rows, dropout,
+    HALF: tl.constexpr, N: tl.constexpr, Q: tl.constexpr, S: tl.constexpr, DROPS: tl.constexpr,
+):  # fmt: skip
+    kind: tl.constexpr = qkv.dtype.element_ty
+    E: tl.constexpr = 2 * HALF
+    row, head = (tl.program_id(0) // heads).to(tl.int64), tl.program_id(0) % heads
+    half, i, j, m = tl.arange(0, HALF)[None, :], tl.arange(0, Q)[:, None], tl.arange(0, N), tl.arange(0, S)
+    i_in, j_in, m_in = (
+        (i < looking) & (half >= 0),
+        (j < n)[:, None] & (half >= 0),
+        (m < s)[:, None] & (half >= 0),
+    )
+    place = i + n - looking
+    q_at = (row * n + place) * 3 * heads * E + head * E + half
+    k_at = ((row * n + j[:, None]) * 3 + 1) * heads * E + head * E + half
+    m_at = ((row * heads + head) * s + m[:, None]) * E + half
+    # queries and keys
+    q1, q2, _ = _even(qkv, q_at, i_in, HALF)
+    k1, k2, _ = _even(qkv, k_at, j_in, HALF)
+    q1, q2 = _turn(q1, q2, _load(cosine, place * E + half, i_in), _load(sine, place * E + half, i_in))
+    k1, k2 = _turn(
+        k1, k2, _load(cosine, j[:, None] * E + half, j_in), _load(sine, j[:, None] * E + half, j_in)
+    )
+    q1, q2 = (q1 * E**-0.5).to(kind), (q2 * E**-0.5).to(kind)
+    mk1, mk2 = _load_halves(memory_key, m_at, m_in, HALF)
+    # weights
+    seen_at = (row * mask_rows + i * (mask_rows > 1)) * (s + n)
+    seen = tl.load(mask + seen_at + s + j[None, :], mask=(i < looking) & (j < n)[None, :], other=0) != 0
+    m_seen = tl.load(mask + seen_at + m[None, :], mask=(i < looking) & (m < s)[None, :], other=0) != 0
+    score, m_score = _product(q1, q2, k1.to(kind), k2.to(kind)), _product(q1, q2, mk1, mk2)
+    weight, m_weight = _softmax(score, seen, m_score, m_seen)
+    if DROPS:
+        drop_at = (tl.program_id(0) * looking + i) * (s + n)
+        weight *= kept(seed, drop_at + s + j[None, :], dropout)
+        m_weight *= kept(seed, drop_at + m[None, :], dropout)
+    weight, m_weight = weight.to(kind), m_weight.to(kind)
+    # values
+    v1, v2 = _load_halves(qkv, k_at + heads * E, j_in, HALF)
+    mv1, mv2 = _load_halves(memory_value, m_at, m_in, HALF)
+    out_at = (row * looking + i) * heads * E + head * E + half
+    out1, out2 = tl.dot(weight, v1) + tl.dot(m_weight, mv1), tl.dot(weight, v2) + tl.dot(m_weight, mv2)
+    _store_halves(out, out_at, out1, out2, i_in, HALF)
+
+
+@triton.jit(do_not_specialize=_SIZES)
+def _attend_backward(
+    qkv, memory_key, memory_value, mask, cosine, sine, seed, into_out, dqkv, into_key, into_value,
+    n, s, heads, looking, mask_rows, dropout,
+    HALF: tl.constexpr, N: tl.constexpr, Q: tl.constexpr, S: tl.constexpr, DROPS: tl.constexpr,
+):  # fmt: skip
+    kind: tl.constexpr = qkv.dtype.element_ty
+    E: tl.constexpr = 2 * HALF
+    row, head = (tl.program_id(0) // heads).to(tl.int64), tl.program_id(0) % heads
+    half, i, j, m = tl.arange(0, HALF)[None, :], tl.arange(0, Q)[:, None], tl.arange(0, N), tl.arange(0, S)
+    i_in, j_in, m_in = (
+        (i < looking) & (half >= 0),
+        (j < n)[:, None] & (half >= 0),
+        (m < s)[:, None] & (half >= 0),
+    )
+    place = i + n - looking
+    q_at = (row * n + place) * 3 * heads * E + head * E + half
+    k_at = ((row * n + j[:, None]) * 3 + 1) * heads * E + head * E + half
+    m_at = ((row * heads + head) * s + m[:, None]) * E + half
+    # queries and keys, as forward
+    q1, q2, q_scale = _even(qkv, q_at, i_in, HALF)
+    k1, k2, k_scale = _even(qkv, k_at, j_in, HALF)
+    q_cosine, q_sine = _load(cosine, place * E + half, i_in), _load(sine, place * E + half, i_in)
+    k_cosine, k_sine = _load(cosine, j[:, None] * E + half, j_in), _load(sine, j[:, None] * E + half, j_in)
+    tq1, tq2 = _turn(q1, q2, q_cosine, q_sine)
+    tk1, tk2 = _turn(k1, k2, k_cosine, k_sine)
+    tq1, tq2 = (tq1 * E**-0.5).to(kind), (tq2 * E**-0.5).to(kind)
+    tk1, tk2 = tk1.to(kind), tk2.to(kind)
+    mk1, mk2 = _load_halves(memory_key, m_at, m_in, HALF)
+    # weights, as forward
+    seen_at = (row * mask_rows + i * (mask_rows > 1)) * (s + n)
+    seen = tl.load(mask + seen_at + s + j[None, :], mask=(i < looking) & (j < n)[None, :], other=0) != 0
+    m_seen = tl.load(mask + seen_at + m[None, :], mask=(i < looking) & (m < s)[None, :], other=0) != 0
+    score, m_score = _product(tq1, tq2, tk1, tk2), _product(tq1, tq2, mk1, mk2)
+    weight, m_weight = _softmax(score, seen, m_score, m_seen)
+    # into weights, and values
+    g1, g2 = _load_halves(into_out, (row * looking + i) * heads * E + head * E + half, i_in, HALF)
+    v1, v2 = _load_halves(qkv, k_at + heads * E, j_in, HALF)
+    mv1, mv2 = _load_halves(memory_value, m_at, m_in, HALF)
+    into_weight, into_m_weight = _product(g1, g2, v1, v2), _product(g1, g2, mv1, mv2)
+    given, m_given = weight, m_weight
+    if DROPS:
+        drop_at = (tl.program_id(0) * looking + i) * (s + n)
+        stays, m_stays = (
+            kept(seed, drop_at + s + j[None, :], dropout),
+            kept(seed, drop_at + m[None, :], dropout),
+        )
+        into_weight, into_m_weight = into_weight * stays, into_m_weight * m_stays
+        given, m_given = weight * stays, m_weight * m_stays
+    given, m_given = tl.trans(given.to(kind)), tl.trans(m_given.to(kind))
+    _store_halves(dqkv, k_at + heads * E, tl.dot(given, g1), tl.dot(given, g2), j_in, HALF)
+    _store_halves(into_value, m_at, tl.dot(m_given, g1), tl.dot(m_given, g2), m_in, HALF)
+    # into scores, queries and keys
+    shared = (tl.sum(into_weight * weight, 1) + tl.sum(into_m_weight * m_weight, 1))[:, None]
+    into_score = (weight * (into_weight - shared)).to(kind)
+    into_m_score = (m_weight * (into_m_weight - shared)).to(kind)
+    dq1, dq2 = tl.dot(into_score, tk1), tl.dot(into_score, tk2)
+    dq1, dq2 = dq1 + tl.dot(into_m_score, mk1), dq2 + tl.dot(into_m_score, mk2)
+    into_score, into_m_score = tl.trans(into_score), tl.trans(into_m_score)
+    dk1, dk2 = tl.dot(into_score, tq1), tl.dot(into_score, tq2)
+    _store_halves(into_key, m_at, tl.dot(into_m_score, tq1), tl.dot(into_m_score, tq2), m_in, HALF)
+    dq1, dq2 = _turn_back(dq1 * E**-0.5, dq2 * E**-0.5, q_cosine, q_sine)
+    dk1, dk2 = _turn_back(dk1, dk2, k_cosine, k_sine)
+    dq1, dq2 = _uneven(dq1, dq2, q1, q2, q_scale, HALF)
+    dk1, dk2 = _uneven(dk1, dk2, k1, k2, k_scale, HALF)
+    _store_halves(dqkv, q_at, dq1, dq2, i_in, HALF)
+    _store_halves(dqkv, k_at, dk1, dk2, j_in, HALF)
+    # who does not look has no query
+    nothing = tl.zeros([N, HALF], tl.float32)
+    _store_halves(dqkv, k_at - heads * E, nothing, nothing, j_in & (j < n - looking)[:, None], HALF)
+
+
+@triton.jit(do_not_specialize=_SIZES)
+def _make_ready(kv, cosine, sine, key, value, rows, s, heads, HALF: tl.constexpr, R: tl.constexpr):
+    E: tl.constexpr = 2 * HALF
+    row, half = (tl.program_id(0) * R + tl.arange(0, R)).to(tl.int64)[:, None], tl.arange(0, HALF)[None, :]
+    head, place, inside = tl.program_id(1), row % s, (row < rows) & (half >= 0)
+    at = row * 2 * heads * E + head * E + half
+    out_at = ((row // s * heads + head) * s + place) * E + half
+    first, second, _ = _even(kv, at, inside, HALF)
+    first, second = _turn(
+        first, second, _load(cosine, place * E + half, inside), _load(sine, place * E + half, inside)
+    )
+    _store_halves(key, out_at, first, second, inside, HALF)
+    first, second = _load_halves(kv, at + heads * E, inside, HALF)
+    _store_halves(value, out_at, first, second, inside, HALF)
+
+
+@triton.jit(do_not_specialize=_SIZES)
+def _make_ready_backward(
+    kv, cosine, sine, into_key, into_value, dkv, rows, s, heads, HALF: tl.constexpr, R: tl.constexpr
+):  # fmt: skip
+    E: tl.constexpr = 2 * HALF
+    row, half = (tl.program_id(0) * R + tl.arange(0, R)).to(tl.int64)[:, None], tl.arange(0, HALF)[None, :]
+    head, place, inside = tl.program_id(1), row % s, (row < rows) & (half >= 0)
+    at = row * 2 * heads * E + head * E + half
+    out_at = ((row // s * heads + head) * s + place) * E + half
+    first, second, scale = _even(kv, at, inside, HALF)
+    into1, into2 = _load(into_key, out_at, inside), _load(into_key, out_at + HALF, inside)
+    into1, into2 = _turn_back(
+        into1, into2, _load(cosine, place * E + half, inside), _load(sine, place * E + half, inside)
+    )
+    into1, into2 = _uneven(into1, into2, first, second, scale, HALF)
+    _store_halves(dkv, at, into1, into2, inside, HALF)
+    into1, into2 = _load_halves(into_value, out_at, inside, HALF)
+    _store_halves(dkv, at + heads * E, into1, into2, inside, HALF)

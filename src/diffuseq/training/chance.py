@@ -1,0 +1,26 @@
+"""Seeds of a training, and the generators that they are for."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import torch
+
+
+def mix(*numbers: int) -> int:
+    """One well-spread seed from several numbers."""
+    text = " ".join(map(str, numbers)).encode()
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def seed_global(seed: int, device: torch.device) -> None:
+    """Seed the generators that nobody passes on, of the CPU and of this device.
+
+    `torch.manual_seed` seeds those of every kind of device there could be, which takes a millisecond: a tenth of a
+    step of a small network on a GPU.
+    """
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or torch.cuda.current_device()].manual_seed(seed)
+    elif device.type != "cpu":
+        torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
