@@ -153,12 +153,11 @@ def stored_tensors(folder: Path) -> dict[str, Stored]:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of the folder, as it is stored, but whole numbers times their scales. Raises `InputError` when
-    one cannot be read."""
+    """Every tensor of the folder, as it is stored, scales included. Raises `InputError` when one cannot be read."""
     tensors: dict[str, Tensor] = {}
     for file in sorted({entry.file for entry in stored_tensors(folder).values()}):
         with _readable(file), safe_open(file, "pt") as opened:
-            tensors |= dict(_as_used(file, opened))
+            tensors |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     return tensors
 
 

@@ -325,19 +325,32 @@ def test_the_command_writes_a_model_like_any_other(folders: list[str], tmp_path:
     assert "pairs a step" not in card  # the whole was never trained
 
 
-def test_weights_stay_as_the_members_store_them(ordered_pipe: DiffuSeqPipeline, folders: list[str]) -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int8])
+def test_weights_stay_as_the_members_store_them(
+    dtype: torch.dtype, ordered_pipe: DiffuSeqPipeline, folders: list[str]
+) -> None:
     from diffuseq.checkpoint import save_model
     from diffuseq.ensembles import save_ensemble
     from diffuseq.weights import read_weights
 
-    given = ordered_pipe.system, ordered_pipe.config, ordered_pipe.tokenizer
-    save_model(folders[0], *given, dtype=torch.bfloat16, max_shard_bytes=4000)
-    save_ensemble(folders, Path(folders[0]).parent / "out")
-    kinds = {tensor.dtype for tensor in read_weights(Path(folders[0])).values()}
-    found = read_weights(Path(folders[0]).parent / "out")
-    assert kinds == {torch.bfloat16}
-    for name, tensor in found.items():
-        assert tensor.dtype == (torch.bfloat16 if name.startswith("members.0.") else torch.float32)
+    given, out = (
+        (ordered_pipe.system, ordered_pipe.config, ordered_pipe.tokenizer),
+        Path(folders[0] + "-both"),
+    )
+    save_model(folders[0], *given, dtype=dtype, max_shard_bytes=4000)
+    save_ensemble(folders, out)
+    members = [read_weights(Path(folder)) for folder in folders]
+    assert any(tensor.dtype == dtype for tensor in members[0].values())
+    found = read_weights(out)
+    for number, member in enumerate(members):
+        for name, tensor in member.items():
+            stored = found.pop(f"members.{number}.{name}")
+            assert stored.dtype == tensor.dtype and torch.equal(stored, tensor)
+    assert not found
+    answers = [
+        pipe(SOURCES) for pipe in (DiffuSeqPipeline.from_pretrained(out), DiffuSeqPipeline.ensemble(folders))
+    ]
+    assert [a.candidates for a in answers[0]] == [a.candidates for a in answers[1]]
 
 
 def test_the_command_refuses_what_makes_no_ensemble(

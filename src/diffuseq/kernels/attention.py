@@ -26,6 +26,8 @@ EPS = tl.constexpr(torch.finfo(torch.float32).eps)
 """What PyTorch's RMS norm adds in single precision."""
 ROWS = 16
 """Positions whose keys and values a program makes ready."""
+_WARPS = {16: 2, 32: 4, 64: 8}
+"""Of a program, by the largest side of its tiles."""
 
 
 class Attend(Function):
@@ -52,7 +54,7 @@ class Attend(Function):
         tiles = [max(16, triton.next_power_of_2(size)) for size in (n, looking, s)]
         ctx.numbers = n, s, heads, looking, mask.shape[1], dropout
         ctx.constants = w // heads // 2, *tiles, dropout > 0
-        ctx.launch = {"grid": (b * heads,), "num_warps": 4 if max(tiles) <= 32 else 8}
+        ctx.launch = {"grid": (b * heads,), "num_warps": _WARPS[max(tiles)]}
         ctx.save_for_backward(qkv, *memory, mask, cosine, sine, seed)
         out = qkv.new_empty(b, looking, w)
         _run(_attend, ctx, qkv, *_or(memory, qkv), mask, cosine, sine, seed, out)
@@ -205,9 +207,9 @@ def _attend(
     score, m_score = _product(q1, q2, k1.to(kind), k2.to(kind)), _product(q1, q2, mk1, mk2)
     weight, m_weight = _softmax(score, seen, m_score, m_seen)
     if DROPS:
-        drop_at = (tl.program_id(0) * looking + i) * (s + n)
-        weight *= kept(seed, drop_at + s + j[None, :], dropout)
-        m_weight *= kept(seed, drop_at + m[None, :], dropout)
+        first = (tl.program_id(0) * Q + i) * ((N + S) // 4)
+        weight *= kept(seed, first, dropout, Q, N)
+        m_weight *= kept(seed, first + N // 4, dropout, Q, S)
     weight, m_weight = weight.to(kind), m_weight.to(kind)
     # values
     v1, v2 = _load_halves(qkv, k_at + heads * E, j_in, HALF)
@@ -259,11 +261,8 @@ def _attend_backward(
     into_weight, into_m_weight = _product(g1, g2, v1, v2), _product(g1, g2, mv1, mv2)
     given, m_given = weight, m_weight
     if DROPS:
-        drop_at = (tl.program_id(0) * looking + i) * (s + n)
-        stays, m_stays = (
-            kept(seed, drop_at + s + j[None, :], dropout),
-            kept(seed, drop_at + m[None, :], dropout),
-        )
+        first = (tl.program_id(0) * Q + i) * ((N + S) // 4)
+        stays, m_stays = kept(seed, first, dropout, Q, N), kept(seed, first + N // 4, dropout, Q, S)
         into_weight, into_m_weight = into_weight * stays, into_m_weight * m_stays
         given, m_given = weight * stays, m_weight * m_stays
     given, m_given = tl.trans(given.to(kind)), tl.trans(m_given.to(kind))
