@@ -18,14 +18,16 @@ from torch import Tensor
 
 LONGEST = 64
 """Positions of a row, and of its source, up to which attention is one kernel; more do not fit where it computes."""
-HEAD_SIZES = (32, 64, 128)
+HEAD_SIZES = (32, 64)
 """Sizes of a head that it is for."""
+OLDEST = (8, 0)
+"""The compute capability from which on a GPU multiplies in bf16: that of the A100."""
 MOST_WORDS = 1 << 16
 """Words of a vocabulary whose scores a kernel holds at once."""
 
 
 def fit(x: Tensor) -> bool:
-    """Whether kernels can take the place of PyTorch's for x: in training, in bf16, on a GPU that Triton knows."""
+    """Whether kernels can take the place of PyTorch's for x: in training, in bf16, on an NVIDIA GPU that has it."""
     return (
         x.is_cuda
         and torch.is_grad_enabled()
@@ -34,6 +36,7 @@ def fit(x: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and not _left_out
         and has_triton()
+        and _is_new_enough(x.device)
     )
 
 
@@ -56,6 +59,11 @@ def has_triton() -> bool:
     """Whether Triton is there, as it comes with PyTorch for NVIDIA's GPUs, and is not switched off by
     DIFFUSEQ_KERNELS=0 (to compare, or where a new GPU trips over it)."""
     return importlib.util.find_spec("triton") is not None and os.environ.get("DIFFUSEQ_KERNELS", "1") != "0"
+
+
+@cache
+def _is_new_enough(device: torch.device) -> bool:
+    return torch.version.cuda is not None and torch.cuda.get_device_capability(device) >= OLDEST
 
 
 def are_shared(gains: Tensor | None) -> bool:

@@ -166,11 +166,13 @@ def normed(x: Tensor, gains: Tensor) -> tuple[Tensor, Tensor]:
     goes on beside it."""
     if kernels.fit(x) and kernels.are_shared(gains):
         return kernels.norm(x, gains, EPS)
+    if gains.ndim == 1:
+        return F.rms_norm(x, x.shape[-1:], gains, EPS), x
     return F.rms_norm(x, x.shape[-1:], eps=EPS) * _spread(gains, x), x
 
 
 def add(x: Tensor, added: Tensor, dropout: float, gates: Tensor | None = None) -> Tensor:
-    """x [… n w] and what a layer adds to it, of which a share is dropped, times gates as in `normed`."""
+    """x [… n w] and what a layer adds to it, of which a share is dropped, times gates, [… g w] as in `normed`."""
     if kernels.fit(x) and kernels.are_shared(gates):
         return kernels.add(x, added, dropout, gates)
     added = drop(added, dropout)
@@ -178,7 +180,8 @@ def add(x: Tensor, added: Tensor, dropout: float, gates: Tensor | None = None) -
 
 
 def _spread(gains: Tensor, x: Tensor) -> Tensor:
-    if gains.ndim == 1 or gains.shape[-2] in (1, x.shape[-2]):
+    """[… g w] to what x [… n w] can be multiplied by."""
+    if gains.shape[-2] in (1, x.shape[-2]):
         return gains
     return gains.repeat_interleave(x.shape[-2] // gains.shape[-2], -2)
 
