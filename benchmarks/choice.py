@@ -2,16 +2,19 @@
 
     python benchmarks/choice.py RUN/predictions.jsonl [--weights 0 0.1] [--source-weights 0 0.4] [--no-copies]
     python benchmarks/choice.py RUN/predictions.jsonl --grammar     the built-in corpus knows what is valid
+    python benchmarks/choice.py A=RUN/predictions.jsonl B=… --source-weights 0 0.1 0.2 0.4 0.8 --figure choice.svg
 
 A row for every `likelihood_weight` with every `source_weight`: BLEU of the chosen texts, their BLEU to the source,
 iBLEU; and beside them the first candidate, the best one (which no choice can beat) and copying. The predictions are
-those of `generate` with several candidates; nothing is generated here. Tune on validation rows.
+those of `generate` with several candidates; nothing is generated here. The figure shows the best of these choices
+for every nearness to the source, a line for each run. Tune on validation rows.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +22,8 @@ from numpy.typing import NDArray
 from diffuseq.data.grammar import Grammar
 from diffuseq.decoding.mbr import barred_copies, bleu_to_source, bonus, choose_from
 from diffuseq.errors import InputError
+from diffuseq.evaluation.compare import Run
+from diffuseq.evaluation.plots import COLOURS, GRID, INK, MARKERS, Figure, canvas, spread, style
 from diffuseq.evaluation.predictions import Predictions, lower_cased, read_predictions
 from diffuseq.metrics.bleu import pairwise_sentence_bleu, sentence_bleu
 from diffuseq.metrics.novelty import ibleu
@@ -87,9 +92,60 @@ def table(
     return "\n".join([*lines, line("copying", sources)])
 
 
+def front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Of points (nearness to the source, BLEU) those that no other beats in one without losing in the other."""
+    kept: list[tuple[float, float]] = []
+    for nearness, bleu in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not kept or bleu > kept[-1][1]:
+            kept.append((nearness, bleu))
+    return kept
+
+
+def figure(fronts: dict[str, list[tuple[float, float]]], name: str) -> Figure:
+    """The fronts of several runs, each with its name at its end."""
+    with style():
+        drawing, axes = canvas(height=3.2)
+        places = spread([points[-1][1] for points in fronts.values()], 0.003)
+        for number, ((run, points), place) in enumerate(zip(fronts.items(), places, strict=True)):
+            colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+            axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=3.5, linewidth=1.3)
+            axes.annotate(
+                run, (points[-1][0], place), xytext=(7, 0), textcoords="offset points", va="center",
+                color=INK, fontsize=8,
+            )  # fmt: skip
+        axes.margins(x=0.1)
+        left, right = axes.get_xlim()
+        axes.set_xlim(left, right + 0.3 * (right - left))  # room for the names
+        axes.grid(color=GRID, linewidth=0.7)
+        axes.set_xlabel("BLEU to the source → nearer to it")
+        axes.set_ylabel("BLEU → better")
+    caption = "The best BLEU that choices among the same candidates have, for every nearness to the source."
+    return Figure(name, "BLEU against nearness to the source", caption, drawing)
+
+
+def points_of(
+    predictions: Predictions, weights: Sequence[float], source_weights: Sequence[float], copies: bool
+) -> list[tuple[float, float]]:
+    """(BLEU to the source, BLEU) of every way of choosing."""
+    found = picks(predictions, weights, source_weights, copies)
+    references = [targets[0] for targets in predictions.references]
+    texts = [
+        [group[index] for group, index in zip(predictions.candidates, chosen, strict=True)]
+        for name, chosen in found.items()
+        if name not in ("first", "best")
+    ]
+    return [
+        (
+            float(sentence_bleu(each, predictions.sources).mean()),
+            float(sentence_bleu(each, references).mean()),
+        )
+        for each in texts
+    ]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("predictions")
+    parser.add_argument("predictions", nargs="+", help="predictions.jsonl or its folder, or NAME=PATH")
     parser.add_argument("--weights", type=float, nargs="+", default=list(WEIGHTS))
     parser.add_argument("--source-weights", type=float, nargs="+", default=[0.0])
     parser.add_argument(
@@ -97,13 +153,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--no-copies", action="store_true", help="pass over candidates that are the source")
     parser.add_argument("--grammar", action="store_true", help="the built-in grammar says what is valid")
+    parser.add_argument(
+        "--figure", type=Path, help="NAME.svg: draw the best choices into it and into NAME.png"
+    )
     options = parser.parse_args(arguments)
+    ways = options.weights, options.source_weights, not options.no_copies
+    grammar = Grammar() if options.grammar else None
+    fronts = {}
     try:
-        predictions = read_predictions(options.predictions)
-        predictions = lower_cased(predictions) if options.lower else predictions
-        grammar = Grammar() if options.grammar else None
-        copies = not options.no_copies
-        print(table(predictions, options.weights, options.source_weights, copies, grammar))
+        for run in map(Run.parse, options.predictions):
+            predictions = read_predictions(run.path)
+            predictions = lower_cased(predictions) if options.lower else predictions
+            if options.figure is None:
+                print(*([f"\n{run.name}\n"] if len(options.predictions) > 1 else []), end="")
+                print(table(predictions, *ways, grammar))
+            else:
+                fronts[run.name] = front(points_of(predictions, *ways))
+        if options.figure is not None:
+            figure(fronts, options.figure.stem).save(options.figure.parent)
     except InputError as error:
         print(f"choice: {error}")
         return 2

@@ -35,3 +35,27 @@ def test_predictions_without_log_probabilities_are_one_sentence(
     write_predictions(tmp_path / "predictions.jsonl", [Prediction(SOURCE, (REFERENCE,), CANDIDATES)])
     assert choice.main([str(tmp_path)]) == 2
     assert "rows without log_p" in capsys.readouterr().out
+
+
+def test_the_figure_shows_what_no_other_choice_beats(tmp_path: Path) -> None:
+    assert choice.front([(0.5, 0.2), (0.3, 0.1), (0.4, 0.3), (0.3, 0.2), (0.6, 0.25)]) == [
+        (0.3, 0.2),
+        (0.4, 0.3),
+    ]
+    row = Prediction(SOURCE, (REFERENCE,), CANDIDATES, None, None, None, (-9.0, -9.0, -1.0))
+    for name in ("a", "b"):
+        write_predictions(tmp_path / name / "predictions.jsonl", [row])
+    runs = [f"first={tmp_path / 'a'}", str(tmp_path / "b")]
+    drawn = tmp_path / "choice.svg"
+    assert choice.main([*runs, "--weights", "0", "1", "--figure", str(drawn)]) == 0
+    assert ">first<" in drawn.read_text(encoding="utf-8") and ">b<" in drawn.read_text(encoding="utf-8")
+    assert drawn.with_suffix(".png").stat().st_size > 1000
+
+
+def test_several_runs_are_tables_with_their_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = Prediction(SOURCE, (REFERENCE,), CANDIDATES, None, None, None, (-9.0, -9.0, -1.0))
+    for name in ("a", "b"):
+        write_predictions(tmp_path / name / "predictions.jsonl", [row])
+    assert choice.main([f"ours={tmp_path / 'a'}", str(tmp_path / "b"), "--weights", "0"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in printed if line and not line.startswith("|")] == ["ours", "b"]
