@@ -26,6 +26,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
 import diffuseq
+from diffuseq.checks import check_system
 from diffuseq.config import Config
 from diffuseq.devices import usable_device
 from diffuseq.errors import InputError, first_line
@@ -102,11 +103,32 @@ def load_model(
 
     device, folder = usable_device(device), find_model(name_or_folder)
     config = load_config(folder)
-    stored = stored_tensors(folder)
     tokenizer = Tokenizer.load(folder)
+    config, stored = stored_model(folder, config, tokenizer)
     system = _build_to_size(folder, config, tokenizer.special, stored)
     fill(folder, system, stored)
     return system.to(device).eval(), tokenizer, config
+
+
+def stored_model(folder: Path, config: Config, tokenizer: Tokenizer) -> tuple[Config, dict[str, Stored]]:
+    """Where every tensor of the model in this folder is: there, or in those of an ensemble's models; and the config
+    without their names. Raises `InputError` where one of them is gone or has another vocabulary by now."""
+    from diffuseq.text.tokenizer import Tokenizer
+
+    models = getattr(config.system, "models", ())
+    if not models:
+        return config, stored_tensors(folder)
+    check_system(config.system)
+    stored: dict[str, Stored] = {}
+    for number, name in enumerate(models):
+        place = find_model(name)
+        if Tokenizer.load(place).fingerprint != tokenizer.fingerprint:
+            raise InputError(
+                f"{folder} is an ensemble with {name}, which has another vocabulary by now; make it anew with "
+                "`diffuseq ensemble`."
+            )
+        stored |= {f"members.{number}.{key}": entry for key, entry in stored_tensors(place).items()}
+    return dataclasses.replace(config, system=dataclasses.replace(config.system, models=())), stored
 
 
 def push_model(

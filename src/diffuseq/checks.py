@@ -87,6 +87,10 @@ def _check_members(config: EnsembleConfig, where: str) -> None:
         raise InputError(
             f"{where}.weights has {len(config.weights)} numbers for {count} members; give one for each, or none."
         )
+    if config.models and len(config.models) != count:
+        raise InputError(
+            f"{where}.models has {len(config.models)} names for {count} members; give one for each, or none."
+        )
     for weight in config.weights:
         if not 0 < weight <= _LARGEST_NUMBER:
             raise InputError(f"{where}.weights has {weight}; give numbers above 0, to {_LARGEST_NUMBER:g}.")

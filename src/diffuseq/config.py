@@ -286,6 +286,9 @@ class EnsembleConfig:
     systems."""
     weights: tuple[float, ...] = ()
     """What each member counts for in the mixture, one for each; none: all the same."""
+    models: tuple[str, ...] = ()
+    """Names or folders of the models that the members' weights are read from, one for each; none: the weights are
+    in the ensemble's own folder."""
 
 
 @dataclass(frozen=True)

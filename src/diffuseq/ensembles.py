@@ -48,15 +48,28 @@ def load_ensemble(
     return system, tokenizers[0], config
 
 
-def save_ensemble(models: Sequence[str | Path], folder: str | Path, weights: Sequence[float] = ()) -> Path:
-    """Write the model folder of an ensemble, its weights as the members store them. Raises as `load_ensemble`."""
+def save_ensemble(
+    models: Sequence[str | Path], folder: str | Path, weights: Sequence[float] = (), by_name: bool = False
+) -> Path:
+    """Write the model folder of an ensemble, its weights as the members store them. Raises as `load_ensemble`.
+
+    by_name: no weights but the names of the models, which are opened wherever they then are.
+    """
     system, tokenizer, config = load_ensemble(models, weights)
+    if by_name:
+        system.config = replace(system.config, models=tuple(map(_lasting, models)))
+        return save_model(folder, system, config, tokenizer, weights={})
     stored = {
         f"members.{number}.{name}": tensor
         for number, model in enumerate(models)
         for name, tensor in read_weights(find_model(model)).items()
     }
     return save_model(folder, system, config, tokenizer, weights=stored)
+
+
+def _lasting(model: str | Path) -> str:
+    """A name that is the same from every working directory."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else str(model)
 
 
 def _text_of(texts: Sequence[TextConfig]) -> TextConfig:

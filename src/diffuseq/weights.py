@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,7 +36,8 @@ def save_weights(
     dtype: torch.dtype | None = None,
     max_shard_bytes: int | None = None,
 ) -> None:
-    """Write a state dict; of tensors that share their memory (tied weights) the first name is kept.
+    """Write a state dict; of tensors that share their memory (tied weights) the first name is kept, and where there
+    are none no file is written.
 
     dtype: instead of their own. int8: matrices as whole numbers from −127 to 127 times a scale for every row, which
     halves what bfloat16 takes, and the rest in that.
@@ -43,6 +45,9 @@ def save_weights(
     tensors: dict[str, Tensor] = {}
     for name, tensor in _without_aliases(state).items():
         tensors |= _as_stored(name, tensor, dtype)
+    if not tensors:
+        _remove_other_weights(folder, set())
+        return
     shards = _shards(tensors, max_shard_bytes)
     if len(shards) == 1:
         with atomic_file(folder / WEIGHTS) as temporary:
@@ -128,9 +133,10 @@ def _remove_other_weights(folder: Path, current: set[str]) -> None:
 
 @dataclass(frozen=True)
 class Stored:
-    """Where a tensor is stored, and its shape."""
+    """Where a tensor is stored, under which name, and its shape."""
 
     file: Path
+    name: str
     shape: tuple[int, ...]
 
     @property
@@ -148,7 +154,7 @@ def stored_tensors(folder: Path) -> dict[str, Stored]:
             names = set(opened.keys())
             for name in opened.keys():  # noqa: SIM118
                 if not _is_scale(name, names):
-                    stored[name] = Stored(file, tuple(opened.get_slice(name).get_shape()))
+                    stored[name] = Stored(file, name, tuple(opened.get_slice(name).get_shape()))
     return stored
 
 
@@ -225,10 +231,14 @@ def fill(folder: Path, system: nn.Module, stored: dict[str, Stored]) -> None:
     ]
     if missing:
         raise InputError(f"The weights in {folder} lack {_first_few(missing)}; copy the whole folder again.")
-    for file in sorted({entry.file for entry in stored.values()}):
+    taken: dict[Path, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for name, entry in stored.items():
+        taken[entry.file][entry.name].append(name)
+    for file, names in sorted(taken.items()):
         with _readable(file), safe_open(file, "pt") as opened:
-            for name, tensor in _as_used(file, opened):
-                own[name].copy_(tensor)
+            for name_there, tensor in _as_used(file, opened):
+                for name in names[name_there]:
+                    own[name].copy_(tensor)
 
 
 def read_json(path: Path) -> dict[str, Any]:

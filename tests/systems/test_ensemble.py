@@ -353,6 +353,56 @@ def test_weights_stay_as_the_members_store_them(
     assert [a.candidates for a in answers[0]] == [a.candidates for a in answers[1]]
 
 
+def test_an_ensemble_by_name_opens_the_models_where_they_are(
+    folders: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffuseq.training.start import begin_as, starting_from
+
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "deeper" / "both"
+    assert run("ours", "transformer", "--out", out, "--by-name") == 0
+    assert not list(out.glob("*.safetensors*"))
+    monkeypatch.chdir(out)
+    named, whole = DiffuSeqPipeline.from_pretrained(out), DiffuSeqPipeline.ensemble(folders)
+    assert named.config.system == whole.config.system  # whose weights are there now
+    assert [a.candidates for a in named(SOURCES)] == [a.candidates for a in whole(SOURCES)]
+    named.save_pretrained(tmp_path / "again")
+    shutil.rmtree(folders[1])
+    again = DiffuSeqPipeline.from_pretrained(tmp_path / "again")
+    assert [a.candidates for a in again(SOURCES)] == [a.candidates for a in whole(SOURCES)]
+    with pytest.raises(InputError, match="There is no model folder"):
+        DiffuSeqPipeline.from_pretrained(out)
+    shutil.copytree(folders[0], folders[1])  # another system there: not what the ensemble was made of
+    with pytest.raises(InputError, match=r"not those of its config|knows nothing of"):
+        DiffuSeqPipeline.from_pretrained(out)
+    assert run(folders[0], folders[0], "--out", out, "--by-name", "--overwrite") == 0
+    begun = starting_from(whole.config, str(out))
+    system = build(begun.system, named.tokenizer.special)
+    begin_as(system, str(out), named.tokenizer)
+    ours = DiffuSeqPipeline.from_pretrained(folders[0]).system
+    for member in system.members:
+        assert all(torch.equal(a, b) for a, b in zip(member.parameters(), ours.parameters(), strict=True))
+
+
+def test_a_model_of_another_vocabulary_by_now_is_refused(folders: list[str], tmp_path: Path) -> None:
+    from diffuseq.text.tokenizer import Tokenizer
+
+    assert run(*folders, "--out", tmp_path / "both", "--by-name") == 0
+    Tokenizer.train(["nothing that was there before"], vocab_size=60).save(Path(folders[1]))
+    with pytest.raises(InputError, match="another vocabulary by now"):
+        DiffuSeqPipeline.from_pretrained(tmp_path / "both")
+
+
+def test_names_and_members_must_agree(folders: list[str], tmp_path: Path) -> None:
+    assert run(*folders, "--out", tmp_path / "both", "--by-name") == 0
+    place = tmp_path / "both" / "config.json"
+    values = json.loads(place.read_text(encoding="utf-8"))
+    values["system"]["models"].pop()
+    place.write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(InputError, match="models has 1 names for 2 members"):
+        DiffuSeqPipeline.from_pretrained(tmp_path / "both")
+
+
 def test_the_command_refuses_what_makes_no_ensemble(
     folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

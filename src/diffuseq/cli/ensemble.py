@@ -25,9 +25,11 @@ class EnsembleOptions:
     models: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Model folders, hub names, or models that come with the package."""
     out: Path
-    """Model folder to write; it holds the weights of all."""
+    """Model folder to write; it holds the weights of all, but with --by-name."""
     weights: tuple[float, ...] = ()
     """What each model counts for in the mixture; all the same by default."""
+    by_name: bool = False
+    """Write no weights but the names of the models, which stay where they are."""
     overwrite: bool = False
     """Replace a model that is already in --out."""
 
@@ -42,10 +44,12 @@ def main(argv: list[str]) -> int:
         raise InputError(f"{options.out} already holds a model; give another --out, or --overwrite.")
     from diffuseq.ensembles import save_ensemble
 
-    save_ensemble(options.models, options.out, options.weights)
+    save_ensemble(options.models, options.out, options.weights, options.by_name)
     size = sum(path.stat().st_size for path in options.out.glob("*.safetensors")) / 1e6
-    print(
-        f"{len(options.models)} models, {size:,.0f} MB, are in {options.out}; "
-        f"`diffuseq generate {options.out}` writes with all of them."
+    what = (
+        f"The names of {len(options.models)} models"
+        if options.by_name
+        else f"{len(options.models)} models, {size:,.0f} MB,"
     )
+    print(f"{what} are in {options.out}; `diffuseq generate {options.out}` writes with all of them.")
     return 0

@@ -14,6 +14,7 @@ _QUESTIONS = (
 EXAMPLES = {
     "qqp": _QUESTIONS,
     "qqp-large": _QUESTIONS,
+    "qqp-pair": _QUESTIONS,
     "qqp-transformer": _QUESTIONS,
     "grammar": (
         "how do i learn to play the guitar in nine weeks?",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from diffuseq.checkpoint import find_model, load_config
+from diffuseq.checkpoint import find_model, load_config, stored_model
 from diffuseq.config import Config, TextConfig
 from diffuseq.errors import InputError
 from diffuseq.system import System
 from diffuseq.text.tokenizer import Tokenizer
-from diffuseq.weights import fill, stored_tensors
+from diffuseq.weights import fill
 
 
 def starting_from(config: Config, name: str) -> Config:
@@ -18,7 +18,8 @@ def starting_from(config: Config, name: str) -> Config:
 
     Raises `InputError` where there is no such model.
     """
-    model = load_config(find_model(name))
+    folder = find_model(name)
+    model, _ = stored_model(folder, load_config(folder), Tokenizer.load(folder))
     return replace(model, training=replace(config.training, start_from=name))
 
 
@@ -35,12 +36,13 @@ def begin_as(system: System, name: str, tokenizer: Tokenizer) -> None:
     Raises `InputError` where there is no such model, or one of other sizes or another vocabulary.
     """
     folder = find_model(name)
-    if Tokenizer.load(folder).fingerprint != tokenizer.fingerprint:
+    own = Tokenizer.load(folder)
+    if own.fingerprint != tokenizer.fingerprint:
         raise InputError(
             f"training.start_from is {name}, which has another vocabulary than text.tokenizer names; leave "
             "text.tokenizer at none, to take the model's own."
         )
-    stored = stored_tensors(folder)
+    _, stored = stored_model(folder, load_config(folder), own)
     try:
         fill(folder, system, stored)
     except InputError as error:
