@@ -37,7 +37,7 @@ def test_those_of_questions_share_a_vocabulary_so_that_they_can_write_together()
         "How can I learn to play the guitar?",
         DiffuSeqPipeline.from_pretrained("qqp-pair", "cpu"),
     )
-    together = DiffuSeqPipeline.ensemble(["qqp", "qqp-large"], device="cpu")
+    together = DiffuSeqPipeline.ensemble(["qqp-large", "qqp"], device="cpu")
     assert pair(question, candidates=2).candidates == together(question, candidates=2).candidates
 
 
