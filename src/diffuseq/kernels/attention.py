@@ -169,6 +169,65 @@ def _softmax(score, seen, memory_score, memory_seen):
     return weight / total, memory_weight / total
 
 
+@triton.jit
+def _places(n, s, heads, looking, HALF: tl.constexpr, N: tl.constexpr, Q: tl.constexpr, S: tl.constexpr):
+    """Of a program: its row, the numbers of queries and keys, which of them and of a memory's there are, and where
+    each is: in queries, keys and values side by side, in a memory, and in what comes out."""
+    E: tl.constexpr = 2 * HALF
+    row, head = (tl.program_id(0) // heads).to(tl.int64), tl.program_id(0) % heads
+    half = tl.arange(0, HALF)[None, :]
+    i, j, m = tl.arange(0, Q)[:, None], tl.arange(0, N)[:, None], tl.arange(0, S)[:, None]
+    i_in, j_in, m_in = (i < looking) & (half >= 0), (j < n) & (half >= 0), (m < s) & (half >= 0)
+    q_at = (row * n + i + n - looking) * 3 * heads * E + head * E + half
+    k_at = ((row * n + j) * 3 + 1) * heads * E + head * E + half
+    m_at = ((row * heads + head) * s + m) * E + half
+    out_at = (row * looking + i) * heads * E + head * E + half
+    return row, i, j, i_in, j_in, m_in, q_at, k_at, m_at, out_at
+
+
+@triton.jit
+def _ready(qkv, at, place, cosine, sine, inside, scale: tl.constexpr, HALF: tl.constexpr):
+    """Halves of queries or keys, even, turned and scaled, in the type that they are multiplied in; and what `_back`
+    needs."""
+    kind: tl.constexpr = qkv.dtype.element_ty
+    turn_at = place * 2 * HALF + tl.arange(0, HALF)[None, :]
+    turn_cosine, turn_sine = _load(cosine, turn_at, inside), _load(sine, turn_at, inside)
+    first, second, length = _even(qkv, at, inside, HALF)
+    turned1, turned2 = _turn(first, second, turn_cosine, turn_sine)
+    return (
+        (turned1 * scale).to(kind),
+        (turned2 * scale).to(kind),
+        (first, second, length, turn_cosine, turn_sine),
+    )
+
+
+@triton.jit
+def _back(into_first, into_second, ready, scale: tl.constexpr, HALF: tl.constexpr):
+    """Gradients into what `_ready` loads, from those into what it gives."""
+    into_first, into_second = _turn_back(into_first * scale, into_second * scale, ready[3], ready[4])
+    return _uneven(into_first, into_second, ready[0], ready[1], ready[2], HALF)
+
+
+@triton.jit
+def _weights(
+    q1, q2, k1, k2, mk1, mk2, mask, row, n, s, looking, mask_rows,
+    N: tl.constexpr, Q: tl.constexpr, S: tl.constexpr,
+):  # fmt: skip
+    """What every query gives to the keys of its row and to those of the memory."""
+    i, j, m = tl.arange(0, Q)[:, None], tl.arange(0, N)[None, :], tl.arange(0, S)[None, :]
+    at = mask + (row * mask_rows + i * (mask_rows > 1)) * (s + n)
+    seen = tl.load(at + s + j, mask=(i < looking) & (j < n), other=0) != 0
+    m_seen = tl.load(at + m, mask=(i < looking) & (m < s), other=0) != 0
+    return _softmax(_product(q1, q2, k1, k2), seen, _product(q1, q2, mk1, mk2), m_seen)
+
+
+@triton.jit
+def _chance(seed, dropout, N: tl.constexpr, Q: tl.constexpr, S: tl.constexpr):
+    """What is left of the weights of either kind."""
+    first = (tl.program_id(0) * Q + tl.arange(0, Q)[:, None]) * ((N + S) // 4)
+    return kept(seed, first, dropout, Q, N), kept(seed, first + N // 4, dropout, Q, S)
+
+
 _SIZES = ["n", "s", "heads", "looking", "mask_rows", "rows"]
 """Numbers that a kernel is not compiled anew for."""
 
@@ -180,41 +239,17 @@ def _attend(
 ):  # fmt: skip
     kind: tl.constexpr = qkv.dtype.element_ty
     E: tl.constexpr = 2 * HALF
-    row, head = (tl.program_id(0) // heads).to(tl.int64), tl.program_id(0) % heads
-    half, i, j, m = tl.arange(0, HALF)[None, :], tl.arange(0, Q)[:, None], tl.arange(0, N), tl.arange(0, S)
-    i_in, j_in, m_in = (
-        (i < looking) & (half >= 0),
-        (j < n)[:, None] & (half >= 0),
-        (m < s)[:, None] & (half >= 0),
-    )
-    place = i + n - looking
-    q_at = (row * n + place) * 3 * heads * E + head * E + half
-    k_at = ((row * n + j[:, None]) * 3 + 1) * heads * E + head * E + half
-    m_at = ((row * heads + head) * s + m[:, None]) * E + half
-    # queries and keys
-    q1, q2, _ = _even(qkv, q_at, i_in, HALF)
-    k1, k2, _ = _even(qkv, k_at, j_in, HALF)
-    q1, q2 = _turn(q1, q2, _load(cosine, place * E + half, i_in), _load(sine, place * E + half, i_in))
-    k1, k2 = _turn(
-        k1, k2, _load(cosine, j[:, None] * E + half, j_in), _load(sine, j[:, None] * E + half, j_in)
-    )
-    q1, q2 = (q1 * E**-0.5).to(kind), (q2 * E**-0.5).to(kind)
+    row, i, j, i_in, j_in, m_in, q_at, k_at, m_at, out_at = _places(n, s, heads, looking, HALF, N, Q, S)
+    q1, q2, _ = _ready(qkv, q_at, i + n - looking, cosine, sine, i_in, E**-0.5, HALF)
+    k1, k2, _ = _ready(qkv, k_at, j, cosine, sine, j_in, 1.0, HALF)
     mk1, mk2 = _load_halves(memory_key, m_at, m_in, HALF)
-    # weights
-    seen_at = (row * mask_rows + i * (mask_rows > 1)) * (s + n)
-    seen = tl.load(mask + seen_at + s + j[None, :], mask=(i < looking) & (j < n)[None, :], other=0) != 0
-    m_seen = tl.load(mask + seen_at + m[None, :], mask=(i < looking) & (m < s)[None, :], other=0) != 0
-    score, m_score = _product(q1, q2, k1.to(kind), k2.to(kind)), _product(q1, q2, mk1, mk2)
-    weight, m_weight = _softmax(score, seen, m_score, m_seen)
+    weight, m_weight = _weights(q1, q2, k1, k2, mk1, mk2, mask, row, n, s, looking, mask_rows, N, Q, S)
     if DROPS:
-        first = (tl.program_id(0) * Q + i) * ((N + S) // 4)
-        weight *= kept(seed, first, dropout, Q, N)
-        m_weight *= kept(seed, first + N // 4, dropout, Q, S)
+        stays, m_stays = _chance(seed, dropout, N, Q, S)
+        weight, m_weight = weight * stays, m_weight * m_stays
     weight, m_weight = weight.to(kind), m_weight.to(kind)
-    # values
     v1, v2 = _load_halves(qkv, k_at + heads * E, j_in, HALF)
     mv1, mv2 = _load_halves(memory_value, m_at, m_in, HALF)
-    out_at = (row * looking + i) * heads * E + head * E + half
     out1, out2 = tl.dot(weight, v1) + tl.dot(m_weight, mv1), tl.dot(weight, v2) + tl.dot(m_weight, mv2)
     _store_halves(out, out_at, out1, out2, i_in, HALF)
 
@@ -227,42 +262,20 @@ def _attend_backward(
 ):  # fmt: skip
     kind: tl.constexpr = qkv.dtype.element_ty
     E: tl.constexpr = 2 * HALF
-    row, head = (tl.program_id(0) // heads).to(tl.int64), tl.program_id(0) % heads
-    half, i, j, m = tl.arange(0, HALF)[None, :], tl.arange(0, Q)[:, None], tl.arange(0, N), tl.arange(0, S)
-    i_in, j_in, m_in = (
-        (i < looking) & (half >= 0),
-        (j < n)[:, None] & (half >= 0),
-        (m < s)[:, None] & (half >= 0),
-    )
-    place = i + n - looking
-    q_at = (row * n + place) * 3 * heads * E + head * E + half
-    k_at = ((row * n + j[:, None]) * 3 + 1) * heads * E + head * E + half
-    m_at = ((row * heads + head) * s + m[:, None]) * E + half
-    # queries and keys, as forward
-    q1, q2, q_scale = _even(qkv, q_at, i_in, HALF)
-    k1, k2, k_scale = _even(qkv, k_at, j_in, HALF)
-    q_cosine, q_sine = _load(cosine, place * E + half, i_in), _load(sine, place * E + half, i_in)
-    k_cosine, k_sine = _load(cosine, j[:, None] * E + half, j_in), _load(sine, j[:, None] * E + half, j_in)
-    tq1, tq2 = _turn(q1, q2, q_cosine, q_sine)
-    tk1, tk2 = _turn(k1, k2, k_cosine, k_sine)
-    tq1, tq2 = (tq1 * E**-0.5).to(kind), (tq2 * E**-0.5).to(kind)
-    tk1, tk2 = tk1.to(kind), tk2.to(kind)
+    # as forward
+    row, i, j, i_in, j_in, m_in, q_at, k_at, m_at, out_at = _places(n, s, heads, looking, HALF, N, Q, S)
+    q1, q2, q_ready = _ready(qkv, q_at, i + n - looking, cosine, sine, i_in, E**-0.5, HALF)
+    k1, k2, k_ready = _ready(qkv, k_at, j, cosine, sine, j_in, 1.0, HALF)
     mk1, mk2 = _load_halves(memory_key, m_at, m_in, HALF)
-    # weights, as forward
-    seen_at = (row * mask_rows + i * (mask_rows > 1)) * (s + n)
-    seen = tl.load(mask + seen_at + s + j[None, :], mask=(i < looking) & (j < n)[None, :], other=0) != 0
-    m_seen = tl.load(mask + seen_at + m[None, :], mask=(i < looking) & (m < s)[None, :], other=0) != 0
-    score, m_score = _product(tq1, tq2, tk1, tk2), _product(tq1, tq2, mk1, mk2)
-    weight, m_weight = _softmax(score, seen, m_score, m_seen)
+    weight, m_weight = _weights(q1, q2, k1, k2, mk1, mk2, mask, row, n, s, looking, mask_rows, N, Q, S)
     # into weights, and values
-    g1, g2 = _load_halves(into_out, (row * looking + i) * heads * E + head * E + half, i_in, HALF)
+    g1, g2 = _load_halves(into_out, out_at, i_in, HALF)
     v1, v2 = _load_halves(qkv, k_at + heads * E, j_in, HALF)
     mv1, mv2 = _load_halves(memory_value, m_at, m_in, HALF)
     into_weight, into_m_weight = _product(g1, g2, v1, v2), _product(g1, g2, mv1, mv2)
     given, m_given = weight, m_weight
     if DROPS:
-        first = (tl.program_id(0) * Q + i) * ((N + S) // 4)
-        stays, m_stays = kept(seed, first, dropout, Q, N), kept(seed, first + N // 4, dropout, Q, S)
+        stays, m_stays = _chance(seed, dropout, N, Q, S)
         into_weight, into_m_weight = into_weight * stays, into_m_weight * m_stays
         given, m_given = weight * stays, m_weight * m_stays
     given, m_given = tl.trans(given.to(kind)), tl.trans(m_given.to(kind))
@@ -272,53 +285,48 @@ def _attend_backward(
     shared = (tl.sum(into_weight * weight, 1) + tl.sum(into_m_weight * m_weight, 1))[:, None]
     into_score = (weight * (into_weight - shared)).to(kind)
     into_m_score = (m_weight * (into_m_weight - shared)).to(kind)
-    dq1, dq2 = tl.dot(into_score, tk1), tl.dot(into_score, tk2)
-    dq1, dq2 = dq1 + tl.dot(into_m_score, mk1), dq2 + tl.dot(into_m_score, mk2)
+    dq1 = tl.dot(into_score, k1) + tl.dot(into_m_score, mk1)
+    dq2 = tl.dot(into_score, k2) + tl.dot(into_m_score, mk2)
     into_score, into_m_score = tl.trans(into_score), tl.trans(into_m_score)
-    dk1, dk2 = tl.dot(into_score, tq1), tl.dot(into_score, tq2)
-    _store_halves(into_key, m_at, tl.dot(into_m_score, tq1), tl.dot(into_m_score, tq2), m_in, HALF)
-    dq1, dq2 = _turn_back(dq1 * E**-0.5, dq2 * E**-0.5, q_cosine, q_sine)
-    dk1, dk2 = _turn_back(dk1, dk2, k_cosine, k_sine)
-    dq1, dq2 = _uneven(dq1, dq2, q1, q2, q_scale, HALF)
-    dk1, dk2 = _uneven(dk1, dk2, k1, k2, k_scale, HALF)
+    dk1, dk2 = tl.dot(into_score, q1), tl.dot(into_score, q2)
+    _store_halves(into_key, m_at, tl.dot(into_m_score, q1), tl.dot(into_m_score, q2), m_in, HALF)
+    dq1, dq2 = _back(dq1, dq2, q_ready, E**-0.5, HALF)
+    dk1, dk2 = _back(dk1, dk2, k_ready, 1.0, HALF)
     _store_halves(dqkv, q_at, dq1, dq2, i_in, HALF)
     _store_halves(dqkv, k_at, dk1, dk2, j_in, HALF)
     # who does not look has no query
     nothing = tl.zeros([N, HALF], tl.float32)
-    _store_halves(dqkv, k_at - heads * E, nothing, nothing, j_in & (j < n - looking)[:, None], HALF)
+    _store_halves(dqkv, k_at - heads * E, nothing, nothing, j_in & (j < n - looking), HALF)
+
+
+@triton.jit
+def _ready_places(rows, s, heads, HALF: tl.constexpr, R: tl.constexpr):
+    """Of a program that makes keys and values ready: the place of each in its source, where it is side by side, where
+    in a memory, and which there are."""
+    E: tl.constexpr = 2 * HALF
+    row, half = (tl.program_id(0) * R + tl.arange(0, R)).to(tl.int64)[:, None], tl.arange(0, HALF)[None, :]
+    at = row * 2 * heads * E + tl.program_id(1) * E + half
+    memory_at = ((row // s * heads + tl.program_id(1)) * s + row % s) * E + half
+    return row % s, at, memory_at, (row < rows) & (half >= 0)
 
 
 @triton.jit(do_not_specialize=_SIZES)
 def _make_ready(kv, cosine, sine, key, value, rows, s, heads, HALF: tl.constexpr, R: tl.constexpr):
-    E: tl.constexpr = 2 * HALF
-    row, half = (tl.program_id(0) * R + tl.arange(0, R)).to(tl.int64)[:, None], tl.arange(0, HALF)[None, :]
-    head, place, inside = tl.program_id(1), row % s, (row < rows) & (half >= 0)
-    at = row * 2 * heads * E + head * E + half
-    out_at = ((row // s * heads + head) * s + place) * E + half
-    first, second, _ = _even(kv, at, inside, HALF)
-    first, second = _turn(
-        first, second, _load(cosine, place * E + half, inside), _load(sine, place * E + half, inside)
-    )
-    _store_halves(key, out_at, first, second, inside, HALF)
-    first, second = _load_halves(kv, at + heads * E, inside, HALF)
-    _store_halves(value, out_at, first, second, inside, HALF)
+    place, at, memory_at, inside = _ready_places(rows, s, heads, HALF, R)
+    first, second, _ = _ready(kv, at, place, cosine, sine, inside, 1.0, HALF)
+    _store_halves(key, memory_at, first, second, inside, HALF)
+    first, second = _load_halves(kv, at + heads * 2 * HALF, inside, HALF)
+    _store_halves(value, memory_at, first, second, inside, HALF)
 
 
 @triton.jit(do_not_specialize=_SIZES)
 def _make_ready_backward(
     kv, cosine, sine, into_key, into_value, dkv, rows, s, heads, HALF: tl.constexpr, R: tl.constexpr
 ):  # fmt: skip
-    E: tl.constexpr = 2 * HALF
-    row, half = (tl.program_id(0) * R + tl.arange(0, R)).to(tl.int64)[:, None], tl.arange(0, HALF)[None, :]
-    head, place, inside = tl.program_id(1), row % s, (row < rows) & (half >= 0)
-    at = row * 2 * heads * E + head * E + half
-    out_at = ((row // s * heads + head) * s + place) * E + half
-    first, second, scale = _even(kv, at, inside, HALF)
-    into1, into2 = _load(into_key, out_at, inside), _load(into_key, out_at + HALF, inside)
-    into1, into2 = _turn_back(
-        into1, into2, _load(cosine, place * E + half, inside), _load(sine, place * E + half, inside)
-    )
-    into1, into2 = _uneven(into1, into2, first, second, scale, HALF)
+    place, at, memory_at, inside = _ready_places(rows, s, heads, HALF, R)
+    _, _, ready = _ready(kv, at, place, cosine, sine, inside, 1.0, HALF)
+    into1, into2 = _load(into_key, memory_at, inside), _load(into_key, memory_at + HALF, inside)
+    into1, into2 = _back(into1, into2, ready, 1.0, HALF)
     _store_halves(dkv, at, into1, into2, inside, HALF)
-    into1, into2 = _load_halves(into_value, out_at, inside, HALF)
-    _store_halves(dkv, at + heads * E, into1, into2, inside, HALF)
+    into1, into2 = _load_halves(into_value, memory_at, inside, HALF)
+    _store_halves(dkv, at + heads * 2 * HALF, into1, into2, inside, HALF)
