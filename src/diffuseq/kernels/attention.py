@@ -301,8 +301,8 @@ def _attend_backward(
 
 @triton.jit
 def _ready_places(rows, s, heads, HALF: tl.constexpr, R: tl.constexpr):
-    """Of a program that makes keys and values ready: the place of each in its source, where it is side by side, where
-    in a memory, and which there are."""
+    """Of a program that makes keys and values ready: the place of each in its source, where it is side by side,
+    where in a memory, and which there are."""
     E: tl.constexpr = 2 * HALF
     row, half = (tl.program_id(0) * R + tl.arange(0, R)).to(tl.int64)[:, None], tl.arange(0, HALF)[None, :]
     at = row * 2 * heads * E + tl.program_id(1) * E + half
