@@ -57,6 +57,10 @@ def picks(
     return found | {"best": [int(i) for i in _bleu(predictions).argmax(axis=1)]}
 
 
+def _taken(predictions: Predictions, chosen: Sequence[int]) -> list[str]:
+    return [group[index] for group, index in zip(predictions.candidates, chosen, strict=True)]
+
+
 def _bleu(predictions: Predictions) -> NDArray[np.float64]:
     """BLEU of every candidate with the first reference [n k]."""
     columns = zip(*predictions.candidates, strict=True)
@@ -87,8 +91,7 @@ def table(
     head = ["choice", "BLEU", "BLEU to source", "iBLEU", *(["valid"] if grammar else [])]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name, chosen in picks(predictions, weights, source_weights, copies).items():
-        groups = zip(predictions.candidates, chosen, strict=True)
-        lines.append(line(name, [group[index] for group, index in groups]))
+        lines.append(line(name, _taken(predictions, chosen)))
     return "\n".join([*lines, line("copying", sources)])
 
 
@@ -129,11 +132,7 @@ def points_of(
     """(BLEU to the source, BLEU) of every way of choosing."""
     found = picks(predictions, weights, source_weights, copies)
     references = [targets[0] for targets in predictions.references]
-    texts = [
-        [group[index] for group, index in zip(predictions.candidates, chosen, strict=True)]
-        for name, chosen in found.items()
-        if name not in ("first", "best")
-    ]
+    texts = [_taken(predictions, chosen) for name, chosen in found.items() if name not in ("first", "best")]
     return [
         (
             float(sentence_bleu(each, predictions.sources).mean()),

@@ -104,20 +104,20 @@ def load_model(
     device, folder = usable_device(device), find_model(name_or_folder)
     config = load_config(folder)
     tokenizer = Tokenizer.load(folder)
-    config, stored = stored_model(folder, config, tokenizer)
+    stored = stored_model(folder, config, tokenizer)
     system = _build_to_size(folder, config, tokenizer.special, stored)
     fill(folder, system, stored)
-    return system.to(device).eval(), tokenizer, config
+    return system.to(device).eval(), tokenizer, dataclasses.replace(config, system=system.config)
 
 
-def stored_model(folder: Path, config: Config, tokenizer: Tokenizer) -> tuple[Config, dict[str, Stored]]:
-    """Where every tensor of the model in this folder is: there, or in those of an ensemble's models; and the config
-    without their names. Raises `InputError` where one of them is gone or has another vocabulary by now."""
+def stored_model(folder: Path, config: Config, tokenizer: Tokenizer) -> dict[str, Stored]:
+    """Where every tensor of the model in this folder is: there, or in the folders of an ensemble's models. Raises
+    `InputError` where one of these is gone or has another vocabulary by now."""
     from diffuseq.text.tokenizer import Tokenizer
 
     models = getattr(config.system, "models", ())
     if not models:
-        return config, stored_tensors(folder)
+        return stored_tensors(folder)
     check_system(config.system)
     stored: dict[str, Stored] = {}
     for number, name in enumerate(models):
@@ -128,7 +128,7 @@ def stored_model(folder: Path, config: Config, tokenizer: Tokenizer) -> tuple[Co
                 "`diffuseq ensemble`."
             )
         stored |= {f"members.{number}.{key}": entry for key, entry in stored_tensors(place).items()}
-    return dataclasses.replace(config, system=dataclasses.replace(config.system, models=())), stored
+    return stored
 
 
 def push_model(

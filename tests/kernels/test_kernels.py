@@ -118,9 +118,7 @@ def attention_of(
     turn = rotary(n, 32, DEVICE)
 
     def attention(qkv: Tensor, *memory: Tensor) -> Tensor:
-        found = kernels.attend(qkv, memory or None, mask, turn, heads, looking, dropout)  # type: ignore[arg-type]
-        assert found is not None
-        return found
+        return kernels.attend(qkv, memory or None, mask, turn, heads, looking, dropout)  # type: ignore[arg-type]
 
     return attention
 
@@ -169,11 +167,14 @@ def test_attention_drops_the_same_weights_forward_and_backward() -> None:
         assert (up - down).item() / 2 == pytest.approx(expected, rel=2e-2, abs=2e-3)
 
 
-def test_rows_and_heads_that_are_too_large_are_left_to_pytorch() -> None:
-    qkv, mask = torch.zeros(1, 70, 3 * 64), torch.ones(1, 1, 70, dtype=torch.bool)
-    assert kernels.attend(qkv, None, mask, rotary(70, 32, qkv.device), 2, None, 0.0) is None
-    qkv, mask = torch.zeros(1, 7, 3 * 64), torch.ones(1, 1, 7, dtype=torch.bool)
-    assert kernels.attend(qkv, None, mask, rotary(7, 16, qkv.device), 4, None, 0.0) is None
+def test_rows_and_heads_that_are_too_large_are_left_to_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.zeros(1, 7, 192)
+    assert not kernels.fit_heads(x, 3)
+    monkeypatch.setattr(kernels, "fit", lambda x: True)
+    assert [heads for heads in (1, 2, 3, 4, 6, 12) if kernels.fit_heads(x, heads)] == [3, 6]
+    mask = torch.ones(1, 1, 1, 64 + 10, dtype=torch.bool)
+    assert kernels.are_short(mask, 64) and kernels.are_short(mask, 10)
+    assert not kernels.are_short(mask, 65) and not kernels.are_short(mask, 9)
 
 
 def test_a_cpu_and_who_leaves_them_out_go_without() -> None:

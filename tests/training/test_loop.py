@@ -6,14 +6,14 @@ from itertools import pairwise
 import pytest
 import tiny_runs as tiny
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffuseq.config import TrainingConfig
 from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
 from diffuseq.system import Loss, System
 from diffuseq.training.chance import mix
-from diffuseq.training.loop import NotFiniteError, Stream, fit
+from diffuseq.training.loop import NotFiniteError, Stream, fit, prepare, train_steps
 
 
 def trained(settings: TrainingConfig, **changes: float) -> dict[str, Tensor]:
@@ -140,3 +140,23 @@ def test_settings_that_cannot_train_are_refused_by_name(changes: dict[str, float
 def test_seeds_of_steps_and_chunks_never_meet() -> None:
     seeds = {mix(seed, step, chunk) for seed in range(4) for step in range(50) for chunk in range(8)}
     assert len(seeds) == 4 * 50 * 8
+
+
+def test_a_system_that_answered_between_two_steps_trains_on_in_training_mode() -> None:
+    """Answering puts the system into eval mode, and several processes' wrapper around it knows nothing of that."""
+
+    class Wrapper(nn.Module):
+        def __init__(self, module: nn.Module) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, *given: object) -> Loss:
+            modes.append(self.module.training)
+            return self.module(*given)
+
+    modes: list[bool] = []
+    training = prepare(tiny.system(), tiny.settings(steps=3))
+    training.model = Wrapper(training.system)
+    for _ in train_steps(training, Stream(lambda step: tiny.batch(8, seed=step), 8)):
+        training.system.eval()
+    assert modes == [True] * 3

@@ -71,6 +71,16 @@ def are_shared(gains: Tensor | None) -> bool:
     return gains is None or gains.numel() == gains.shape[-1] * (1 if gains.ndim == 1 else gains.shape[-2])
 
 
+def fit_heads(x: Tensor, heads: int) -> bool:
+    """As `fit`, for attention of so many heads over states x [… w]."""
+    return fit(x) and x.shape[-1] // heads in HEAD_SIZES
+
+
+def are_short(mask: Tensor, positions: int) -> bool:
+    """Whether `attend` has room for rows of so many positions and their source; mask [… s+n]."""
+    return max(positions, mask.shape[-1] - positions) <= LONGEST
+
+
 def are_few(words: Tensor) -> bool:
     """Whether `word_nats` can be asked for a vocabulary of these [v]."""
     return len(words) <= MOST_WORDS
@@ -105,21 +115,18 @@ def attend(
     heads: int,
     looking: int | None,
     dropout: float,
-) -> Tensor | None:
+) -> Tensor:
     """Attention of the last `looking` positions (None: all) [b q w] from queries, keys and values side by side
-    [b n 3w], as yet neither even nor turned, over a memory [b h s e] and the row itself; mask [b 1|q s+n]. None,
-    where a row or a head is too large."""
-    n, w = qkv.shape[1], qkv.shape[2] // 3
-    if max(n, mask.shape[2] - n) > LONGEST or w // heads not in HEAD_SIZES:
-        return None
+    [b n 3w], as yet neither even nor turned, over a memory [b h s e] and the row itself; mask [b 1|q s+n]. For what
+    `fit_heads` and `are_short` say."""
     from diffuseq.kernels.attention import Attend
 
-    key, value = memory or (None, None)
-    return Attend.apply(qkv, key, value, mask, *turn, heads, n if looking is None else looking, dropout)
+    (key, value), looking = memory or (None, None), qkv.shape[1] if looking is None else looking
+    return Attend.apply(qkv, key, value, mask, *turn, heads, looking, dropout)
 
 
 def keys_and_values(kv: Tensor, turn: tuple[Tensor, Tensor], heads: int) -> tuple[Tensor, Tensor]:
-    """Keys [b h s e], even and turned, and values, of both side by side [b s 2w]."""
+    """Keys [b h s e], even and turned, and values, of both side by side [b s 2w]. For what `fit_heads` says."""
     from diffuseq.kernels.attention import KeysAndValues
 
     return KeysAndValues.apply(kv, *turn, heads)

@@ -1,7 +1,7 @@
 """Attention over short rows, all of it in one kernel: even queries and keys, rotary positions, one softmax over the
 source and the row itself, dropout of its weights.
 
-A program has a head of a row as a whole: a hundred positions fit where it computes, so that nothing between the
+A program has a head of a row as a whole: 64 positions fit where it computes, so that nothing between the
 projections is ever written. Backward it is all computed again, which costs less than keeping it would (Dao et al.,
 2022, "FlashAttention"; one block of it here).
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from diffuseq.kernels.rows import kept, new_seed
+from diffuseq.kernels.rows import kept, load, new_seed, store
 
 EPS = tl.constexpr(torch.finfo(torch.float32).eps)
 """What PyTorch's RMS norm adds in single precision."""
@@ -105,32 +105,22 @@ def _or(memory: list[Tensor | None], instead: Tensor) -> list[Tensor]:
 
 
 @triton.jit
-def _load(place, at, inside):
-    return tl.load(place + at, mask=inside, other=0.0).to(tl.float32)
-
-
-@triton.jit
-def _store(place, at, value, inside):
-    tl.store(place + at, value.to(place.dtype.element_ty), mask=inside)
-
-
-@triton.jit
 def _load_halves(place, at, inside, HALF: tl.constexpr):
     """In the type that they are multiplied in."""
     kind: tl.constexpr = place.dtype.element_ty
-    return _load(place, at, inside).to(kind), _load(place, at + HALF, inside).to(kind)
+    return load(place, at, inside).to(kind), load(place, at + HALF, inside).to(kind)
 
 
 @triton.jit
 def _store_halves(place, at, first, second, inside, HALF: tl.constexpr):
-    _store(place, at, first, inside)
-    _store(place, at + HALF, second, inside)
+    store(place, at, first, inside)
+    store(place, at + HALF, second, inside)
 
 
 @triton.jit
 def _even(place, at, inside, HALF: tl.constexpr):
     """Halves, each row of one length, and by what it was multiplied."""
-    first, second = _load(place, at, inside), _load(place, at + HALF, inside)
+    first, second = load(place, at, inside), load(place, at + HALF, inside)
     scale = tl.rsqrt((tl.sum(first * first, 1) + tl.sum(second * second, 1)) / (2 * HALF) + EPS)[:, None]
     return first * scale, second * scale, scale
 
@@ -191,7 +181,7 @@ def _ready(qkv, at, place, cosine, sine, inside, scale: tl.constexpr, HALF: tl.c
     needs."""
     kind: tl.constexpr = qkv.dtype.element_ty
     turn_at = place * 2 * HALF + tl.arange(0, HALF)[None, :]
-    turn_cosine, turn_sine = _load(cosine, turn_at, inside), _load(sine, turn_at, inside)
+    turn_cosine, turn_sine = load(cosine, turn_at, inside), load(sine, turn_at, inside)
     first, second, length = _even(qkv, at, inside, HALF)
     turned1, turned2 = _turn(first, second, turn_cosine, turn_sine)
     return (
@@ -325,7 +315,7 @@ def _make_ready_backward(
 ):  # fmt: skip
     place, at, memory_at, inside = _ready_places(rows, s, heads, HALF, R)
     _, _, ready = _ready(kv, at, place, cosine, sine, inside, 1.0, HALF)
-    into1, into2 = _load(into_key, memory_at, inside), _load(into_key, memory_at + HALF, inside)
+    into1, into2 = load(into_key, memory_at, inside), load(into_key, memory_at + HALF, inside)
     into1, into2 = _back(into1, into2, ready, 1.0, HALF)
     _store_halves(dkv, at, into1, into2, inside, HALF)
     into1, into2 = _load_halves(into_value, memory_at, inside, HALF)

@@ -138,19 +138,58 @@ _SIZES = ["num_rows", "rows_of_group", "length", "groups"]
 """Numbers that a kernel is not compiled anew for."""
 
 
+@triton.jit
+def load(place, at, inside):
+    return tl.load(place + at, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def store(place, at, value, inside):
+    tl.store(place + at, value.to(place.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _next_rows(num_rows, w: tl.constexpr, W: tl.constexpr, R: tl.constexpr):
+    """The rows of a program, where they are, and what of that is inside."""
+    rows, columns = (tl.program_id(0) * R + tl.arange(0, R)).to(tl.int64)[:, None], tl.arange(0, W)[None, :]
+    return rows, rows * w + columns, (rows < num_rows) & (columns < w)
+
+
+@triton.jit
+def _rows_of_group(first, rows_of_group, length, groups, w: tl.constexpr, W: tl.constexpr, R: tl.constexpr):
+    """As `_next_rows`: those of the program's group, from its row number `first` on."""
+    number, columns = (first + tl.arange(0, R)).to(tl.int64)[:, None], tl.arange(0, W)[None, :]
+    rows = (number // length * groups + tl.program_id(1)) * length + number % length
+    return rows, rows * w + columns, (number < rows_of_group) & (columns < w)
+
+
+@triton.jit
+def _gains_of(rows, gains, length, groups, inside, w: tl.constexpr, W: tl.constexpr):
+    """Those of every row, by its group."""
+    return load(gains, ((rows // length) % groups) * w + tl.arange(0, W)[None, :], inside)
+
+
+@triton.jit
+def _gains_of_group(gains, w: tl.constexpr, W: tl.constexpr):
+    """Those of the program's group."""
+    columns = tl.arange(0, W)
+    return load(gains, tl.program_id(1) * w + columns, columns < w)
+
+
+@triton.jit
+def _store_sum(sums, total, groups, w: tl.constexpr, W: tl.constexpr):
+    columns = tl.arange(0, W)
+    store(sums, (tl.program_id(0) * groups + tl.program_id(1)) * w + columns, total, columns < w)
+
+
 @triton.jit(do_not_specialize=_SIZES)
 def _norm_forward(
     x, gains, y, num_rows, length, groups, eps, w: tl.constexpr, W: tl.constexpr, R: tl.constexpr
 ):  # fmt: skip
-    rows = (tl.program_id(0) * R + tl.arange(0, R)).to(tl.int64)
-    columns = tl.arange(0, W)
-    inside = (rows < num_rows)[:, None] & (columns < w)[None, :]
-    at = rows[:, None] * w + columns[None, :]
-    value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
-    scale = tl.rsqrt(tl.sum(value * value, 1) / w + eps)
-    gain_at = ((rows // length) % groups)[:, None] * w + columns[None, :]
-    gain = tl.load(gains + gain_at, mask=inside, other=0.0).to(tl.float32)
-    tl.store(y + at, (value * scale[:, None] * gain).to(y.dtype.element_ty), mask=inside)
+    rows, at, inside = _next_rows(num_rows, w, W, R)
+    value = load(x, at, inside)
+    scale = tl.rsqrt(tl.sum(value * value, 1) / w + eps)[:, None]
+    store(y, at, value * scale * _gains_of(rows, gains, length, groups, inside, w, W), inside)
 
 
 @triton.jit(do_not_specialize=_SIZES)
@@ -158,24 +197,17 @@ def _norm_backward(
     x, gains, into_y, into_x, dx, sums, rows_of_group, length, groups, eps,
     w: tl.constexpr, W: tl.constexpr, R: tl.constexpr,
 ):  # fmt: skip
-    group, columns = tl.program_id(1), tl.arange(0, W)
-    gain = tl.load(gains + group * w + columns, mask=columns < w, other=0.0).to(tl.float32)
-    total = tl.zeros([W], tl.float32)
+    gain, total = _gains_of_group(gains, w, W), tl.zeros([W], tl.float32)
     for first in range(tl.program_id(0) * R, rows_of_group, tl.num_programs(0) * R):
-        number = (first + tl.arange(0, R)).to(tl.int64)
-        rows = (number // length * groups + group) * length + number % length
-        inside = (number < rows_of_group)[:, None] & (columns < w)[None, :]
-        at = rows[:, None] * w + columns[None, :]
-        value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
-        gradient = tl.load(into_y + at, mask=inside, other=0.0).to(tl.float32)
-        beside = tl.load(into_x + at, mask=inside, other=0.0).to(tl.float32)
+        _, at, inside = _rows_of_group(first, rows_of_group, length, groups, w, W, R)
+        value, gradient, beside = load(x, at, inside), load(into_y, at, inside), load(into_x, at, inside)
         scale = tl.rsqrt(tl.sum(value * value, 1) / w + eps)[:, None]
         even = value * scale
         total += tl.sum(gradient * even, 0)
         into_even = gradient * gain[None, :]
         shared = tl.sum(into_even * even, 1)[:, None] / w
-        tl.store(dx + at, (beside + scale * (into_even - even * shared)).to(dx.dtype.element_ty), mask=inside)
-    tl.store(sums + (tl.program_id(0) * groups + group) * w + columns, total, mask=columns < w)
+        store(dx, at, beside + scale * (into_even - even * shared), inside)
+    _store_sum(sums, total, groups, w, W)
 
 
 @triton.jit
@@ -192,18 +224,13 @@ def _add_forward(
     x, added, gates, seed, y, num_rows, length, groups, dropout,
     w: tl.constexpr, W: tl.constexpr, R: tl.constexpr, GATED: tl.constexpr, DROPS: tl.constexpr,
 ):  # fmt: skip
-    rows = (tl.program_id(0) * R + tl.arange(0, R)).to(tl.int64)
-    columns = tl.arange(0, W)
-    inside = (rows < num_rows)[:, None] & (columns < w)[None, :]
-    at = rows[:, None] * w + columns[None, :]
-    more = tl.load(added + at, mask=inside, other=0.0).to(tl.float32)
+    rows, at, inside = _next_rows(num_rows, w, W, R)
+    more = load(added, at, inside)
     if DROPS:
-        more *= kept(seed, rows[:, None] * (W // 4), dropout, R, W)
+        more *= kept(seed, rows * (W // 4), dropout, R, W)
     if GATED:
-        gate_at = ((rows // length) % groups)[:, None] * w + columns[None, :]
-        more *= tl.load(gates + gate_at, mask=inside, other=0.0).to(tl.float32)
-    value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
-    tl.store(y + at, (value + more).to(y.dtype.element_ty), mask=inside)
+        more *= _gains_of(rows, gates, length, groups, inside, w, W)
+    store(y, at, load(x, at, inside) + more, inside)
 
 
 @triton.jit(do_not_specialize=_SIZES)
@@ -211,46 +238,38 @@ def _add_backward(
     into_y, added, gates, seed, dadded, sums, rows_of_group, length, groups, dropout,
     w: tl.constexpr, W: tl.constexpr, R: tl.constexpr, GATED: tl.constexpr, DROPS: tl.constexpr,
 ):  # fmt: skip
-    group, columns = tl.program_id(1), tl.arange(0, W)
     if GATED:
-        gate = tl.load(gates + group * w + columns, mask=columns < w, other=0.0).to(tl.float32)
-    total = tl.zeros([W], tl.float32)
+        gate, total = _gains_of_group(gates, w, W), tl.zeros([W], tl.float32)
     for first in range(tl.program_id(0) * R, rows_of_group, tl.num_programs(0) * R):
-        number = (first + tl.arange(0, R)).to(tl.int64)
-        rows = (number // length * groups + group) * length + number % length
-        inside = (number < rows_of_group)[:, None] & (columns < w)[None, :]
-        at = rows[:, None] * w + columns[None, :]
-        gradient = tl.load(into_y + at, mask=inside, other=0.0).to(tl.float32)
+        rows, at, inside = _rows_of_group(first, rows_of_group, length, groups, w, W, R)
+        gradient = load(into_y, at, inside)
         if DROPS:
-            gradient *= kept(seed, rows[:, None] * (W // 4), dropout, R, W)
+            gradient *= kept(seed, rows * (W // 4), dropout, R, W)
         if GATED:
-            total += tl.sum(gradient * tl.load(added + at, mask=inside, other=0.0).to(tl.float32), 0)
+            total += tl.sum(gradient * load(added, at, inside), 0)
             gradient *= gate[None, :]
-        tl.store(dadded + at, gradient.to(dadded.dtype.element_ty), mask=inside)
+        store(dadded, at, gradient, inside)
     if GATED:
-        tl.store(sums + (tl.program_id(0) * groups + group) * w + columns, total, mask=columns < w)
+        _store_sum(sums, total, groups, w, W)
+
+
+@triton.jit
+def _gate_and_value(both, number, f: tl.constexpr, N: tl.constexpr):
+    """What a program has of either, where the gate is (its value is f places behind), and what comes out."""
+    at = tl.program_id(0).to(tl.int64) * N + tl.arange(0, N)
+    inside, gate_at = at < number, at // f * 2 * f + at % f
+    return load(both, gate_at, inside), load(both, gate_at + f, inside), gate_at, at, inside
 
 
 @triton.jit
 def _swiglu_forward(both, out, number, f: tl.constexpr, N: tl.constexpr):
-    at = tl.program_id(0).to(tl.int64) * N + tl.arange(0, N)
-    inside = at < number
-    gate_at = at // f * 2 * f + at % f
-    gate = tl.load(both + gate_at, mask=inside, other=0.0).to(tl.float32)
-    value = tl.load(both + gate_at + f, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out + at, (gate * tl.sigmoid(gate) * value).to(out.dtype.element_ty), mask=inside)
+    gate, value, _, at, inside = _gate_and_value(both, number, f, N)
+    store(out, at, gate * tl.sigmoid(gate) * value, inside)
 
 
 @triton.jit
 def _swiglu_backward(both, into_out, dboth, number, f: tl.constexpr, N: tl.constexpr):
-    at = tl.program_id(0).to(tl.int64) * N + tl.arange(0, N)
-    inside = at < number
-    gate_at = at // f * 2 * f + at % f
-    gate = tl.load(both + gate_at, mask=inside, other=0.0).to(tl.float32)
-    value = tl.load(both + gate_at + f, mask=inside, other=0.0).to(tl.float32)
-    gradient = tl.load(into_out + at, mask=inside, other=0.0).to(tl.float32)
-    open_by = tl.sigmoid(gate)
-    into_gate = gradient * value * open_by * (1.0 + gate * (1.0 - open_by))
-    tl.store(dboth + gate_at, into_gate.to(dboth.dtype.element_ty), mask=inside)
-    into_value = gradient * gate * open_by
-    tl.store(dboth + gate_at + f, into_value.to(dboth.dtype.element_ty), mask=inside)
+    gate, value, gate_at, at, inside = _gate_and_value(both, number, f, N)
+    gradient, open_by = load(into_out, at, inside), tl.sigmoid(gate)
+    store(dboth, gate_at, gradient * value * open_by * (1.0 + gate * (1.0 - open_by)), inside)
+    store(dboth, gate_at + f, gradient * gate * open_by, inside)

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from diffuseq.kernels.rows import load, store
+
 
 class WordNats(Function):
     """Scores [n v], biases of the words [v] and word ids [n] → −log p of the words, and its mean over all words of
@@ -23,11 +25,11 @@ class WordNats(Function):
     def forward(ctx: Any, scores: Tensor, bias: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         scores = scores.contiguous()
         n, v = scores.shape
-        nats, uniform, top = (torch.empty(n, device=scores.device) for _ in range(3))
+        nats, uniform, log_sum = (torch.empty(n, device=scores.device) for _ in range(3))
         _forward[(n,)](
-            scores, bias, ids, nats, uniform, top, v, triton.next_power_of_2(v), num_warps=_warps(v)
+            scores, bias, ids, nats, uniform, log_sum, v, triton.next_power_of_2(v), num_warps=_warps(v)
         )
-        ctx.save_for_backward(scores, bias, ids, top)
+        ctx.save_for_backward(scores, bias, ids, log_sum)
         return nats, uniform
 
     @staticmethod
@@ -48,11 +50,16 @@ def _warps(v: int) -> int:
 
 
 @triton.jit
+def _scores_of(row, scores, bias, v: tl.constexpr, V: tl.constexpr):
+    """Of all words, the bias among them."""
+    word = tl.arange(0, V)
+    return load(scores, row * v + word, word < v) + load(bias, word, word < v)
+
+
+@triton.jit
 def _forward(scores, bias, ids, nats, uniform, log_sum, v: tl.constexpr, V: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
-    word = tl.arange(0, V)
-    score = tl.load(scores + row * v + word, mask=word < v, other=0.0).to(tl.float32)
-    score += tl.load(bias + word, mask=word < v, other=0.0).to(tl.float32)
+    word, score = tl.arange(0, V), _scores_of(row, scores, bias, v, V)
     top = tl.max(tl.where(word < v, score, -1e30), 0)
     whole = top + tl.log(tl.sum(tl.where(word < v, tl.exp(score - top), 0.0), 0))
     own = tl.load(ids + row)
@@ -66,10 +73,8 @@ def _forward(scores, bias, ids, nats, uniform, log_sum, v: tl.constexpr, V: tl.c
 def _backward(scores, bias, ids, log_sum, into_nats, into_uniform, dscores, v: tl.constexpr, V: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     word = tl.arange(0, V)
-    score = tl.load(scores + row * v + word, mask=word < v, other=0.0).to(tl.float32)
-    score += tl.load(bias + word, mask=word < v, other=0.0).to(tl.float32)
-    probability = tl.exp(score - tl.load(log_sum + row))
+    probability = tl.exp(_scores_of(row, scores, bias, v, V) - tl.load(log_sum + row))
     own, even = tl.load(into_nats + row), tl.load(into_uniform + row)
     gradient = (own + even) * probability - even / v
     gradient -= tl.where(word == tl.load(ids + row), own, 0.0)
-    tl.store(dscores + row * v + word, gradient.to(dscores.dtype.element_ty), mask=word < v)
+    store(dscores, row * v + word, gradient, word < v)

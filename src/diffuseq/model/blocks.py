@@ -122,12 +122,11 @@ class Attention(nn.Module):
         and the mask and the result are theirs; they see the others nevertheless. packing, ending: x and turn come
         packed by the one, and the result by the other.
         """
-        dropout = self.dropout if self.training else 0.0
-        if kernels.fit(x) and slots is None and packing is None:
-            mixed = kernels.attend(self.qkv(x), memory, mask[:, 0], turn, self.heads, last, dropout)
-            if mixed is not None:
-                return self.out(mixed)
-        parts = split_heads(self.qkv(x), self.heads, 3)
+        dropout, qkv = self.dropout if self.training else 0.0, self.qkv(x)
+        is_whole = slots is None and packing is None
+        if is_whole and kernels.fit_heads(x, self.heads) and kernels.are_short(mask, x.shape[1]):
+            return self.out(kernels.attend(qkv, memory, mask[:, 0], turn, self.heads, last, dropout))
+        parts = split_heads(qkv, self.heads, 3)
         (query, key), value = rotate(even(parts[:2]), turn), parts[2]
         if memory is not None and slots is not None:
             memory.put(*slots, key, value)
@@ -217,7 +216,7 @@ class DecoderBlock(nn.Module):
 
     def remember(self, source: Tensor, turn: tuple[Tensor, Tensor]) -> Memory:
         """Keys and values of the encoded source [b s w]: computed once a sentence."""
-        if kernels.fit(source):
+        if kernels.fit_heads(source, self.attention.heads):
             return Memory(*kernels.keys_and_values(self.memory_kv(source), turn, self.attention.heads))
         key, value = split_heads(self.memory_kv(source), self.attention.heads, 2)
         return Memory(rotate(even(key), turn), value)

@@ -12,6 +12,7 @@ nothing to go by. Members are trained apart; an ensemble that is trained on trai
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -38,7 +39,8 @@ class Ensemble(System):
     ) -> None:
         """members: the systems themselves, where they are there already; None builds them."""
         super().__init__()
-        self.config, self.special = config, special
+        # whatever it was read from, it holds its weights now
+        self.config, self.special = replace(config, models=()), special
         self.members = nn.ModuleList(members or [build(member, special) for member in config.members])
         self._check_members()
         total = sum(config.weights)

@@ -98,6 +98,8 @@ class Training:
     accelerator: Accelerator
     model: nn.Module
     system: System
+    parameters: list[nn.Parameter]
+    """The system's; listing them anew takes a while."""
     optimizers: list[Optimizer]
     average: AveragedWeights
     bf16: bool
@@ -168,11 +170,12 @@ def prepare(
         shapes.use_duck_shape = False
         system.compile(dynamic=True)
     model, unwrapped, optimizers = distribute(accelerator, system, optimizers)
-    average = AveragedWeights(list(unwrapped.parameters()), settings.ema)
-    training = Training(settings, accelerator, model, unwrapped, optimizers, average, bf16)
+    parameters = list(unwrapped.parameters())
+    average = AveragedWeights(parameters, settings.ema)
+    training = Training(settings, accelerator, model, unwrapped, parameters, optimizers, average, bf16)
     if settings.cuda_graphs and can_be_graphed(unwrapped, accelerator.device, accelerator.num_processes):
-        parameters = [p for p in unwrapped.parameters() if p.requires_grad]
-        training.graphed = GraphedPasses(training.passes, parameters, accelerator.device)
+        learning = [p for p in parameters if p.requires_grad]
+        training.graphed = GraphedPasses(training.passes, learning, accelerator.device)
     return training
 
 
@@ -279,7 +282,7 @@ def take_step(training: Training, loaded: Loaded, window: Window) -> None:
     """One optimiser step on the chunks of this process. `NotFiniteError` leaves the weights as they were."""
     progress, accelerator, start = training.progress, training.accelerator, time.perf_counter()
     prepared = training.preparing
-    if not training.model.training:
+    if not training.system.training:  # walking through all modules takes a while
         training.model.train()
     for optimizer in training.optimizers:
         optimizer.zero_grad(set_to_none=training.graphed is None)
@@ -348,7 +351,7 @@ def _over_processes(training: Training, sums: Tensor, seconds: float) -> tuple[l
 
 
 def _gradients(training: Training) -> list[Tensor]:
-    return [p.grad for p in training.average.parameters if p.grad is not None]
+    return [p.grad for p in training.parameters if p.grad is not None]
 
 
 @torch.no_grad()

@@ -18,8 +18,7 @@ def starting_from(config: Config, name: str) -> Config:
 
     Raises `InputError` where there is no such model.
     """
-    folder = find_model(name)
-    model, _ = stored_model(folder, load_config(folder), Tokenizer.load(folder))
+    model = load_config(find_model(name))
     return replace(model, training=replace(config.training, start_from=name))
 
 
@@ -42,7 +41,7 @@ def begin_as(system: System, name: str, tokenizer: Tokenizer) -> None:
             f"training.start_from is {name}, which has another vocabulary than text.tokenizer names; leave "
             "text.tokenizer at none, to take the model's own."
         )
-    _, stored = stored_model(folder, load_config(folder), own)
+    stored = stored_model(folder, load_config(folder), own)
     try:
         fill(folder, system, stored)
     except InputError as error:
