@@ -23,7 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +197,8 @@ class Run:
         ]
         if self.system == "transformer":
             command += ["--generation.max-length", str(text.max_target)]
+        else:
+            command += changed_generation(SYSTEMS[self.system], task.recipe)
         return command
 
     def _generate(self) -> list[str]:
@@ -205,6 +207,21 @@ class Run:
 
     def _evaluate(self) -> list[str]:
         return ["evaluate", str(self.predictions), "--task", self.task, "--json", str(self.scores)]
+
+
+def changed_generation(small: str, full: str) -> list[str]:
+    """The options that let a small recipe generate as the full-size one of its task does."""
+    has, wanted = (asdict(recipe(name).generation) for name in (small, full))
+    options = []
+    for name, value in wanted.items():
+        flag = name.replace("_", "-")
+        if value == has[name]:
+            continue
+        if isinstance(value, bool):
+            options.append(f"--generation.{flag}" if value else f"--generation.no-{flag}")
+        else:
+            options += [f"--generation.{flag}", str(value)]
+    return options
 
 
 def do(run: Run) -> str:

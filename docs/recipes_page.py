@@ -55,7 +55,7 @@ its recipe too: `diffuseq train runs/mine --data data/more --out runs/more` trai
 **Going on from a model** (fine-tuning): `diffuseq train qqp --training.start-from qqp --data data/more
 --out runs/more` begins with the weights of a model (a folder, or a name as here) and takes its sizes, its tokenizer
 and its way of generating; the recipe gives the training. Give a smaller `--training.learning-rate` than the
-recipe's, a half or a quarter, and fewer minutes.
+recipe's, a half or a quarter, and a smaller budget.
 
 **Learning from other models** (knowledge distillation): `--training.teachers runs/mine runs/transformer` learns,
 of every word of every target, what these expect on average, to a share `--training.teaching`. They have to have
@@ -71,8 +71,10 @@ The recipes of the other systems (`transformer`, `gru`, `gpt2-base`, `gpt2-large
 stands in [baselines.md](baselines.md).
 
 Sizes count parameters with the largest vocabulary of the recipe; the smaller one of small data lowers them.
-Minutes are a budget, not a measurement: the learning rate decays by the clock, whatever the machine. *This
-page is written by `docs/recipes_page.py`; a test compares them.*
+A budget is in steps, in times through the pairs (through both directions where the recipe has both), or in minutes
+of training, and `--training.steps`, `--training.epochs` or `--training.minutes` puts another in its place: the
+learning rate decays over whatever it is. Twenty steps into a run the command says how long all of it will take.
+*This page is written by `docs/recipes_page.py`; a test compares them.*
 """
 
 
@@ -113,6 +115,8 @@ def _budget(config: Config) -> str:
     training = config.training
     if training.minutes is not None:
         return f"{training.minutes:g} minutes"
+    if training.epochs is not None:
+        return f"{training.epochs:g} times through the pairs"
     return f"{training.steps:,} steps of {training.batch_size:,} pairs"
 
 
@@ -150,7 +154,8 @@ def _lengths(config: Config) -> str:
 def _optimiser(config: Config) -> str:
     training = config.training
     name = {"adamw": "AdamW", "muon": "Muon and AdamW"}[training.optimizer]
-    batch = f"batch {training.batch_size:,}, " if training.minutes is not None else ""
+    counted_in_steps = training.minutes is None and training.epochs is None
+    batch = "" if counted_in_steps else f"batch {training.batch_size:,}, "
     return f"{batch}{name} at {training.learning_rate:g}, {training.schedule} decay"
 
 

@@ -64,7 +64,12 @@ def test_a_model_to_go_on_from_gives_its_settings(given: list[str]) -> None:
     assert options.generation == model.generation
 
 
-def test_steps_that_are_asked_for_win_over_the_minutes_of_a_recipe() -> None:
+def test_a_budget_that_is_asked_for_wins_over_that_of_the_recipe() -> None:
+    assert recipe("qqp").training.epochs is not None
+    by_the_clock = parse("qqp", ["--training.minutes", "5", "--data", "x"]).training
+    assert (by_the_clock.epochs, by_the_clock.minutes) == (None, 5.0)
+    by_steps = parse("qqp", ["--training.steps", "5", "--data", "x"]).training
+    assert (by_steps.epochs, by_steps.minutes, by_steps.steps) == (None, None, 5)
     assert recipe("tiny").training.minutes is not None
     assert parse("tiny", ["--training.steps=5"]).training.minutes is None
     both = parse("tiny", ["--training.steps", "5", "--training.minutes", "1"]).training

@@ -68,7 +68,7 @@ def transformer_medium() -> Config:
     system = replace(transformer_small().system, heads=6, width=384, feed_forward=1536, dropout=0.3)
     training = TrainingConfig(
         batch_size=512,
-        minutes=2,
+        epochs=16,
         learning_rate=1.5e-3,
         warmup=0.05,
         weight_decay=0.05,

@@ -243,7 +243,10 @@ class Run:
         if taken == ESTIMATE_AFTER and training.settings.minutes is None:
             a_step = progress.seconds / progress.step
             whole = duration(a_step * training.settings.steps)
-            text = f"a step takes {a_step:.2g} s here: about {whole} for all {training.settings.steps:,}"
+            text = (
+                f"a step takes {a_step:.2g} s here: about {whole} for all {training.settings.steps:,} "
+                "(--training.minutes N trains for N minutes instead)"
+            )
             self.report(Event("message", text))
 
     def _warn_of_other_chunks(self, before: int) -> None:
