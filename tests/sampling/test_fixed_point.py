@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffuseq.sampling.fixed_point import Read, fixed_point
+from diffuseq.sampling.fixed_point import Drawn, Read, fixed_point, realigned
 from diffuseq.sampling.noise import RowNoise
 from diffuseq.sampling.words import WordStep, draw_words, uniform
 
@@ -32,7 +32,7 @@ class Chain:
 
 
 def run(read: Read, calls: int, seeds: list[int], window: list[int] = WINDOW, **options) -> list[WordStep]:
-    embedding = torch.randn(VOCAB, 3)
+    embedding = torch.randn(12, 3)
     quantiles = uniform(RowNoise(seeds, window)(torch.empty(len(seeds), max(window), 1))[..., 0])
     return list(
         fixed_point(
@@ -92,6 +92,58 @@ def test_words_that_hardly_depend_on_one_another_need_few_calls() -> None:
         run(chain.read, 40, list(range(50)), [40] * 50)
         calls[sharpness] = len(chain.asked)
     assert calls[0.01] <= 5 < 10 < calls[3.0] <= 40
+
+
+class Sentence:
+    """A language of one sentence, 0 to 11: every word says the next one, and where none is known a draft stands."""
+
+    def __init__(self, draft: list[int]) -> None:
+        self.draft, self.calls = torch.tensor(draft), 0
+
+    def read(self, tokens: Tensor, stale: Tensor, asked: Tensor) -> list[Tensor]:
+        self.calls += 1
+        before = torch.nn.functional.pad(tokens[:, :-1], (1, 0), value=-1)
+        words = torch.where(before < 0, self.draft, (before + 1).clamp_max(11))
+        return [20.0 * torch.nn.functional.one_hot(words[asked], 12).float().log_softmax(-1)]
+
+
+@pytest.mark.parametrize(
+    ("draft", "calls"),
+    [
+        (list(range(12)), 2),
+        ([0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 11], 3),  # one is missing
+        ([0, 1, 2, 3, 3, 4, 5, 6, 7, 8, 9, 10], 4),  # one too many, and the last one is drawn anew
+        ([0, 1, 2, 3, 9, 9, 4, 5, 6, 7, 8, 9], 5),  # two too many
+    ],
+)
+def test_where_a_word_is_missing_or_one_too_many_the_others_move(draft: list[int], calls: int) -> None:
+    sentence = Sentence(draft)
+    *_, last = run(sentence.read, 12, [1], [12], temperature=0.0)
+    assert last.tokens[0].tolist() == list(range(12))
+    assert sentence.calls <= calls
+
+
+def test_what_is_behind_the_first_change_moves_only_if_the_word_there_is_ousted_and_never_what_is_given() -> (
+    None
+):
+    before = Drawn(torch.tensor([[5, 1, 2, 3, 4, -1]]), torch.full((1, 6), -1.0))
+    given = torch.zeros(1, 6, dtype=torch.bool)
+
+    def moved(words: list[int], *, ousted: bool = True, given: Tensor = given, window: int = 6) -> list[int]:
+        drawn = Drawn(torch.tensor([words]), torch.full((1, 6), -2.0))
+        place = torch.tensor([1]), torch.full((1, 6), ousted), torch.tensor([window])
+        found = realigned(drawn, before, *place, given)
+        assert torch.equal(found.log_p == 0, found.tokens == -1) or -1 in words
+        return found.tokens[0].tolist()
+
+    assert moved([5, 0, 2, 3, 4, 6]) == [5, 0, 1, 2, 3, 4], "0 was missing"
+    assert moved([5, 0, 2, 3, 4, 6], ousted=False) == [5, 0, 2, 3, 4, 6], "0 took its place"
+    assert moved([5, 3, 2, 7, 8, 6]) == [5, 3, 8, 6, -1, -1], "1 and 2 were too many"
+    assert moved([5, 3, 2, 7, 8, 6], window=5) == [5, 3, 8, -1, -1, -1], (
+        "nothing comes from beyond the window"
+    )
+    fourth = torch.arange(6)[None] == 3
+    assert moved([5, 0, 2, 3, 4, 6], given=fourth) == [5, 0, 1, 3, 3, 4], "what is given stays"
 
 
 def test_the_network_is_asked_for_what_may_still_move_and_for_nothing_once_all_rests() -> None:

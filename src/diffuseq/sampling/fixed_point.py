@@ -11,6 +11,10 @@ draws as forecasts; Song et al., 2021, "Accelerating Feedforward Computation via
 Solving"; Santilli et al., 2023, "Accelerating Transformer Inference for Translation via Parallel Decoding", for the
 likeliest words).
 
+What stands behind the first change is a draft, which decides nothing but how many calls it takes. Where a word was
+missing or is one too many the rest is not wrong but a place off, and every position would draw anew what its
+neighbour had: the draft moves with the words instead (`realigned`).
+
 The end is a word like others, so that an answer is as long as its words make it.
 
 Legend: n rows, l positions, m of them asked for, v vocabulary.
@@ -18,7 +22,9 @@ Legend: n rows, l positions, m of them asked for, v vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -75,12 +81,14 @@ def fixed_point(
                 never.append(torch.where(place == 0, end, -1).expand_as(asked)[asked])
             if not repeats:
                 never += [F.pad(tokens[:, :-1], (1, 0), value=-1)[asked], given_after[asked]]
-            chosen, chosen_log_p = draw_apart(
-                read(tokens, stale, asked), never, quantiles[asked], temperature
-            )
-            before, tokens = tokens, tokens.masked_scatter(asked, chosen)
-            log_p = log_p.masked_scatter(asked, chosen_log_p)
-            first = _first(asked & (tokens != before), length)
+            stood: list[Tensor] = []
+            parts = _noting(read(tokens, stale, asked), tokens[asked], stood)
+            chosen, chosen_log_p = draw_apart(parts, never, quantiles[asked], temperature)
+            before = Drawn(tokens, log_p)
+            drawn = Drawn(tokens.masked_scatter(asked, chosen), log_p.masked_scatter(asked, chosen_log_p))
+            first = _first(asked & (drawn.tokens != tokens), length)
+            is_ousted = torch.zeros_like(asked).masked_scatter(asked, torch.cat(stood) < _OUSTED)
+            tokens, log_p = realigned(drawn, before, first, is_ousted, window, is_given)
             if end is not None:
                 words = _first(tokens == end, length).minimum(window)
                 until = words.minimum(window - 1)
@@ -103,6 +111,58 @@ def fixed_point(
             | stutters,
             text_log_p=sum_log_p(log_p, stutters | (place > until[:, None])),
         )
+
+
+_OUSTED = math.log(0.05)
+"""A word that is less likely than that where it stood is not one of several that could stand there."""
+
+
+class Drawn(NamedTuple):
+    """Words [n l], −1 where none is known, and the log-probability of each when it was drawn [n l]."""
+
+    tokens: Tensor
+    log_p: Tensor
+
+
+def realigned(
+    drawn: Drawn, before: Drawn, first: Tensor, is_ousted: Tensor, window: Tensor, is_given: Tensor
+) -> Drawn:
+    """The words that were drawn, those behind the first change moved along if it moved them.
+
+    first [n] is its place, l where nothing changed; window [n] as in `fixed_point`; what is_given [n l] stays. Unless
+    the word before is_ousted there [n l], one took the place of another, and all stays. Else, where the new word
+    stood further on before, those between were too many, and what was drawn behind it follows. Else it was missing,
+    and what stood in its place follows with what was drawn behind that.
+    """
+    length = drawn.tokens.shape[1]
+    place = torch.arange(length, device=first.device)
+    at = first.clamp_max(length - 1)[:, None]
+    is_behind = place > at
+    found = is_behind & (before.tokens == drawn.tokens.gather(1, at))
+    stays = (before.tokens.gather(1, at) < 0) | ~is_ousted.gather(
+        1, at
+    )  # nothing stood there, or could still
+    by = torch.where(found.any(1, keepdim=True), found.int().argmax(1, keepdim=True) - at, -1)
+    origin = place + by.masked_fill(stays, 0)
+    is_pushed, is_beyond = is_behind & (origin == at), origin >= window[:, None]
+    origin = origin.clamp(0, length - 1)
+
+    def move(now: Tensor, old: Tensor, nothing: int) -> Tensor:
+        moved = torch.where(is_pushed, old.gather(1, at), now.gather(1, origin))
+        return torch.where(is_behind & ~is_given, moved.masked_fill(is_beyond, nothing), now)
+
+    return Drawn(move(drawn.tokens, before.tokens, -1), move(drawn.log_p, before.log_p, 0))
+
+
+def _noting(parts: Iterable[Tensor], words: Tensor, noted: list[Tensor]) -> Iterator[Tensor]:
+    """The parts [.. v] as they come, and noted from each what it says of one word for every position [m], of which
+    those below 0 are none."""
+    done = 0
+    for part in parts:
+        these = words[done : done + len(part), None].clamp_min(0)
+        noted.append(part.gather(1, these)[:, 0].float())
+        done += len(part)
+        yield part
 
 
 def _first(found: Tensor, otherwise: int) -> Tensor:
