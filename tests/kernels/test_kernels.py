@@ -70,6 +70,17 @@ def test_what_a_layer_adds_is_gated(groups: int) -> None:
 
 
 @needs_triton
+def test_there_may_be_more_groups_than_programs() -> None:
+    torch.manual_seed(0)
+    x, gains, gates = numbers(2, 600, 8), numbers(600, 8), numbers(600, 8)
+    y, beside = kernels.norm(x, gains, 1e-6)
+    expected = F.rms_norm(x, (8,), eps=1e-6) * gains
+    compare(y.float() + beside, expected + x, (x, gains), tolerance=2e-2)
+    added = numbers(2, 600, 8)
+    compare(kernels.add(x, added, 0.0, gates), x + gates * added, (x, added, gates))
+
+
+@needs_triton
 def test_what_is_dropped_forward_is_dropped_backward() -> None:
     torch.manual_seed(0)
     x, added = torch.zeros(64, 4, 40, device=DEVICE), numbers(64, 4, 40)
