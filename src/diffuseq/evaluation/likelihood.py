@@ -90,11 +90,12 @@ def _terms_in_order(
     """
     words, length = system.with_end(batch.target, batch.target_padding)
     config, device = system.config, words.device
+    padding = batch.target_padding.to(generator.device)  # a seed draws the same, whatever device it is for
     total = torch.zeros(words.shape, dtype=finest_float(device), device=device)
     for _ in range(calls or 1):
-        rank = settling_order(batch.target_padding, config.left_to_right, config.length_first, generator)
-        noise = system.noise_for(rank, generator)
-        total -= system.log_p_by_rank(words, length, encoded, rank, noise).to(total) / (calls or 1)
+        rank = settling_order(padding, config.left_to_right, config.length_first, generator)
+        given = rank.to(device), system.noise_for(rank, generator).to(device)
+        total -= system.log_p_by_rank(words, length, encoded, *given).to(total) / (calls or 1)
     end = total.gather(1, length[:, None])[:, 0]
     nothing = torch.zeros_like(end)
     return Terms(nothing, nothing, total.sum(1) - end, end, length.to(total))
