@@ -1,4 +1,4 @@
-"""Where to compute: a device that this machine has, checked before anything is loaded onto it."""
+"""Where to compute: a device that this machine has, checked before anything is loaded onto it; and how finely."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ def usable_device(name: str | torch.device | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError, ImportError):
         pass
     raise InputError(f"There is no device {str(name)!r} to compute on here; give cpu, cuda, cuda:1 or mps.")
+
+
+def finest_float(device: torch.device) -> torch.dtype:
+    """Double precision, or single on a device that has no other (Apple's GPUs)."""
+    return torch.float32 if device.type == "mps" else torch.float64

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from diffuseq.cli import evaluate
 from diffuseq.config import Config, DiffuSeqConfig, PublishedConfig
@@ -101,6 +104,35 @@ def test_words_are_counted_without_separators_and_padding() -> None:
 def test_our_bound_pays_for_the_length_and_the_published_for_padding() -> None:
     assert bound(make(OURS), 2, 2).length > 0
     assert bound(make(PUBLISHED), 2, 2).length == 0
+
+
+class StandIn(TorchFunctionMode):
+    """Makes the device without numbers one that holds zeros and, as a GPU does, refuses generators of another."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.to and args[0].is_meta and args[1] == torch.device("cpu"):
+            return torch.zeros(args[0].shape, dtype=args[0].dtype)
+        made = func(*args, **(kwargs or {}))
+        generator = (kwargs or {}).get("generator")
+        if generator is not None and generator.device.type != made.device.type:
+            raise RuntimeError(f"Expected a {made.device.type!r} device type for generator")
+        return made
+
+
+@torch.no_grad()
+def test_what_a_seed_draws_is_drawn_where_its_generator_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it is the same for every device."""
+    system, asked = make(OURS).eval().to("meta"), []
+
+    def log_p_by_rank(*given: Any) -> Tensor:
+        asked.append({part.device.type for part in given if isinstance(part, Tensor)})
+        return torch.zeros(given[0].shape, device="meta")
+
+    monkeypatch.setattr(system, "log_p_by_rank", log_p_by_rank)
+    with StandIn():
+        found = system_terms(system, BATCH.to("meta"), 2, torch.Generator().manual_seed(0))
+    assert asked == [{"meta"}] * 2
+    assert found.rounding.device.type == "meta"
 
 
 def test_systems_without_a_bound_are_refused() -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from diffuseq import kernels
 from diffuseq.attention import attend
@@ -67,6 +69,17 @@ def test_what_a_layer_adds_is_gated(groups: int) -> None:
     spread = 1.0 if gates is None else gates.repeat_interleave(6 // groups, 0)
     given = tuple(part for part in (x, added, gates) if part is not None)
     compare(kernels.add(x, added, 0.0, gates), x + spread * added, given)
+
+
+@needs_triton
+def test_there_may_be_more_groups_than_programs() -> None:
+    torch.manual_seed(0)
+    x, gains, gates = numbers(2, 600, 8), numbers(600, 8), numbers(600, 8)
+    y, beside = kernels.norm(x, gains, 1e-6)
+    expected = F.rms_norm(x, (8,), eps=1e-6) * gains
+    compare(y.float() + beside, expected + x, (x, gains), tolerance=2e-2)
+    added = numbers(2, 600, 8)
+    compare(kernels.add(x, added, 0.0, gates), x + gates * added, (x, added, gates))
 
 
 @needs_triton
@@ -181,6 +194,65 @@ def test_a_cpu_and_who_leaves_them_out_go_without() -> None:
     assert not kernels.fit(torch.zeros(1))
     with kernels.left_out():
         assert not kernels.fit(torch.zeros(1, device=DEVICE))
+
+
+@pytest.fixture
+def in_bf16_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Autocast and tensors as on a machine whose current GPU is the first of two; nothing is computed."""
+    before = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    torch.set_autocast_enabled("cuda", True)
+    torch.set_autocast_dtype("cuda", torch.bfloat16)
+    with FakeTensorMode():
+        yield
+    torch.set_autocast_enabled("cuda", before[0])
+    torch.set_autocast_dtype("cuda", before[1])
+
+
+@pytest.mark.usefixtures("in_bf16_on_a_gpu")
+def test_kernels_fit_the_current_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "are_usable", lambda device: True)
+    assert kernels.fit(torch.empty(1, device="cuda:0"))
+    assert not kernels.fit(torch.empty(1, device="cuda:1"))
+
+
+@pytest.mark.usefixtures("in_bf16_on_a_gpu")
+def test_a_compiler_traces_past_them_in_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "are_usable", lambda device: pytest.fail("asked while tracing"))
+
+    @torch.compile(fullgraph=True, backend="eager")
+    def with_or_without(x: Tensor) -> Tensor:
+        return x[:1] if kernels.fit(x) else x
+
+    assert with_or_without(torch.empty(3, device="cuda")).shape == (3,)
+
+
+@needs_triton
+def test_a_first_kernel_runs_without_a_word() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert kernels._runs(DEVICE)
+
+
+def test_where_triton_runs_nothing_pytorch_takes_over_and_it_is_told_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(both: Tensor) -> Tensor:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify one.")
+
+    kernels.are_usable.cache_clear()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(kernels, "_is_new_enough", lambda device: True)
+    monkeypatch.setattr(kernels, "swiglu", fail)
+    with pytest.warns(UserWarning, match=r"Failed to find C compiler\.\).*DIFFUSEQ_KERNELS=0") as told:
+        assert not kernels.are_usable(DEVICE) and not kernels.are_usable(DEVICE)
+    assert len(told) == 1
+    kernels.are_usable.cache_clear()
+    monkeypatch.setenv("DIFFUSEQ_KERNELS", "0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not kernels.are_usable(DEVICE)
+    kernels.are_usable.cache_clear()
 
 
 def test_gains_for_several_positions_in_a_row_are_those_of_each() -> None:

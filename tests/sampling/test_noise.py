@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffuseq.sampling.noise import RowNoise, batch_noise, mix_seed, stratify, word_quantiles
 
@@ -21,6 +22,24 @@ def test_the_noise_of_a_row_does_not_depend_on_the_batch():
 def test_beyond_its_length_a_row_is_zero():
     (noise,) = draws([1, 2], [3, 5], width=5, calls=1)
     assert (noise[0, 3:] == 0).all() and (noise[0, :3] != 0).all()
+
+
+class CountReads(TorchDispatchMode):
+    """Counts the numbers that are read off tensors one by one: so often a GPU is waited for."""
+
+    reads = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.reads += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_lengths_in_a_tensor_are_those_in_a_list_and_not_read_one_by_one():
+    lengths = torch.tensor([3, 5, 2])
+    with CountReads() as counted:
+        noise = RowNoise([1, 2, 3], lengths)
+    assert counted.reads == 0
+    assert torch.equal(noise(torch.empty(3, 5, 4)), draws([1, 2, 3], [3, 5, 2], width=5, calls=1)[0])
 
 
 def test_every_call_gives_fresh_noise_and_every_seed_its_own():

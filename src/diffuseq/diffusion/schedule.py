@@ -3,7 +3,7 @@
 A schedule is a small immutable value computed in float64, never a buffer of a network. The forward process
 at time u is x_u = alpha(u)·x_0 + sigma(u)·ε with alpha² + sigma² = 1; u = 0 is the clean end and u = 1 the
 noisy one; log-SNR means log(alpha²/sigma²). Every method takes a float or a tensor of any shape and gives a
-float64 tensor of that shape.
+float64 tensor of that shape (float32 on a device that has no other).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from diffuseq.devices import finest_float
 from diffuseq.errors import InputError, unknown_name
 
 _LEAST_ALPHA_BAR = 1e-20
@@ -64,10 +65,10 @@ class LogLinearSchedule(Schedule):
         _check_ends(self.log_snr_max, self.log_snr_min)
 
     def log_snr(self, u: float | Tensor) -> Tensor:
-        return self.log_snr_max + (self.log_snr_min - self.log_snr_max) * _as_float64(u)
+        return self.log_snr_max + (self.log_snr_min - self.log_snr_max) * _finely(u)
 
     def time(self, log_snr: float | Tensor) -> Tensor:
-        return (_as_float64(log_snr) - self.log_snr_max) / (self.log_snr_min - self.log_snr_max)
+        return (_finely(log_snr) - self.log_snr_max) / (self.log_snr_min - self.log_snr_max)
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,11 @@ class CosineSchedule(Schedule):
 
     def log_snr(self, u: float | Tensor) -> Tensor:
         first, last = self._angles
-        return -2 * torch.tan(first + (last - first) * _as_float64(u)).log()
+        return -2 * torch.tan(first + (last - first) * _finely(u)).log()
 
     def time(self, log_snr: float | Tensor) -> Tensor:
         first, last = self._angles
-        return (torch.atan(torch.exp(-0.5 * _as_float64(log_snr))) - first) / (last - first)
+        return (torch.atan(torch.exp(-0.5 * _finely(log_snr))) - first) / (last - first)
 
     @property
     def _angles(self) -> tuple[float, float]:
@@ -156,18 +157,18 @@ class DiscreteSchedule(Schedule):
 
     def time_of_index(self, index: float | Tensor) -> Tensor:
         """The time u of an index t of the chain (fractions allowed; −1 is clean data)."""
-        return (_as_float64(index) + 1) / len(self)
+        return (_finely(index) + 1) / len(self)
 
     def index_of_time(self, u: float | Tensor) -> Tensor:
         """The index t of the chain at a time u, the inverse of `time_of_index`."""
-        return _as_float64(u) * len(self) - 1
+        return _finely(u) * len(self) - 1
 
     def log_snr(self, u: float | Tensor) -> Tensor:
         log_alpha_squared = 2 * self._log_alpha_at(u)
         return log_alpha_squared - torch.log(-torch.expm1(log_alpha_squared))
 
     def time(self, log_snr: float | Tensor) -> Tensor:
-        log_alpha = 0.5 * torch.nn.functional.logsigmoid(_as_float64(log_snr))
+        log_alpha = 0.5 * torch.nn.functional.logsigmoid(_finely(log_snr))
         return _interpolate(-log_alpha, -self._log_alpha, self._times)
 
     def alpha(self, u: float | Tensor) -> Tensor:
@@ -190,11 +191,13 @@ class DiscreteSchedule(Schedule):
         return torch.cat([known.new_zeros(1), known])
 
     def _log_alpha_at(self, u: float | Tensor) -> Tensor:
-        return _interpolate(_as_float64(u), self._times, self._log_alpha)
+        return _interpolate(_finely(u), self._times, self._log_alpha)
 
 
-def _as_float64(value: float | Tensor) -> Tensor:
-    return torch.as_tensor(value, dtype=torch.float64)
+def _finely(value: float | Tensor) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.to(finest_float(value.device))
+    return torch.tensor(value, dtype=torch.float64)
 
 
 def _check_ends(log_snr_max: float, log_snr_min: float) -> None:
@@ -206,7 +209,7 @@ def _check_ends(log_snr_max: float, log_snr_min: float) -> None:
 
 def _interpolate(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:
     """Piecewise linear through (knots, values), both [k] with rising knots; held at the ends beyond them."""
-    knots, values = knots.to(x.device), values.to(x.device)
+    knots, values = knots.to(x), values.to(x)
     right = torch.searchsorted(knots, x.contiguous()).clamp(1, len(knots) - 1)
     share = ((x - knots[right - 1]) / (knots[right] - knots[right - 1])).clamp(0, 1)
     return values[right - 1] + share * (values[right] - values[right - 1])

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from diffuseq.devices import finest_float
 from diffuseq.errors import InputError
 
 Gather = Callable[[Tensor], Tensor]
@@ -95,8 +96,8 @@ class LossSecondMoment:
         return (1 - self.mixing) * root_mean_square / total + self.mixing / self.num_times
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        device = generator.device if generator is not None else "cpu"
-        p = self.probabilities().to(device)
+        device = generator.device if generator is not None else torch.device("cpu")
+        p = self.probabilities().to(device, finest_float(device))
         times = torch.multinomial(p, count, replacement=True, generator=generator)
         return times, (1 / (self.num_times * p[times])).float()
 

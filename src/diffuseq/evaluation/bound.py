@@ -23,6 +23,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from diffuseq.devices import finest_float
 from diffuseq.diffusion.posterior import between
 from diffuseq.errors import InputError
 from diffuseq.sampling.grid import Grid, Level
@@ -34,7 +35,8 @@ LogLikelihood = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Terms:
-    """The parts of the bound in nats a sequence, float64 [b]; tokens [b] is what they are divided by.
+    """The parts of the bound in nats a sequence [b], float64 or what the device has; tokens [b] is what they are
+    divided by.
 
     length: −log p(number of tokens), for systems that predict it apart from the words, else 0.
     """
@@ -91,30 +93,31 @@ def terms(
         raise InputError(f"calls is {calls}; the bound needs at least 2 network calls a draw.")
     levels = grid.levels()
     _check_end(levels[-1], first_sigma, last_variance)
-    counted = target.double()
+    fine = finest_float(target.device)
+    counted = target.to(fine)
     x0 = embedded
     if first_sigma is not None:
         x0 = torch.where(target[..., None], embedded + first_sigma * noise(embedded), embedded)
 
     def total(per_dimension: Tensor) -> Tensor:
-        return (per_dimension.double().sum(dim=-1) * counted).sum(dim=1)
+        return (per_dimension.to(fine).sum(dim=-1) * counted).sum(dim=1)
 
     def noised(level: Level) -> Tensor:
         return torch.where(target[..., None], level.alpha * x0 + level.sigma * noise(x0), x0)
 
-    diffusion = torch.zeros(len(x0), dtype=torch.float64, device=x0.device)
+    diffusion = torch.zeros(len(x0), dtype=fine, device=x0.device)
     for step, weight in _steps(levels, calls, generator):
         above, below = levels[step], levels[step + 1]
         estimate = denoise(noised(above), above.time).x0
-        error = (x0 - estimate).double() ** 2
+        error = (x0 - estimate).to(fine) ** 2
         if below.sigma == 0:
             assert first_sigma is not None and last_variance is not None  # _check_end
             cost = _first_step(error, first_sigma, last_variance)
         else:
             cost = _step(error, above, below, variance)
         diffusion += weight * total(cost)
-    prior = total(_prior(x0, levels[0]))
-    rounding = -(log_likelihood(noised(levels[-1])).double() * counted).sum(dim=1)
+    prior = total(_prior(x0.to(fine), levels[0]))
+    rounding = -(log_likelihood(noised(levels[-1])).to(fine) * counted).sum(dim=1)
     return Terms(prior, diffusion, rounding, torch.zeros_like(prior), counted.sum(dim=1))
 
 
@@ -143,7 +146,7 @@ def estimate_bound(rounds: Iterable[Sequence[Terms]]) -> Bound:
 
 def _prior(x0: Tensor, level: Level) -> Tensor:
     """KL(q(x_T | x_0) ‖ N(0, 1)) of each dimension."""
-    signal, spread = (level.alpha * x0.double()) ** 2, level.sigma**2
+    signal, spread = (level.alpha * x0) ** 2, level.sigma**2
     return 0.5 * (signal + spread - 1 - math.log(spread))
 
 

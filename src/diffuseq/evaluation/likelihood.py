@@ -14,6 +14,7 @@ from torch import Tensor
 
 from diffuseq.data.batch import Batch, pad
 from diffuseq.data.layout import lay_out
+from diffuseq.devices import finest_float
 from diffuseq.diffusion.levels import settling_order
 from diffuseq.errors import InputError
 from diffuseq.evaluation.bound import Bound, Terms, estimate_bound, terms
@@ -77,7 +78,7 @@ def _diffuseq_terms(system: DiffuSeq, batch: Batch, calls: int | None, generator
         encoded.states, batch.source_padding, (~batch.source_padding).sum(1)
     )
     found = _terms_at_levels(system, batch, encoded, calls, generator)
-    return replace(found, length=-chances.gather(1, lengths[:, None] - 1)[:, 0].double())
+    return replace(found, length=-chances.gather(1, lengths[:, None] - 1)[:, 0].to(found.length))
 
 
 def _terms_in_order(
@@ -88,14 +89,16 @@ def _terms_in_order(
     there is no level between clean and noise, and the end as the length.
     """
     words, length = system.with_end(batch.target, batch.target_padding)
-    config, total = system.config, torch.zeros(words.shape, dtype=torch.float64, device=words.device)
+    config, device = system.config, words.device
+    padding = batch.target_padding.to(generator.device)  # a seed draws the same, whatever device it is for
+    total = torch.zeros(words.shape, dtype=finest_float(device), device=device)
     for _ in range(calls or 1):
-        rank = settling_order(batch.target_padding, config.left_to_right, config.length_first, generator)
-        noise = system.noise_for(words, generator)
-        total -= system.log_p_by_rank(words, length, encoded, rank, noise).double() / (calls or 1)
+        rank = settling_order(padding, config.left_to_right, config.length_first, generator)
+        given = rank.to(device), system.noise_for(rank, generator).to(device)
+        total -= system.log_p_by_rank(words, length, encoded, *given).to(total) / (calls or 1)
     end = total.gather(1, length[:, None])[:, 0]
     nothing = torch.zeros_like(end)
-    return Terms(nothing, nothing, total.sum(1) - end, end, length.double())
+    return Terms(nothing, nothing, total.sum(1) - end, end, length.to(total))
 
 
 def _terms_at_levels(
@@ -153,7 +156,7 @@ def _published_terms(
         generator=generator,
     )
     words = (sequences.target & (sequences.ids != system.special.pad)).sum(1) - 2  # less [CLS] and [SEP]
-    return replace(found, tokens=words.double())
+    return replace(found, tokens=words.to(found.tokens))
 
 
 def _batches(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -27,7 +28,8 @@ MOST_WORDS = 1 << 16
 
 
 def fit(x: Tensor) -> bool:
-    """Whether kernels can take the place of PyTorch's for x: in training, in bf16, on an NVIDIA GPU that has it."""
+    """Whether kernels can take the place of PyTorch's for x: in training, in bf16, on an NVIDIA GPU that has it and
+    is the current one, where Triton launches. A compiler that traces this asks no further than that it does."""
     return (
         x.is_cuda
         and torch.is_grad_enabled()
@@ -35,8 +37,8 @@ def fit(x: Tensor) -> bool:
         and torch.get_autocast_dtype("cuda") == torch.bfloat16
         and not torch.compiler.is_compiling()
         and not _left_out
-        and has_triton()
-        and _is_new_enough(x.device)
+        and x.device.index == torch.cuda.current_device()
+        and are_usable(x.device)
     )
 
 
@@ -55,15 +57,37 @@ def left_out() -> Iterator[None]:
 
 
 @cache
-def has_triton() -> bool:
-    """Whether Triton is there, as it comes with PyTorch for NVIDIA's GPUs, and is not switched off by
-    DIFFUSEQ_KERNELS=0 (to compare, or where a new GPU trips over it)."""
-    return importlib.util.find_spec("triton") is not None and os.environ.get("DIFFUSEQ_KERNELS", "1") != "0"
+def are_usable(device: torch.device) -> bool:
+    """Whether this device can run the kernels: Triton is there, as it comes with PyTorch for NVIDIA's GPUs, and is
+    not switched off by DIFFUSEQ_KERNELS=0 (to compare, or where a new GPU trips over it), and a first one runs.
+
+    That one is waited for, so a CUDA graph is not to be recorded meanwhile: warming up asks here before.
+    """
+    return (
+        importlib.util.find_spec("triton") is not None
+        and os.environ.get("DIFFUSEQ_KERNELS", "1") != "0"
+        and _is_new_enough(device)
+        and _runs(device)
+    )
 
 
-@cache
 def _is_new_enough(device: torch.device) -> bool:
     return torch.version.cuda is not None and torch.cuda.get_device_capability(device) >= OLDEST
+
+
+def _runs(device: torch.device) -> bool:
+    """Whether the smallest kernel does; what stands in its way is told."""
+    try:
+        swiglu(torch.ones(1, 2, device=device)).tolist()
+    except Exception as error:  # no C compiler, no Python.h, a cache without room, …: no reason not to train
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        warnings.warn(
+            f"Triton is installed but runs no kernel on {device} ({reason}). PyTorch's kernels take the place of "
+            "ours, which is slower; DIFFUSEQ_KERNELS=0 does the same without a word.",
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 def are_shared(gains: Tensor | None) -> bool:

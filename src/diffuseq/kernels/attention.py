@@ -53,7 +53,7 @@ class Attend(Function):
         w //= 3
         tiles = [max(16, triton.next_power_of_2(size)) for size in (n, looking, s)]
         ctx.numbers = n, s, heads, looking, mask.shape[1], dropout
-        ctx.constants = w // heads // 2, *tiles, dropout > 0
+        ctx.constants = w // heads // 2, *tiles, dropout > 0, s > 0
         ctx.launch = {"grid": (b * heads,), "num_warps": _WARPS[max(tiles)]}
         ctx.save_for_backward(qkv, *memory, mask, cosine, sine, seed)
         out = qkv.new_empty(b, looking, w)
@@ -149,13 +149,25 @@ def _product(first, second, other_first, other_second):
 
 
 @triton.jit
-def _softmax(score, seen, memory_score, memory_seen):
+def _and(own, of_memory, REMEMBERS: tl.constexpr):
+    """The sum of a row's own and what is of a memory, where there is one. Elsewhere nobody asks for the latter, and
+    the compiler leaves out all that it is made of."""
+    if REMEMBERS:
+        own += of_memory
+    return own
+
+
+@triton.jit
+def _softmax(score, seen, memory_score, memory_seen, REMEMBERS: tl.constexpr):
     """One over both, of what is seen."""
     score, memory_score = tl.where(seen, score, -1e30), tl.where(memory_seen, memory_score, -1e30)
-    top = tl.maximum(tl.max(score, 1), tl.max(memory_score, 1))[:, None]
+    top = tl.max(score, 1)
+    if REMEMBERS:
+        top = tl.maximum(top, tl.max(memory_score, 1))
+    top = top[:, None]
     weight = tl.where(seen, tl.exp(score - top), 0.0)
     memory_weight = tl.where(memory_seen, tl.exp(memory_score - top), 0.0)
-    total = tl.maximum(tl.sum(weight, 1) + tl.sum(memory_weight, 1), 1e-20)[:, None]
+    total = tl.maximum(_and(tl.sum(weight, 1), tl.sum(memory_weight, 1), REMEMBERS), 1e-20)[:, None]
     return weight / total, memory_weight / total
 
 
@@ -201,14 +213,14 @@ def _back(into_first, into_second, ready, scale: tl.constexpr, HALF: tl.constexp
 @triton.jit
 def _weights(
     q1, q2, k1, k2, mk1, mk2, mask, row, n, s, looking, mask_rows,
-    N: tl.constexpr, Q: tl.constexpr, S: tl.constexpr,
+    N: tl.constexpr, Q: tl.constexpr, S: tl.constexpr, REMEMBERS: tl.constexpr,
 ):  # fmt: skip
     """What every query gives to the keys of its row and to those of the memory."""
     i, j, m = tl.arange(0, Q)[:, None], tl.arange(0, N)[None, :], tl.arange(0, S)[None, :]
     at = mask + (row * mask_rows + i * (mask_rows > 1)) * (s + n)
     seen = tl.load(at + s + j, mask=(i < looking) & (j < n), other=0) != 0
     m_seen = tl.load(at + m, mask=(i < looking) & (m < s), other=0) != 0
-    return _softmax(_product(q1, q2, k1, k2), seen, _product(q1, q2, mk1, mk2), m_seen)
+    return _softmax(_product(q1, q2, k1, k2), seen, _product(q1, q2, mk1, mk2), m_seen, REMEMBERS)
 
 
 @triton.jit
@@ -226,6 +238,7 @@ _SIZES = ["n", "s", "heads", "looking", "mask_rows", "rows"]
 def _attend(
     qkv, memory_key, memory_value, mask, cosine, sine, seed, out, n, s, heads, looking, mask_rows, dropout,
     HALF: tl.constexpr, N: tl.constexpr, Q: tl.constexpr, S: tl.constexpr, DROPS: tl.constexpr,
+    REMEMBERS: tl.constexpr,
 ):  # fmt: skip
     kind: tl.constexpr = qkv.dtype.element_ty
     E: tl.constexpr = 2 * HALF
@@ -233,14 +246,17 @@ def _attend(
     q1, q2, _ = _ready(qkv, q_at, i + n - looking, cosine, sine, i_in, E**-0.5, HALF)
     k1, k2, _ = _ready(qkv, k_at, j, cosine, sine, j_in, 1.0, HALF)
     mk1, mk2 = _load_halves(memory_key, m_at, m_in, HALF)
-    weight, m_weight = _weights(q1, q2, k1, k2, mk1, mk2, mask, row, n, s, looking, mask_rows, N, Q, S)
+    weight, m_weight = _weights(
+        q1, q2, k1, k2, mk1, mk2, mask, row, n, s, looking, mask_rows, N, Q, S, REMEMBERS
+    )
     if DROPS:
         stays, m_stays = _chance(seed, dropout, N, Q, S)
         weight, m_weight = weight * stays, m_weight * m_stays
     weight, m_weight = weight.to(kind), m_weight.to(kind)
     v1, v2 = _load_halves(qkv, k_at + heads * E, j_in, HALF)
     mv1, mv2 = _load_halves(memory_value, m_at, m_in, HALF)
-    out1, out2 = tl.dot(weight, v1) + tl.dot(m_weight, mv1), tl.dot(weight, v2) + tl.dot(m_weight, mv2)
+    out1 = _and(tl.dot(weight, v1), tl.dot(m_weight, mv1), REMEMBERS)
+    out2 = _and(tl.dot(weight, v2), tl.dot(m_weight, mv2), REMEMBERS)
     _store_halves(out, out_at, out1, out2, i_in, HALF)
 
 
@@ -249,6 +265,7 @@ def _attend_backward(
     qkv, memory_key, memory_value, mask, cosine, sine, seed, into_out, dqkv, into_key, into_value,
     n, s, heads, looking, mask_rows, dropout,
     HALF: tl.constexpr, N: tl.constexpr, Q: tl.constexpr, S: tl.constexpr, DROPS: tl.constexpr,
+    REMEMBERS: tl.constexpr,
 ):  # fmt: skip
     kind: tl.constexpr = qkv.dtype.element_ty
     E: tl.constexpr = 2 * HALF
@@ -257,7 +274,9 @@ def _attend_backward(
     q1, q2, q_ready = _ready(qkv, q_at, i + n - looking, cosine, sine, i_in, E**-0.5, HALF)
     k1, k2, k_ready = _ready(qkv, k_at, j, cosine, sine, j_in, 1.0, HALF)
     mk1, mk2 = _load_halves(memory_key, m_at, m_in, HALF)
-    weight, m_weight = _weights(q1, q2, k1, k2, mk1, mk2, mask, row, n, s, looking, mask_rows, N, Q, S)
+    weight, m_weight = _weights(
+        q1, q2, k1, k2, mk1, mk2, mask, row, n, s, looking, mask_rows, N, Q, S, REMEMBERS
+    )
     # into weights, and values
     g1, g2 = _load_halves(into_out, out_at, i_in, HALF)
     v1, v2 = _load_halves(qkv, k_at + heads * E, j_in, HALF)
@@ -270,16 +289,18 @@ def _attend_backward(
         given, m_given = weight * stays, m_weight * m_stays
     given, m_given = tl.trans(given.to(kind)), tl.trans(m_given.to(kind))
     _store_halves(dqkv, k_at + heads * E, tl.dot(given, g1), tl.dot(given, g2), j_in, HALF)
-    _store_halves(into_value, m_at, tl.dot(m_given, g1), tl.dot(m_given, g2), m_in, HALF)
+    if REMEMBERS:
+        _store_halves(into_value, m_at, tl.dot(m_given, g1), tl.dot(m_given, g2), m_in, HALF)
     # into scores, queries and keys
-    shared = (tl.sum(into_weight * weight, 1) + tl.sum(into_m_weight * m_weight, 1))[:, None]
+    shared = _and(tl.sum(into_weight * weight, 1), tl.sum(into_m_weight * m_weight, 1), REMEMBERS)[:, None]
     into_score = (weight * (into_weight - shared)).to(kind)
     into_m_score = (m_weight * (into_m_weight - shared)).to(kind)
-    dq1 = tl.dot(into_score, k1) + tl.dot(into_m_score, mk1)
-    dq2 = tl.dot(into_score, k2) + tl.dot(into_m_score, mk2)
+    dq1 = _and(tl.dot(into_score, k1), tl.dot(into_m_score, mk1), REMEMBERS)
+    dq2 = _and(tl.dot(into_score, k2), tl.dot(into_m_score, mk2), REMEMBERS)
     into_score, into_m_score = tl.trans(into_score), tl.trans(into_m_score)
     dk1, dk2 = tl.dot(into_score, q1), tl.dot(into_score, q2)
-    _store_halves(into_key, m_at, tl.dot(into_m_score, q1), tl.dot(into_m_score, q2), m_in, HALF)
+    if REMEMBERS:
+        _store_halves(into_key, m_at, tl.dot(into_m_score, q1), tl.dot(into_m_score, q2), m_in, HALF)
     dq1, dq2 = _back(dq1, dq2, q_ready, E**-0.5, HALF)
     dk1, dk2 = _back(dk1, dk2, k_ready, 1.0, HALF)
     _store_halves(dqkv, q_at, dq1, dq2, i_in, HALF)

@@ -118,7 +118,7 @@ def _sizes(x: Tensor, gains: Tensor | None) -> tuple[int, int, int, int]:
 def _sums(gains: Tensor) -> tuple[Tensor, tuple[int, int]]:
     """Room for the parts of a gain's gradient [p g w], and the grid (p, g) that fills it."""
     groups, w = gains.shape
-    programs = PROGRAMS // groups
+    programs = max(1, PROGRAMS // groups)
     return torch.empty(programs, groups, w, device=gains.device), (programs, groups)
 
 

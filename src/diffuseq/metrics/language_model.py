@@ -116,7 +116,7 @@ class LanguageModel:
                 -1
             ]
             last = hidden[torch.arange(len(batch)), mask.sum(dim=1) - 1]
-            result.update(zip(batch, last.double().cpu().numpy(), strict=True))
+            result.update(zip(batch, last.cpu().double().numpy(), strict=True))
         return np.stack([result[text] for text in texts])
 
     def _with_start(self, batch: list[str]) -> tuple[Tensor, Tensor]:

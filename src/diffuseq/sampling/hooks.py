@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from diffuseq.decoding.rounding import nearest
+from diffuseq.devices import finest_float
 from diffuseq.errors import InputError
 from diffuseq.sampling.grid import Grid
 from diffuseq.sampling.step import Denoise, Estimate, Noise, Project
@@ -97,7 +98,7 @@ def truncate(noise: Noise, limit: float) -> Noise:
 
     def truncated(x: Tensor) -> Tensor:
         drawn = noise(x)
-        share = torch.erf(drawn.double() / math.sqrt(2)) * inside
+        share = torch.erf(drawn.to(finest_float(drawn.device)) / math.sqrt(2)) * inside
         return (math.sqrt(2) * torch.erfinv(share)).clamp(-limit, limit).to(drawn.dtype)
 
     return truncated

@@ -30,7 +30,8 @@ class RowNoise:
 
     def __init__(self, seeds: Sequence[int], lengths: Sequence[int] | Tensor | None = None) -> None:
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self._lengths = None if lengths is None else [int(length) for length in lengths]
+        # a tensor's all at once, for one by one a GPU is waited for once a row
+        self._lengths = lengths.tolist() if isinstance(lengths, Tensor) else lengths
 
     def __call__(self, x: Tensor) -> Tensor:
         """Noise for x [n l d]; the generators move on."""

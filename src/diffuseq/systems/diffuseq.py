@@ -268,7 +268,8 @@ class DiffuSeq(System):
                 x[rows], level.at(rows), padding[rows], part, torch.zeros_like(x[rows])
             )
             probability = self.denoiser.distribution(hidden, part)
-            estimate[rows] = (probability @ self.denoiser.word_embedding.table()).view(-1, *x.shape[1:])
+            words = probability @ self.denoiser.word_embedding.table()  # in bf16 under autocast
+            estimate[rows] = words.view(-1, *x.shape[1:]).to(x.dtype)
         return estimate
 
     @torch.no_grad()

@@ -21,6 +21,7 @@ from diffuseq.config import DiffusionGeneration, PublishedConfig
 from diffuseq.data.batch import Batch
 from diffuseq.data.layout import Question, Sequences, lay_out, lay_out_question
 from diffuseq.decoding.rounding import likeliest
+from diffuseq.devices import finest_float
 from diffuseq.diffusion.forward import absorb, absorbing_noise, partial_noise
 from diffuseq.diffusion.schedule import DiscreteSchedule
 from diffuseq.diffusion.times import LossSecondMoment, TimeSampler, UniformTimes, from_all_processes
@@ -123,7 +124,7 @@ class PublishedDiffuSeq(System):
         """x_t [b l d] at times, long [b]: partial noise, for v2 around the absorbing state and with words
         absorbed at the rate λ (`config.absorb_rate` unless given).
         """
-        alpha_bar = self.schedule.alpha_bar.to(times.device)[times]
+        alpha_bar = self.schedule.alpha_bar.to(times.device, finest_float(times.device))[times]
         alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
         absorbing = self.denoiser.mean_embed
         if absorbing is None:
@@ -230,7 +231,7 @@ class PublishedDiffuSeq(System):
 
     def denoise_at(self, x: Tensor, index: float) -> Estimate:
         """The network's estimate for x [n l d] at index t of the chain."""
-        times = torch.full((len(x),), index, dtype=torch.float64, device=x.device)
+        times = torch.full((len(x),), index, dtype=finest_float(x.device), device=x.device)
         return Estimate(self.denoiser(x, self.network_time(times)))
 
     def _question(self, request: Request) -> Question:

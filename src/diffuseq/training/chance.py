@@ -20,7 +20,8 @@ def seed_global(seed: int, device: torch.device) -> None:
     step of a small network on a GPU.
     """
     if device.type == "cuda":
-        torch.cuda.default_generators[device.index or torch.cuda.current_device()].manual_seed(seed)
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(seed)
     elif device.type != "cpu":
         torch.manual_seed(seed)
     torch.default_generator.manual_seed(seed)

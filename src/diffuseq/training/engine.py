@@ -60,6 +60,8 @@ def make_accelerator(fsdp: bool = False) -> Accelerator:
         # accelerate turns FSDP on for GPUs alone, but all that it then calls works on CPUs too.
         PartialState().distributed_type = accelerator.state.distributed_type = DistributedType.FSDP
         accelerator.state.fsdp_plugin = plugin
+    if accelerator.device.type == "cuda" and accelerator.device.index is not None:
+        torch.cuda.set_device(accelerator.device)  # where Triton launches, and graphs are recorded
     return accelerator
 
 

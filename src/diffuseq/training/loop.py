@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -155,8 +156,10 @@ def prepare(
     *,
     accelerator: Accelerator | None = None,
     bf16: bool | None = None,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> Training:
-    """Put a system on its device and wrap it for its processes; `bf16` None decides by `precision`."""
+    """Put a system on its device and wrap it for its processes; `bf16` None decides by `precision`; `warn` is told
+    what makes the training slower than it could be."""
     check(settings)
     accelerator = accelerator or make_accelerator(settings.fsdp)
     optimizers = make_optimizers(system, settings)
@@ -173,9 +176,9 @@ def prepare(
     parameters = list(unwrapped.parameters())
     average = AveragedWeights(parameters, settings.ema)
     training = Training(settings, accelerator, model, unwrapped, parameters, optimizers, average, bf16)
-    if settings.cuda_graphs and can_be_graphed(unwrapped, accelerator.device, accelerator.num_processes):
+    if settings.cuda_graphs and can_be_graphed(unwrapped, accelerator.device, accelerator.distributed_type):
         learning = [p for p in parameters if p.requires_grad]
-        training.graphed = GraphedPasses(training.passes, learning, accelerator.device)
+        training.graphed = GraphedPasses(training.passes, learning, accelerator.device, warn)
     return training
 
 
@@ -231,14 +234,18 @@ def fit(
 
 def train_steps(training: Training, data: Data) -> Iterator[dict[str, float]]:
     """Train until the end or until a signal. Yields after every step: its averaged metrics when they are due,
-    else an empty dict. Between two yields nothing is half-done, so the caller may save or evaluate."""
+    else an empty dict. Between two yields nothing is half-done, so the caller may save or evaluate. What was
+    recorded as CUDA graphs is gone at the end."""
     settings, progress = training.settings, training.progress
     window = Window()
     batches = _load_all(training, data)
-    while training.done < 1 and training.stopping is None:
-        take_step(training, next(batches), window)
-        last = training.done >= 1 or training.stopping is not None
-        yield window.close(training) if last or progress.step % settings.log_every == 0 else {}
+    try:
+        while training.done < 1 and training.stopping is None:
+            take_step(training, next(batches), window)
+            last = training.done >= 1 or training.stopping is not None
+            yield window.close(training) if last or progress.step % settings.log_every == 0 else {}
+    finally:
+        training.graphed = None  # they know the training: as a circle they would keep their memory
 
 
 @dataclass

@@ -122,15 +122,17 @@ class Run:
         if checkpoint is None:
             if settings.start_from is not None:
                 begin_as(system, settings.start_from, self.corpus.tokenizer)
-            self.training = prepare(system, settings, accelerator=self.accelerator)
+            self.training = prepare(system, settings, accelerator=self.accelerator, warn=self._warn)
         else:
             _, tensors, values, broken = checkpoint
             self._check_resumable(values)
             self.validation = values["validation"]
-            self.training = prepare(system, settings, accelerator=self.accelerator, bf16=values["bf16"])
+            self.training = prepare(
+                system, settings, accelerator=self.accelerator, bf16=values["bf16"], warn=self._warn
+            )
             restore(self.training, tensors, values)
             for problem in broken:
-                self.report(Event("warning", f"{problem}; the run goes on from an older checkpoint."))
+                self._warn(f"{problem}; the run goes on from an older checkpoint.")
             self._warn_of_other_chunks(values["chunks"])
         if settings.teachers:
             self.training.teachers = load_teachers(
@@ -191,7 +193,7 @@ class Run:
             self.metrics.add(values)
         self.report(Event("evaluation", values=values))
         for warning in warnings:
-            self.report(Event("warning", warning))
+            self._warn(warning)
 
     def save(self) -> None:
         """The model folder, and the checkpoint to resume from."""
@@ -230,6 +232,9 @@ class Run:
         card = model_card(self.config, system.num_parameters(), self.validation, Path(self.data).name)
         save_model(self.out, system, self.config, self.corpus.tokenizer, card, weights=weights)
 
+    def _warn(self, text: str) -> None:
+        self.report(Event("warning", text))
+
     def _tell(self, logs: dict[str, float], taken: int) -> None:
         training = self.training
         progress = training.progress
@@ -256,7 +261,7 @@ class Run:
         text = "processes × accumulate changed: the run goes on, with other random numbers"
         each, left = divmod(before, self.accelerator.num_processes)
         hint = "." if left else f" (--training.accumulate {each} would keep them)."
-        self.report(Event("warning", text + hint))
+        self._warn(text + hint)
 
     def _check_resumable(self, values: dict[str, Any]) -> None:
         now, before = to_dict(self.config), values["config"]
