@@ -69,6 +69,7 @@ def fixed_point(
     is_given = tokens >= 0
     log_p = torch.zeros_like(quantiles)
     given_after = F.pad(tokens[:, 1:], (0, 1), value=-1)
+    may_move = ~is_given.any(1, keepdim=True)  # given words keep what is between them in place
     # what may move: from behind the first change to the end
     first, until = torch.full_like(window, -1), (window if drafted is None else drafted) - 1
     words = window
@@ -88,7 +89,7 @@ def fixed_point(
             drawn = Drawn(tokens.masked_scatter(asked, chosen), log_p.masked_scatter(asked, chosen_log_p))
             first = _first(asked & (drawn.tokens != tokens), length)
             is_ousted = torch.zeros_like(asked).masked_scatter(asked, torch.cat(stood) < _OUSTED)
-            tokens, log_p = realigned(drawn, before, first, is_ousted, window, is_given)
+            tokens, log_p = realigned(drawn, before, first, is_ousted & may_move, window)
             if end is not None:
                 words = _first(tokens == end, length).minimum(window)
                 until = words.minimum(window - 1)
@@ -124,15 +125,13 @@ class Drawn(NamedTuple):
     log_p: Tensor
 
 
-def realigned(
-    drawn: Drawn, before: Drawn, first: Tensor, is_ousted: Tensor, window: Tensor, is_given: Tensor
-) -> Drawn:
+def realigned(drawn: Drawn, before: Drawn, first: Tensor, is_ousted: Tensor, window: Tensor) -> Drawn:
     """The words that were drawn, those behind the first change moved along if it moved them.
 
-    first [n] is its place, l where nothing changed; window [n] as in `fixed_point`; what is_given [n l] stays. Unless
-    the word before is_ousted there [n l], one took the place of another, and all stays. Else, where the new word
-    stood further on before, those between were too many, and what was drawn behind it follows. Else it was missing,
-    and what stood in its place follows with what was drawn behind that.
+    first [n] is its place, l where nothing changed; window [n] as in `fixed_point`. Unless the word before is_ousted
+    there [n l], one took the place of another, and all stays. Else, where the new word stood further on before,
+    those between were too many, and what was drawn behind it follows. Else it was missing, and what stood in its
+    place follows with what was drawn behind that.
     """
     length = drawn.tokens.shape[1]
     place = torch.arange(length, device=first.device)
@@ -149,7 +148,7 @@ def realigned(
 
     def move(now: Tensor, old: Tensor, nothing: int) -> Tensor:
         moved = torch.where(is_pushed, old.gather(1, at), now.gather(1, origin))
-        return torch.where(is_behind & ~is_given, moved.masked_fill(is_beyond, nothing), now)
+        return torch.where(is_behind, moved.masked_fill(is_beyond, nothing), now)
 
     return Drawn(move(drawn.tokens, before.tokens, -1), move(drawn.log_p, before.log_p, 0))
 
