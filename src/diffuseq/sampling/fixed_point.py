@@ -128,10 +128,10 @@ class Drawn(NamedTuple):
 def realigned(drawn: Drawn, before: Drawn, first: Tensor, is_ousted: Tensor, window: Tensor) -> Drawn:
     """The words that were drawn, those behind the first change moved along if it moved them.
 
-    first [n] is its place, l where nothing changed; window [n] as in `fixed_point`. Unless the word before is_ousted
-    there [n l], one took the place of another, and all stays. Else, where the new word stood further on before,
-    those between were too many, and what was drawn behind it follows. Else it was missing, and what stood in its
-    place follows with what was drawn behind that.
+    first [n] is its place, l where nothing changed; window [n] as in `fixed_point`. Unless the word before
+    is_ousted there [n l], one took the place of another, and all stays. Else, where the new word stood further on
+    before, those between were too many, and what was drawn behind it follows. Else it was missing, and what stood
+    in its place follows with what was drawn behind that.
     """
     length = drawn.tokens.shape[1]
     place = torch.arange(length, device=first.device)
