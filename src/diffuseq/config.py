@@ -189,6 +189,10 @@ class DiffusionGeneration(Generation):
     """settle: settled words keep their keys and values in attention; off, they are computed anew in every call,
     which takes up to a third longer, its answers the same within chance (docs/log.md). A system with
     `attention` "settled" always keeps them, and loses nothing by it."""
+    draft: Literal["source", "nothing"] = "nothing"
+    """fixed-point: what stands in an answer's place before the first call. source: the source itself, where answers
+    keep many of its words (paraphrase, simplification); these then rest after the first call, and texts in half of
+    the calls (docs/log.md). nothing: for tasks whose sources and targets share few words, as translation."""
     stratified: bool = True
     """settle, fixed-point: the candidates of a source share out the quantiles of every position among them (Latin
     hypercube sampling) instead of drawing independently: each is drawn as before, all together cover more

@@ -27,8 +27,8 @@ _GENERATION = DiffusionGeneration(
     candidates=10, likelihood_weight=0.1, sampler="fixed-point", steps=10, temperature=0.6
 )
 """Ten calls a candidate, in which most answers come to rest."""
-_PARAPHRASE = replace(_GENERATION, likelihood_weight=0.05, source_weight=0.5, copies=False)
-"""The question itself is no answer, and what is nearly it not much of one."""
+_PARAPHRASE = replace(_GENERATION, likelihood_weight=0.05, source_weight=0.5, copies=False, draft="source")
+"""The question itself is no answer, and what is nearly it not much of one; but many of its words are."""
 
 
 def tiny() -> Config:
@@ -166,7 +166,12 @@ def qqp_pretrained() -> Config:
 
 def wiki_auto() -> Config:
     """Simplification (Wiki-Auto): longer sentences."""
-    return replace(_task(20), text=TextConfig(vocab_size=16_384, max_source=96, max_target=96))
+    config = _task(20)
+    return replace(
+        config,
+        text=TextConfig(vocab_size=16_384, max_source=96, max_target=96),
+        generation=replace(config.generation, draft="source"),
+    )
 
 
 def quasar_t() -> Config:

@@ -50,6 +50,7 @@ def fixed_point(
     repeats: bool = True,
     pinned: Tensor | None = None,
     end: int | None = None,
+    draft: Tensor | None = None,
     drafted: Tensor | None = None,
 ) -> Iterator[WordStep]:
     """Yield a `WordStep` after each of `calls` calls; the last are the same where nothing moves any more.
@@ -57,18 +58,21 @@ def fixed_point(
     window [n]: positions of each row. quantiles [n l]: the noise, a number in 0…1 for each. end: the id that ends
     an answer, before which there is at least one word; what has no end within its window ends there. None: all of
     the window is words. pinned [n l] holds ids of words that are given, −1 elsewhere; every position knows them.
-    drafted [n]: the first call asks for so many positions only, for most answers are shorter than their window;
-    all by default. temperature and repeats as in `settle`. In the first call nothing but what is given is known to
-    anybody, so that with one call all words are drawn independently. Two neighbours that became the same word in
+    draft [n l] holds what stands there before the first call, −1 where nothing does; by default nothing but what is
+    given, so that with one call all words are drawn independently. drafted [n]: the first call asks for so many
+    positions only, for most answers are shorter than their window; all by default. temperature and repeats as in
+    `settle`. Two neighbours that became the same word in
     the very last call never saw each other so; without repeats the right one is left out there, which ends texts
     that are not at rest ("language???").
     """
     rows, length = len(window), int(window.max())
     place = torch.arange(length, device=window.device)
-    tokens = torch.full((rows, length), -1, device=window.device) if pinned is None else pinned
-    is_given = tokens >= 0
+    given = torch.full((rows, length), -1, device=window.device) if pinned is None else pinned
+    is_given, tokens = given >= 0, given
+    if draft is not None:
+        tokens = torch.where(is_given | (place >= window[:, None]), given, draft)
     log_p = torch.zeros_like(quantiles)
-    given_after = F.pad(tokens[:, 1:], (0, 1), value=-1)
+    given_after = F.pad(given[:, 1:], (0, 1), value=-1)
     may_move = ~is_given.any(1, keepdim=True)  # given words keep what is between them in place
     # what may move: from behind the first change to the end
     first, until = torch.full_like(window, -1), (window if drafted is None else drafted) - 1

@@ -63,8 +63,8 @@ class Start(NamedTuple):
 
     encoded: the source of each of the n rows; without_source: what stands in its place for guidance (None: none).
     lengths [n] and padding [n l] of the rows; drafted: where answers end where they end, and lengths are what they
-    have room in, how many positions are drafted at first [n]. pinned: ids of words that are given [n l] (−1: free;
-    None: all are). table: the words [v d]. noise: its source, quantiles what words are drawn by, and x [n l d], the
+    have room in, how many positions are drafted at first [n]. draft: ids of words that stand there before the first
+    call [n l] (−1: none; None: none at all). pinned: ids of words that are given [n l] (−1: free; None: all are). table: the words [v d]. noise: its source, quantiles what words are drawn by, and x [n l d], the
     noise at first.
     """
 
@@ -73,6 +73,7 @@ class Start(NamedTuple):
     lengths: Tensor
     padding: Tensor
     drafted: Tensor | None
+    draft: Tensor | None
     pinned: Tensor | None
     table: Tensor
     noise: Noise
@@ -95,7 +96,14 @@ class Start(NamedTuple):
         quantiles = word_quantiles(noise, x, request.seeds, request.candidates if settings.stratified else 1)
         table = system.denoiser.word_embedding.table()
         each, pinned = encoded.repeat(request.candidates), pinned_words(request)
-        return cls(each, without_source, lengths, padding, drafted, pinned, table, noise, quantiles, x)
+        draft = None
+        if settings.sampler == "fixed-point" and settings.draft == "source" and pinned is None:
+            draft = source_as_draft(
+                request, padding.shape[1], None if drafted is None else system.special.end
+            )
+            if drafted is not None:  # as many as the source has words, with the end
+                drafted = drafted.maximum((draft >= 0).sum(1)).minimum(lengths)
+        return cls(each, without_source, lengths, padding, drafted, draft, pinned, table, noise, quantiles, x)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Clean words [… d]."""
@@ -171,6 +179,7 @@ def by_fixed_point(
         repeats=settings.repeats,
         pinned=start.pinned,
         end=special.end if start.is_open_ended else None,
+        draft=start.draft,
         drafted=start.drafted,
     )
 
@@ -238,6 +247,16 @@ def pinned_words(request: Request) -> Tensor | None:
     if request.template is None:
         return None
     return request.template.to(request.source.device).repeat_interleave(request.candidates, 0)
+
+
+def source_as_draft(request: Request, length: int, end: int | None) -> Tensor:
+    """The source's words and an end behind them (None: none) for every row, −1 further on [n l]: most of an answer
+    that keeps the source's words stands there before the first call (Sun et al., 2021, "Instantaneous Grammatical
+    Error Correction with Shallow Aggressive Decoding")."""
+    words = F.pad(request.source.masked_fill(request.source_padding, -1), (0, length), value=-1)
+    if end is not None:
+        words.scatter_(1, (~request.source_padding).sum(1, keepdim=True), end)
+    return words[:, :length].repeat_interleave(request.candidates, 0)
 
 
 _ROOM, _DRAFTED = 0.99, 0.7
