@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from diffuseq.errors import InputError
+from diffuseq.files import check_folder
 
 EXAMPLES = """examples:
   diffuseq analyse runs/ours --data data/qqp
@@ -60,8 +60,7 @@ def run(arguments: Analyse) -> int:
     console = Console(highlight=False)
     limits = Limits(arguments.candidates, arguments.temperatures, arguments.calls, arguments.seed)
     only = check([name.strip() for name in arguments.only.split(",") if name.strip()], limits)
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise InputError(f"{arguments.out} is a file; give a folder for the figures.")
+    check_folder(arguments.out)
     test = read_test_set(arguments.data, arguments.rows)
     subjects = open_subjects(arguments.models, arguments.device)
     done = []

@@ -16,6 +16,7 @@ from diffuseq.evaluation import published_rows, tables
 from diffuseq.evaluation.compare import Run, compare
 from diffuseq.evaluation.report import findings, remarks, write_report
 from diffuseq.evaluation.tables import Cell, Table
+from diffuseq.files import check_folder
 
 EXAMPLES = """examples:
   diffuseq compare runs/ours runs/transformer --task qqp --out report
@@ -64,6 +65,8 @@ def main(argv: list[str]) -> int:
 
 def run(arguments: Compare) -> int:
     """Print the tables of every test set and write the report."""
+    if arguments.out is not None:
+        check_folder(arguments.out)
     console = Console(highlight=False)
     printed = None if arguments.published is None else published_rows.published_rows(arguments.published)
     comparison = compare(
