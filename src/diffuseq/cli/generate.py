@@ -144,7 +144,8 @@ def _questions(files: Files, team: Team) -> list[Question]:
     for line in report.lines() if team.is_main else ():
         print(f"diffuseq: {line}", file=sys.stderr)
     if not questions:
-        raise InputError(f"{files.input} holds no source; give one a line.")
+        read = "Standard input" if files.input == "-" else files.input
+        raise InputError(f"{read} holds no source; give one a line, or a file of them with --input.")
     return questions
 
 
