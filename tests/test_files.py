@@ -180,7 +180,7 @@ def test_a_device_is_no_file_to_write() -> None:
 def test_a_folder_takes_the_place_of_nothing_but_a_folder(tmp_path: Path) -> None:
     write_text(tmp_path / "file", "text")
     with (
-        pytest.raises(InputError, match="file is a plain file; give the name of a folder"),
+        pytest.raises(InputError, match="file is a file; give the name of a folder"),
         atomic_folder(tmp_path / "file"),
     ):
         pass

@@ -26,6 +26,7 @@ JUST_CHANGED_NS = 2_000_000_000
 """File systems tell times in steps of up to two seconds."""
 _STREAMS = ("/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd", "/proc")
 """What stands for an open file, also where it leads to a plain one at the moment."""
+_FILE, _FOLDER = "a file", "a folder"
 
 
 def check_file(path: Path, instead: str = "give the name of a plain file") -> None:
@@ -34,7 +35,7 @@ def check_file(path: Path, instead: str = "give the name of a plain file") -> No
     _check_name(path)
     with _explained(path):
         what = "a stream" if _is_stream(path) else _kind(path)
-    if what not in (None, "a plain file"):
+    if what not in (None, _FILE):
         raise InputError(f"{path} is {what}, which a file cannot replace; {instead}.")
 
 
@@ -42,7 +43,7 @@ def check_folder(path: Path) -> None:
     """Raise `InputError` where `path` is there and is no folder."""
     with _explained(path):
         what = _kind(path)
-    if what not in (None, "a folder"):
+    if what not in (None, _FOLDER):
         raise InputError(f"{path} is {what}; give the name of a folder.")
 
 
@@ -198,7 +199,7 @@ def _kind(path: Path) -> str | None:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return None
-    kinds = {stat.S_IFREG: "a plain file", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe"}
+    kinds = {stat.S_IFREG: _FILE, stat.S_IFDIR: _FOLDER, stat.S_IFIFO: "a pipe"}
     kinds |= {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
     return kinds.get(stat.S_IFMT(mode), "no plain file")
 
