@@ -11,7 +11,18 @@ from pathlib import Path
 import pytest
 
 from diffuseq.errors import InputError
-from diffuseq.files import PARTIAL, atomic_file, atomic_folder, hash_file, remembered_hash, sweep, write_text
+from diffuseq.files import (
+    PARTIAL,
+    atomic_file,
+    atomic_folder,
+    check_file,
+    check_folder,
+    hash_file,
+    remembered_hash,
+    same_place,
+    sweep,
+    write_text,
+)
 
 
 @pytest.fixture
@@ -138,3 +149,49 @@ def test_what_the_disk_refuses_is_one_sentence(tmp_path: Path) -> None:
 def test_a_hash_is_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     assert hash_file(tmp_path / "abc").startswith("ba7816bf8f01cfea")
+
+
+def test_what_is_no_plain_file_is_not_replaced_by_one(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for name, what in (("pipe", "a pipe"), ("folder", "a folder"), ("link", "a pipe")):
+        with pytest.raises(
+            InputError, match=rf"{name} is {what}, which a file cannot replace; give the name"
+        ):
+            write_text(tmp_path / name, "text")
+    assert (
+        (tmp_path / "pipe").is_fifo() and (tmp_path / "folder").is_dir() and (tmp_path / "link").is_symlink()
+    )
+    assert names(tmp_path) == ["folder", "link", "pipe"]
+
+
+@pytest.mark.parametrize("stream", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "/dev/../dev/stderr"])
+def test_a_stream_is_no_file_wherever_it_leads(stream: str) -> None:
+    with pytest.raises(InputError, match="is a stream, which a file cannot replace; look elsewhere"):
+        check_file(Path(stream), "look elsewhere")
+
+
+def test_a_device_is_no_file_to_write() -> None:
+    with pytest.raises(InputError, match="/dev/zero is a device"):
+        check_file(Path("/dev/zero"))
+
+
+def test_a_folder_takes_the_place_of_nothing_but_a_folder(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "text")
+    with (
+        pytest.raises(InputError, match="file is a file; give the name of a folder"),
+        atomic_folder(tmp_path / "file"),
+    ):
+        pass
+    assert (tmp_path / "file").read_text() == "text"
+    check_folder(tmp_path)
+    check_folder(tmp_path / "new")
+
+
+def test_one_place_has_many_names(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "text")
+    (tmp_path / "link").symlink_to("file")
+    assert same_place(tmp_path / "file", tmp_path / "link")
+    assert not same_place(tmp_path / "file", tmp_path)
+    assert not same_place(tmp_path / "new", tmp_path / "new")  # nothing is there

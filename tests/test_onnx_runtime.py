@@ -144,6 +144,22 @@ def test_what_cannot_run_on_it_is_refused(exported: Path, tiny_pipe: DiffuSeqPip
     for refused in (export_onnx, use_onnx):
         with pytest.raises(InputError, match="Only a diffuseq"):
             refused(gru, exported)
-    with pytest.raises(SystemExit) as left:
-        main(["export", "grammar"])  # comes with the package, which is no place to write to
-    assert left.value.code == 2
+
+
+def test_what_cannot_be_exported_is_refused_before_a_model_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*words: str) -> str:
+        with pytest.raises(SystemExit) as left:
+            main(["export", *words])
+        assert left.value.code == 2
+        return capsys.readouterr().err
+
+    assert "Only a diffuseq" in refused("qqp-transformer", "--out", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    assert "name one to write to with --out" in refused("grammar")  # the package is no place to write to
+
+
+def test_a_model_of_the_package_is_exported_to_a_folder_of_ones_own(exported: Path) -> None:
+    with pytest.raises(InputError, match=r"`diffuseq export grammar --out FOLDER`, and answer with that"):
+        DiffuSeqPipeline.from_pretrained("grammar", runtime="onnx")

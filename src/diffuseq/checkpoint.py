@@ -31,7 +31,7 @@ from diffuseq.config import Config
 from diffuseq.devices import usable_device
 from diffuseq.errors import InputError, first_line
 from diffuseq.files import atomic_file, write_text
-from diffuseq.model_card import CARD, model_card
+from diffuseq.model_card import model_card, write_card
 from diffuseq.models import EXAMPLES, shipped_model
 from diffuseq.plain import to_dict
 from diffuseq.registry import build, config_from_dict
@@ -71,16 +71,17 @@ def save_model(
 ) -> Path:
     """Write the model folder; every file is whole or not there, and config.json comes last.
 
-    card: text of the model card, made from the config when None. dtype: store the weights as this (float16,
-    bfloat16, or int8, see `diffuseq.weights.save_weights`) instead of their own. max_shard_bytes: cut the weights
-    into files of at most this size. weights: a state dict to store instead of the system's own (the averaged one,
-    or one gathered from FSDP).
+    card: text of the model card, made from the config when None; a README.md of the user's own stays in its place
+    (`diffuseq.model_card.has_own_card`). dtype: store the weights as this (float16, bfloat16, or int8, see
+    `diffuseq.weights.save_weights`) instead of their own. max_shard_bytes: cut the weights into files of at most
+    this size. weights: a state dict to store instead of the system's own (the averaged one, or one gathered from
+    FSDP).
     Raises `InputError` when the folder cannot be written.
     """
     folder = Path(folder)
     save_weights(folder, system.state_dict() if weights is None else weights, dtype, max_shard_bytes)
     _save_tokenizer(folder, tokenizer)
-    write_text(folder / CARD, model_card(config, system.num_parameters()) if card is None else card)
+    write_card(folder, model_card(config, system.num_parameters()) if card is None else card)
     write_text(folder / GENERATION, json_text(to_dict(config.generation)))
     versions = {"format_version": FORMAT_VERSION, "diffuseq_version": diffuseq.__version__}
     # The system's own config: one that loaded pretrained weights knows its sizes, and opens without them.

@@ -12,6 +12,7 @@ import torch
 from diffuseq.checkpoint import find_model, load_model, save_model
 from diffuseq.config import Config, TextConfig, TrainingConfig
 from diffuseq.errors import InputError
+from diffuseq.files import same_place
 from diffuseq.systems.ensemble import Ensemble
 from diffuseq.weights import read_weights
 
@@ -51,10 +52,16 @@ def load_ensemble(
 def save_ensemble(
     models: Sequence[str | Path], folder: str | Path, weights: Sequence[float] = (), by_name: bool = False
 ) -> Path:
-    """Write the model folder of an ensemble, its weights as the members store them. Raises as `load_ensemble`.
+    """Write the model folder of an ensemble, its weights as the members store them. Raises as `load_ensemble`, and
+    where `folder` is one of the models, which would be lost.
 
     by_name: no weights but the names of the models, which are opened wherever they then are.
     """
+    for model in models:
+        if same_place(find_model(model), folder):
+            raise InputError(
+                f"{folder} is one of the members, whose weights would be lost; choose another folder."
+            )
     system, tokenizer, config = load_ensemble(models, weights)
     if by_name:
         system.config = replace(system.config, models=tuple(map(_lasting, models)))

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,35 @@ PARTIAL = ".partial-"
 _OLD = "-old"
 JUST_CHANGED_NS = 2_000_000_000
 """File systems tell times in steps of up to two seconds."""
+_STREAMS = ("/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd", "/proc")
+"""What stands for an open file, also where it leads to a plain one at the moment."""
+_FILE, _FOLDER = "a file", "a folder"
+
+
+def check_file(path: Path, instead: str = "give the name of a plain file") -> None:
+    """Raise `InputError` where a file cannot take the place of what `path` names: a folder, a device, a pipe, a
+    stream. To be asked before the work whose outcome goes there. instead: what to do, for the message."""
+    _check_name(path)
+    with _explained(path):
+        what = "a stream" if _is_stream(path) else _kind(path)
+    if what not in (None, _FILE):
+        raise InputError(f"{path} is {what}, which a file cannot replace; {instead}.")
+
+
+def check_folder(path: Path) -> None:
+    """Raise `InputError` where `path` is there and is no folder."""
+    with _explained(path):
+        what = _kind(path)
+    if what not in (None, _FOLDER):
+        raise InputError(f"{path} is {what}; give the name of a folder.")
+
+
+def same_place(path: str | Path, other: str | Path) -> bool:
+    """Whether both are there and are the same file or folder, by whatever names."""
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -30,8 +60,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends well it becomes `path`, else nothing changes.
 
     What killed processes of this machine left of `path` is removed. Raises `InputError` when the disk is full
-    or the folder cannot be written.
+    or the folder cannot be written, and as `check_file`. A link is replaced, not what it leads to.
     """
+    check_file(path)
     temporary = _temporary(path)
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +82,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     What killed processes of this machine left of `path` is removed.
     """
+    check_folder(path)
     temporary = _temporary(path)
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -151,9 +183,29 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def _temporary(path: Path) -> Path:
+def _check_name(path: Path) -> None:
     if not path.name:
         raise InputError(f"{str(path)!r} is no name for something new; give the name of a file or folder.")
+
+
+def _is_stream(path: Path) -> bool:
+    place = os.path.abspath(path)
+    return any(place == stream or place.startswith(f"{stream}/") for stream in _STREAMS)
+
+
+def _kind(path: Path) -> str | None:
+    """What is at `path`, links followed; None for nothing. Raises `OSError` where that cannot be told."""
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    kinds = {stat.S_IFREG: _FILE, stat.S_IFDIR: _FOLDER, stat.S_IFIFO: "a pipe"}
+    kinds |= {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "no plain file")
+
+
+def _temporary(path: Path) -> Path:
+    _check_name(path)
     return path.with_name(f"{PARTIAL}{socket.gethostname()}-{os.getpid()}-{path.name}")
 
 

@@ -6,6 +6,9 @@ A training writes it from the config and the validation set. To put the scores o
 
 or, where a scores.json is there already, `add_scores("MODEL", "MODEL/scores.json")`. Only the section
 "Evaluation" is written anew, so that what a person wrote into the card stays.
+
+A card ends with a seal, a hash of all before it. A README.md whose seal does not fit, or which has none, is a
+person's own: saving a model leaves it as it is.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +52,7 @@ _CITATION = """\
   year      = {2023}
 }
 ```"""
+_SEAL = "<!-- Written by diffuseq; once anything above is changed by hand, it stays as it is. {digest} -->\n"
 _ARROWS = {"higher": " ↑", "lower": " ↓"}
 
 
@@ -80,7 +85,31 @@ def model_card(
     sections.append("## Limits\n\n" + "\n".join(_limits(config)))
     made_with = f"Made with diffuseq {diffuseq.__version__}, a library of the method of:"
     sections.append(f"## Citation\n\n{made_with}\n\n{_CITATION}")
-    return "\n\n".join(sections) + "\n"
+    return _sealed("\n\n".join(sections) + "\n")
+
+
+def write_card(folder: Path, card: str) -> None:
+    """Write the card of a model folder, unless the folder has a README.md of a person's own."""
+    if not has_own_card(folder):
+        write_text(folder / CARD, card)
+
+
+def has_own_card(folder: Path) -> bool:
+    """Whether the folder has a README.md that is not as we wrote it, so that it is not ours to replace."""
+    path = folder / CARD
+    if not path.exists():
+        return False
+    try:
+        return _unsealed(read_text(path)) is None
+    except (OSError, ValueError):
+        return True
+
+
+def own_card_note(folder: Path) -> str | None:
+    """What to tell who saves a model into a folder with a README.md of their own; None where there is none."""
+    if not has_own_card(folder):
+        return None
+    return f"{folder / CARD} is not as diffuseq wrote it, and stays as it is; without it there would be a new one."
 
 
 def add_scores(folder: str | Path, scores: str | Path | Mapping[str, Any]) -> Path:
@@ -98,13 +127,15 @@ def add_scores(folder: str | Path, scores: str | Path | Mapping[str, Any]) -> Pa
 def current_card(folder: Path) -> str | None:
     """The card of a model folder as it is shared, or None where there is none.
 
-    A scores.json in the folder is in it, unless it is older than the card, which a training writes last.
+    A scores.json in the folder is in it, unless it is older than the card or the config, which saving a model
+    writes last.
     """
     card, scores = folder / CARD, folder / SCORES
     if not card.is_file():
         return None
     text = _read_card(card)
-    if not scores.is_file() or scores.stat().st_mtime < card.stat().st_mtime:
+    written = max(path.stat().st_mtime for path in (card, folder / "config.json") if path.is_file())
+    if not scores.is_file() or scores.stat().st_mtime < written:
         return text
     return _with_evaluation(text, evaluation_section(_read_scores(scores)))
 
@@ -215,8 +246,23 @@ def _limits(config: Config) -> list[str]:
     ]
 
 
+def _sealed(text: str) -> str:
+    """The text with its seal."""
+    return text + "\n" + _SEAL.format(digest=sha256(text.encode()).hexdigest()[:16])
+
+
+def _unsealed(card: str) -> str | None:
+    """The text of a card that is as it was when it was sealed; None for any other."""
+    text, _, _ = card.rpartition("\n" + _SEAL.split("{digest}")[0])
+    return text if card == _sealed(text) else None
+
+
 def _with_evaluation(card: str, section: str) -> str:
-    """The card with this section in the place of the old one; a new one comes before the limits."""
+    """The card with this section in the place of the old one; a new one comes before the limits. What was sealed
+    is sealed anew."""
+    text = _unsealed(card)
+    if text is not None:
+        return _sealed(_with_evaluation(text, section))
     old = re.search(rf"^{EVALUATION}$.*?(?=^## |\Z)", card, re.MULTILINE | re.DOTALL)
     limits = re.search(r"^## (Limits|Citation)$", card, re.MULTILINE)
     start = old.start() if old else limits.start() if limits else len(card)

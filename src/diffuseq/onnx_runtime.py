@@ -30,6 +30,7 @@ from diffuseq.files import atomic_folder
 from diffuseq.model.blocks import Memory
 from diffuseq.model.denoiser import Denoiser, Encoded, Level
 from diffuseq.model.packing import Packing
+from diffuseq.models import shipped_name
 from diffuseq.system import System
 from diffuseq.systems.diffuseq import DiffuSeq
 from diffuseq.weights import hash_weights, read_json
@@ -39,6 +40,13 @@ ONNX = "onnx"
 _READER, _DECODER, _WORDS, _MADE_FROM = "reader.onnx", "decoder.onnx", "words.onnx", "made-from.json"
 _ONE_FILE = 2**30
 """Bytes of weights up to which a graph is one file; ONNX allows two gigabytes."""
+
+
+def check_exportable(system: System) -> None:
+    """Raise `InputError` for a system that is not ours, or where a package is missing."""
+    _ours(system)
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        _package(package)
 
 
 def export_onnx(system: System, folder: str | Path) -> Path:
@@ -75,16 +83,21 @@ def use_onnx(system: System, folder: str | Path) -> System:
     """
     ours, place = _ours(system), Path(folder) / ONNX
     if not (place / _MADE_FROM).is_file():
-        raise InputError(
-            f"{folder} has no graphs for ONNX Runtime; write them with `diffuseq export {folder}`."
-        )
+        raise InputError(f"{folder} has no graphs for ONNX Runtime; write them with {_advice(Path(folder))}.")
     if read_json(place / _MADE_FROM).get("weights") != hash_weights(Path(folder)):
         raise InputError(
             f"The graphs in {place} were made from other weights than those of {folder}; write them anew with "
-            f"`diffuseq export {folder}`."
+            f"{_advice(Path(folder))}."
         )
     ours.denoiser = _open_graphs(ours.denoiser, place)
     return ours.eval()
+
+
+def _advice(folder: Path) -> str:
+    """The command that writes the graphs of a model; the package itself is no place for them."""
+    if shipped_name(folder) is None:
+        return f"`diffuseq export {folder}`"
+    return f"`diffuseq export {folder.name} --out FOLDER`, and answer with that FOLDER"
 
 
 class OnnxDenoiser(Denoiser):
@@ -207,8 +220,7 @@ def _graphs(system: DiffuSeq) -> list[tuple[str, nn.Module, list[tuple[Tensor, d
 
 
 def _write_graphs(system: DiffuSeq, folder: Path) -> None:
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        _package(package)
+    check_exportable(system)
     with torch.no_grad():
         for name, graph, example in _graphs(system):
             _export(graph, example, folder / name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from diffuseq.errors import InputError, first_line
 from diffuseq.files import atomic_file, hash_file, read_text, write_tensors, write_text
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+_NAMES = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
 LARGEST_JSON = 16 * 2**20
 SCALE = ".scale_of_rows"
 """Ends the name of what a matrix of whole numbers is multiplied by, row by row."""
@@ -125,8 +127,13 @@ def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
+def own_weights(folder: Path) -> list[Path]:
+    """The files of weights in a model folder by the names that `save_weights` gives; others are not ours."""
+    return [path for path in folder.glob("model*.safetensors*") if _NAMES.fullmatch(path.name)]
+
+
 def _remove_other_weights(folder: Path, current: set[str]) -> None:
-    for path in folder.glob("model*.safetensors*"):
+    for path in own_weights(folder):
         if path.name not in current:
             path.unlink()
 

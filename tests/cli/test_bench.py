@@ -33,8 +33,23 @@ def test_only_the_named_parts_are_measured(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("flags", "message"),
-    [(["--only", "smapling"], "Did you mean 'sampling'"), (["--out", "."], "is a folder")],
+    [
+        (["--only", "smapling"], "Did you mean 'sampling'"),
+        (["--out", "."], "no name for something new"),
+        (["--out", ".."], "is a folder, which a file cannot replace; give --out the name of a json file"),
+    ],
 )
 def test_mistakes_are_told_before_anything_is_measured(flags, message):
     with pytest.raises(InputError, match=message):
         main(["--size", "tiny", *flags])
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_share_of_the_machine_says_of_bf16_what_the_line_about_it_says(fast, monkeypatch, capsys):
+    monkeypatch.setattr("diffuseq.evaluation.speed.machine.has_fast_bf16", lambda device: fast)
+    monkeypatch.setattr("diffuseq.evaluation.speed.peak.has_fast_bf16", lambda device: fast)
+    main(["--size", "tiny", "--only", "peak"])
+    shown = capsys.readouterr().out
+    assert ("bf16 in hardware" in shown) == fast
+    assert ("does not have it in hardware" in shown) != fast
+    assert ("width 32 is too narrow to gain by it" in shown) == fast

@@ -19,7 +19,7 @@ from diffuseq.cli import analyse, main
 from diffuseq.config import Config, DiffuSeqConfig, DiffusionGeneration, TextConfig
 from diffuseq.evaluation.analyses import Limits, diversity, speed, steps
 from diffuseq.evaluation.analyses.result import Data, silent
-from diffuseq.evaluation.analyses.subjects import HeldOut, Subject
+from diffuseq.evaluation.analyses.subjects import HeldOut, Subject, open_subjects
 from diffuseq.metrics.bleu import pairwise_sentence_bleu
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.registry import build
@@ -239,3 +239,22 @@ def test_two_models_of_one_name_are_told_apart_first(models, capsys):
     with pytest.raises(SystemExit):
         main(["analyse", str(models / "ours"), str(models / "ours"), "--data", str(models)])
     assert "tell them apart by NAME=PATH" in capsys.readouterr().err
+
+
+def test_rows_that_cannot_be_read_are_skipped_where_that_is_asked_for(models, tmp_path, capsys):
+    data, asked = tmp_path / "test.jsonl", ["--only", "speed", "--calls", "1", "--rows", "2"]
+    data.write_text("no json\n" + (models / "test.jsonl").read_text())
+    command = ["analyse", str(models / "ours"), "--data", str(data), "--out", str(tmp_path / "out"), *asked]
+    with pytest.raises(SystemExit) as left:
+        main(command)
+    assert left.value.code == 2 and "pass --skip-bad-rows" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as left:
+        main([*command, "--skip-bad-rows"])
+    assert not left.value.code and "skipped 1 row: the line is not JSON" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+def test_a_model_has_the_name_of_its_folder_also_from_within(models, monkeypatch):
+    monkeypatch.chdir(models / "ours")
+    assert [subject.name for subject in open_subjects([".", "same=../ours"], "cpu")] == ["ours", "same"]

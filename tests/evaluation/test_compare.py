@@ -11,7 +11,7 @@ import pytest
 from diffuseq.cli import compare as compare_verb
 from diffuseq.cli import evaluate as evaluate_verb
 from diffuseq.errors import InputError
-from diffuseq.evaluation.compare import Run, compare
+from diffuseq.evaluation.compare import Run, compare, parse_runs
 from diffuseq.evaluation.plots import spread
 from diffuseq.evaluation.predictions import Prediction, write_predictions
 from diffuseq.evaluation.published_rows import PUBLISHED, published_rows
@@ -54,6 +54,37 @@ def test_a_run_is_named_as_the_user_says() -> None:
     assert Run.parse("runs/a/predictions.jsonl") == Run("a", Path("runs/a/predictions.jsonl"))
     assert Run.parse("ours=runs/a") == Run("ours", Path("runs/a"))
     assert Run.parse("qqp:ours=runs/a") == Run("ours", Path("runs/a"), "qqp")
+    assert Run.parse("ours=runs/lr=0.1/predictions.jsonl") == Run(
+        "ours", Path("runs/lr=0.1/predictions.jsonl")
+    )
+    for text in ("=runs/a", " =runs/a"):
+        with pytest.raises(InputError, match="has no name; write NAME=PATH"):
+            Run.parse(text)
+
+
+def test_runs_without_names_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("lr0.1", "lr0.2", "lr=0.3", "a/run", "b/run"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    (tmp_path / "runs" / "seed1.jsonl").write_text("{}")
+
+    def names(*texts: str) -> list[str]:
+        runs = parse_runs(texts)
+        assert [run.path for run in runs] == [Path(text.removeprefix("n=")) for text in texts]
+        return [run.name for run in runs]
+
+    assert names("runs/lr0.1", "runs/lr0.2/predictions.jsonl", "runs/lr=0.3") == ["lr0.1", "lr0.2", "lr=0.3"]
+    assert names("runs/a/run", "n=runs/b/run", "runs/seed1.jsonl") == ["run", "n", "seed1"]
+    assert names("runs/a/run", "runs/b/run/predictions.jsonl", "runs") == ["a/run", "b/run", "runs"]
+    monkeypatch.chdir(tmp_path / "runs" / "lr0.1")
+    assert names(".", "../lr0.2", "predictions.jsonl") == ["lr0.1", "lr0.2", "lr0.1"]
+
+
+def test_two_runs_of_one_name_are_refused(runs: Path) -> None:
+    for texts in (["x=good", "x=bad"], ["good", "good"], ["bad=good", "bad"]):
+        given = [Run(run.name, runs / run.path) for run in parse_runs(texts)]
+        with pytest.raises(InputError, match=r"Two runs on one test set are called '.*'; tell them apart"):
+            compare(given, bootstrap=0)
 
 
 def test_the_better_system_is_best_and_the_other_significantly_worse(runs: Path) -> None:

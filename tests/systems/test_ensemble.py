@@ -421,6 +421,27 @@ def test_the_command_refuses_what_makes_no_ensemble(
     assert run(*folders, "--out", tmp_path / "out", "--overwrite") == 0
 
 
+@pytest.mark.parametrize("how", [(), ("--by-name",)])
+def test_a_member_is_not_written_over(
+    how: tuple[str, ...], folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "link").symlink_to(folders[1])
+    for out in (folders[0], tmp_path / "link", tmp_path / "ours" / ".." / "ours"):
+        assert run(*folders, "--out", out, "--overwrite", *how) == 2
+        assert "is one of the members, whose weights would be lost" in capsys.readouterr().err
+    assert all((Path(folder) / "model.safetensors").is_file() for folder in folders)
+
+
+def test_a_readme_of_ones_own_stays(
+    folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both" / "README.md").write_text("mine")
+    assert run(*folders, "--out", tmp_path / "both") == 0
+    assert "README.md is not as diffuseq wrote it, and stays as it is" in capsys.readouterr().err
+    assert (tmp_path / "both" / "README.md").read_text() == "mine"
+
+
 def test_an_ensemble_of_systems_without_words_in_order_cannot_be_opened(
     ordered_pipe: DiffuSeqPipeline, folders: list[str], tmp_path: Path
 ) -> None:

@@ -136,10 +136,44 @@ def test_a_finished_run_is_neither_trained_on_nor_overwritten_by_accident(data: 
     longer = tiny.config(steps=4, evaluate_rows=0)
     train(longer, data, tmp_path, resume=True)
     assert json.loads((tmp_path / "training.json").read_text())["steps"] == 4
-    (tmp_path / "notes.txt").write_text("mine")
-    train(config, data, tmp_path, overwrite=True)
+    names = ("notes.txt", "tokenizer-before.json", "model-best.safetensors", "README.md")
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    told: list[Event] = []
+    train(config, data, tmp_path, overwrite=True, on_event=told.append)
     assert json.loads((tmp_path / "training.json").read_text())["steps"] == 2
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert [(tmp_path / name).read_text() for name in names] == ["mine"] * 4
+    assert any("README.md is not as diffuseq wrote it" in event.text for event in told)
+
+
+def test_notes_in_the_card_stay_when_a_run_goes_on_and_a_card_of_ours_is_written_anew(
+    data: Path, tmp_path: Path
+) -> None:
+    card = tmp_path / "README.md"
+    train(tiny.config(steps=2, evaluate_rows=0), data, tmp_path)
+    first = card.read_text()
+    train(tiny.config(steps=4, evaluate_rows=0), data, tmp_path, resume=True)
+    second = card.read_text()
+    assert "2 steps" in first and "4 steps" in second
+    card.write_text(second.replace("## Limits\n", "## Limits\n\nNot for poems.\n"))
+    notes = card.read_text()
+    train(tiny.config(steps=6, evaluate_rows=0), data, tmp_path, resume=True)
+    assert card.read_text() == notes != second
+    card.unlink()
+    train(tiny.config(steps=8, evaluate_rows=0), data, tmp_path, resume=True)
+    assert "8 steps" in card.read_text()
+
+
+def test_overwriting_deletes_nothing_that_the_new_run_needs(data: Path, tmp_path: Path) -> None:
+    config = tiny.config(steps=2, evaluate_rows=0)
+    out = train(config, data, tmp_path / "run")
+    for changes in ({"start_from": str(out)}, {"teachers": (str(tmp_path / "run" / "." / ".." / "run"),)}):
+        begun = tiny.config(steps=2, evaluate_rows=0, **changes)
+        with pytest.raises(InputError, match=r"--overwrite would delete .*run, which the training needs"):
+            train(begun, data, out, overwrite=True)
+    with pytest.raises(InputError, match="There is no folder"):
+        train(config, tmp_path / "nowhere", out, overwrite=True)
+    assert (out / "model.safetensors").is_file() and (out / "training.json").is_file()
 
 
 @pytest.mark.parametrize(

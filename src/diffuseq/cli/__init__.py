@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+from contextlib import suppress
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from diffuseq.cli import streams
 from diffuseq.errors import InputError, unknown_name
 from diffuseq.memory import keep_freed_memory
 
@@ -38,35 +41,29 @@ VERBS: dict[str, tuple[str, str]] = {
     "demo": ("diffuseq.cli.demo", "Train on the built-in corpus, then watch it answer held-out questions."),
 }
 
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""What a standard stream that cannot be written to says."""
+
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point. Leaves with 0, 2 (the user can mend it: one sentence says how), 130 (Ctrl-C) or 1."""
     argv = sys.argv[1:] if argv is None else argv
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(_overview())
-        return
-    if argv[0] in ("-V", "--version"):
-        from diffuseq import __version__
-
-        print(__version__)
-        return
+    streams.prepare()
     try:
-        if argv[0] not in VERBS:
-            raise unknown_name("command", argv[0], VERBS)
-        keep_freed_memory()
-        status = import_module(VERBS[argv[0]][0]).main(argv[1:])
+        status = _run(argv)
+        streams.flush()
     except InputError as error:
         _refuse(str(error))
     except KeyboardInterrupt:
-        print("diffuseq: interrupted.", file=sys.stderr)
-        sys.exit(130)
+        _leave(130, "interrupted.")
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        _leave(0)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is not None:
+            _refuse(f"{error.filename} cannot be used ({error.strerror}); give another file or folder.")
+        if error.errno not in _UNWRITABLE:
             raise
-        _refuse(f"{error.filename} cannot be used ({error.strerror}); give another file or folder.")
+        _refuse(f"The output cannot be written ({error.strerror}); free some space, or send it elsewhere.")
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -74,11 +71,40 @@ def main(argv: list[str] | None = None) -> None:
     sys.exit(status)
 
 
+def _run(argv: list[str]) -> Any:
+    """The status of a command, also of one that tyro ends (--help, an option that there is not)."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if argv[0] in ("-V", "--version"):
+        from diffuseq import __version__
+
+        print(__version__)
+        return 0
+    if argv[0] not in VERBS:
+        raise unknown_name("command", argv[0], VERBS)
+    keep_freed_memory()
+    from diffuseq.cli.arguments import named_paths
+
+    try:
+        with named_paths():
+            return import_module(VERBS[argv[0]][0]).main(argv[1:])
+    except SystemExit as leaving:
+        return leaving.code
+
+
 def _refuse(message: str) -> NoReturn:
     """Say in one line what is wrong, whatever characters a file name in it has, and leave with 2."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-    print(f"diffuseq: {line}", file=sys.stderr)
-    sys.exit(2)
+    _leave(2, "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
+
+
+def _leave(status: int, message: str = "") -> NoReturn:
+    """Say a last line, where there is one and it can be written, and leave."""
+    if message:
+        with suppress(OSError):
+            print(f"diffuseq: {message}", file=sys.stderr)
+    streams.flush_or_drop()
+    sys.exit(status)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -10,7 +10,8 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from diffuseq.errors import InputError
+from diffuseq.data.pairs import BadRows
+from diffuseq.files import check_folder
 
 EXAMPLES = """examples:
   diffuseq analyse runs/ours --data data/qqp
@@ -38,6 +39,8 @@ class Analyse:
     """diversity: temperatures of the candidates, for systems that have one."""
     calls: tuple[int, ...] = (1, 2, 5, 10, 20)
     """speed: numbers of network calls of the diffusion systems."""
+    skip_bad_rows: bool = False
+    """Count rows that cannot be read and go on, instead of stopping at the first."""
     seed: int = 0
     """Seed of every generation."""
     device: str | None = None
@@ -60,9 +63,11 @@ def run(arguments: Analyse) -> int:
     console = Console(highlight=False)
     limits = Limits(arguments.candidates, arguments.temperatures, arguments.calls, arguments.seed)
     only = check([name.strip() for name in arguments.only.split(",") if name.strip()], limits)
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise InputError(f"{arguments.out} is a file; give a folder for the figures.")
-    test = read_test_set(arguments.data, arguments.rows)
+    check_folder(arguments.out)
+    skipped = BadRows()
+    test = read_test_set(arguments.data, arguments.rows, arguments.skip_bad_rows, skipped)
+    for line in skipped.lines():
+        console.print(f"[yellow]Note:[/yellow] {escape(line)}")
     subjects = open_subjects(arguments.models, arguments.device)
     done = []
     for analysis in analyse(subjects, test, only, limits, counting):

@@ -12,8 +12,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table as Printed
 
-from diffuseq.errors import InputError
-from diffuseq.files import write_text
+from diffuseq.files import check_file, write_text
 
 EXAMPLES = """examples:
   diffuseq bench --quick                        two minutes, a small network
@@ -55,8 +54,8 @@ def run(options: Bench, console: Console) -> None:
     from diffuseq.training.loop import make_accelerator
 
     parts = list(PARTS) if options.only is None else [part.strip() for part in options.only.split(",")]
-    if options.out is not None and options.out.is_dir():
-        raise InputError(f"{options.out} is a folder; give --out the name of a json file.")
+    if options.out is not None:
+        check_file(options.out, "give --out the name of a json file")
     size = options.size or ("small" if options.quick else "base")
     device = make_accelerator().device
     tables = measure(size, parts, device, quick=options.quick)

@@ -13,9 +13,10 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from diffuseq.evaluation import published_rows, tables
-from diffuseq.evaluation.compare import Run, compare
+from diffuseq.evaluation.compare import compare, parse_runs
 from diffuseq.evaluation.report import findings, remarks, write_report
 from diffuseq.evaluation.tables import Cell, Table
+from diffuseq.files import check_folder
 
 EXAMPLES = """examples:
   diffuseq compare runs/ours runs/transformer --task qqp --out report
@@ -64,10 +65,12 @@ def main(argv: list[str]) -> int:
 
 def run(arguments: Compare) -> int:
     """Print the tables of every test set and write the report."""
+    if arguments.out is not None:
+        check_folder(arguments.out)
     console = Console(highlight=False)
     printed = None if arguments.published is None else published_rows.published_rows(arguments.published)
     comparison = compare(
-        [Run.parse(text) for text in arguments.runs],
+        parse_runs(arguments.runs),
         task=arguments.task,
         metrics=arguments.metrics,
         bertscore_model=arguments.bertscore_model,

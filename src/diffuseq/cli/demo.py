@@ -7,6 +7,8 @@ and ends with a table in which the grammar itself says how many answers are righ
 from __future__ import annotations
 
 import dataclasses
+import shlex
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +16,17 @@ from typing import Any
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from diffuseq.cli.program import program
 from diffuseq.cli.train import Reporter
 from diffuseq.errors import InputError
+from diffuseq.files import check_folder, read_text, write_text
 from diffuseq.recipes import recipe
+
+_SIGNED = "demo.sha256"
+"""The file with the hash of the weights that a demo has left in its folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +34,7 @@ class Demo:
     """Train on the built-in corpus, then watch the model answer questions it has never seen."""
 
     out: Path = Path("runs/demo")
-    """Folder of the trained model."""
+    """Folder of the trained model. An earlier demo's model in it is replaced."""
     questions: int = 200
     """Held-out questions that are answered for the table."""
     watched: int = 2
@@ -35,6 +43,8 @@ class Demo:
     """Training time; the recipe's own unless given."""
     reuse: bool = False
     """Skip the training if --out already holds a model."""
+    overwrite: bool = False
+    """Train into --out whatever it holds; a run in it is deleted."""
     seed: int = 0
     """Seed of training and generation."""
 
@@ -44,6 +54,7 @@ def main(argv: Sequence[str]) -> int:
     for name, least in (("questions", 1), ("watched", 0)):
         if getattr(options, name) < least:
             raise InputError(f"--{name} is {getattr(options, name)}; give a number of at least {least}.")
+    check_folder(options.out)
     console = Console()
     from diffuseq.data.grammar import Grammar, build_corpus
     from diffuseq.pipeline import DiffuSeqPipeline
@@ -55,7 +66,9 @@ def main(argv: Sequence[str]) -> int:
         training = dataclasses.replace(training, minutes=options.minutes)
     config = dataclasses.replace(config, training=training)
     if not (options.reuse and (options.out / "config.json").is_file()):
-        _train(config, options.out, console)
+        status = _train(config, options, console)
+        if status:
+            return status
     pipe = DiffuSeqPipeline.from_pretrained(options.out, "cpu")
     rows = build_corpus(num_train=0, num_valid=0, num_test=options.questions)["test"]
     _watch(pipe, [row["src"] for row in rows[: options.watched]], console)
@@ -69,19 +82,62 @@ def main(argv: Sequence[str]) -> int:
     ]
     console.print(_table(scored, settings))
     console.print(
-        f"The model is in {options.out}. Ask it something: "
-        f'[bold]echo "{rows[-1]["src"]}" | .venv/bin/diffuseq generate {options.out} --watch[/bold]',
+        f"The model is in {escape(str(options.out))}. Ask it something: [bold]"
+        + escape(f'echo "{rows[-1]["src"]}" | {program()} generate {shlex.quote(str(options.out))} --watch')
+        + "[/bold]",
         soft_wrap=True,
     )
     return 0
 
 
-def _train(config: Any, out: Path, console: Console) -> None:
+def _train(config: Any, options: Demo, console: Console) -> int:
+    """Train, and note whose run it is. The status is 0, or that of the signal which ended it."""
     from diffuseq.training.run import train
+    from diffuseq.training.signals import TrainingStopped
 
+    if _may_replace(options.out):
+        _sign(options.out)  # so that one which is killed before it has weights may be replaced too
+    elif not options.overwrite:
+        raise InputError(
+            f"{options.out} holds something else than an earlier demo; choose another --out, or --overwrite it "
+            "(--reuse shows a model that is there)."
+        )
     console.rule(f"Training on the built-in corpus, {config.training.minutes:g} minutes")
-    with Reporter(console) as reporter:
-        train(config, "grammar", out, overwrite=True, on_event=reporter)
+    try:
+        with Reporter(console) as reporter:
+            train(config, "grammar", options.out, overwrite=True, on_event=reporter)
+    except TrainingStopped as stopped:
+        _sign(options.out)
+        advice = "--reuse shows what the model has learned so far, and the demo without it starts anew."
+        print(f"diffuseq: {stopped.what}; {advice}", file=sys.stderr)
+        return stopped.code
+    _sign(options.out)
+    return 0
+
+
+def _may_replace(out: Path) -> bool:
+    """Whether `out` is the demo's own folder, empty, or as an earlier demo has left it: one whose weights have
+    changed since then (`train --resume`) is a run of the user's."""
+    if out == Demo.out or not out.exists() or not any(out.iterdir()):
+        return True
+    try:
+        return read_text(out / _SIGNED) == _weights_of(out)
+    except (OSError, ValueError):
+        return False
+
+
+def _sign(out: Path) -> None:
+    write_text(out / _SIGNED, _weights_of(out))
+
+
+def _weights_of(out: Path) -> str:
+    """A hash of the weights in a folder; an empty line where there are none."""
+    from diffuseq.weights import hash_weights
+
+    try:
+        return hash_weights(out) + "\n"
+    except FileNotFoundError:
+        return "\n"
 
 
 def _watch(pipe: Any, sources: Sequence[str], console: Console) -> None:

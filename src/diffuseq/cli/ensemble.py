@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from diffuseq.cli.saving import check_out
 from diffuseq.errors import InputError
 
 EXAMPLES = """examples:
@@ -31,7 +32,7 @@ class EnsembleOptions:
     by_name: bool = False
     """Write no weights but the names of the models, which stay where they are."""
     overwrite: bool = False
-    """Replace a model that is already in --out."""
+    """Replace a model that is already in --out; never one of the members."""
 
 
 def main(argv: list[str]) -> int:
@@ -40,8 +41,7 @@ def main(argv: list[str]) -> int:
     options = tyro.cli(EnsembleOptions, args=argv, prog="diffuseq ensemble", description=description)
     if len(options.models) < 2:
         raise InputError("An ensemble has two or more models; name them all.")
-    if (options.out / "config.json").exists() and not options.overwrite:
-        raise InputError(f"{options.out} already holds a model; give another --out, or --overwrite.")
+    check_out(options.out, options.overwrite)
     from diffuseq.ensembles import save_ensemble
 
     save_ensemble(options.models, options.out, options.weights, options.by_name)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from diffuseq.cli.saving import check_out
 from diffuseq.errors import InputError
 
 _DESCRIPTION = """Write the denoiser of a model for ONNX Runtime, into the folder onnx of its model folder.
@@ -35,12 +36,13 @@ def main(argv: Sequence[str]) -> int:
     folder = Path(options.model) if options.out is None else options.out
     if options.out is None and not folder.is_dir():
         raise InputError(f"{options.model} is no folder of yours; name one to write to with --out.")
-    if options.out is not None and (options.out / "config.json").exists():
-        raise InputError(f"{options.out} already holds a model; give another --out, or export that one.")
-    from diffuseq.onnx_runtime import export_onnx
+    if options.out is not None:
+        check_out(options.out, instead="export that one")
+    from diffuseq.onnx_runtime import check_exportable, export_onnx
     from diffuseq.pipeline import DiffuSeqPipeline
 
     pipe = DiffuSeqPipeline.from_pretrained(options.model, "cpu", precision="fp32")
+    check_exportable(pipe.system)
     if options.out is not None:
         pipe.save_pretrained(options.out)
     graphs = export_onnx(pipe.system, folder)

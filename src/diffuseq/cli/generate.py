@@ -17,7 +17,7 @@ from diffuseq.config import Precision, Runtime
 from diffuseq.data.pairs import BadRows, Question, read_questions
 from diffuseq.errors import InputError
 from diffuseq.evaluation.predictions import Prediction, write_predictions
-from diffuseq.files import hash_file, write_text
+from diffuseq.files import check_file, hash_file, same_place, write_text
 from diffuseq.models import SHIPPED
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Files:
     output: Path | None = None
     """predictions.jsonl to write; the chosen answers go to standard output otherwise, one a line."""
     watch: bool = False
-    """Show the first source's text forming out of noise, step by step."""
+    """Show the text of every source forming out of noise, step by step."""
     trace: Path | None = None
     """Write every step of every source to this jsonl; `diffuseq replay` shows it."""
     template: str | None = None
@@ -73,6 +73,7 @@ def main(argv: Sequence[str]) -> int:
 
     folder = find_model(name)
     files, settings = _parse(argv, load_config(folder).generation)
+    _check(files)
     from diffuseq.pipeline import DiffuSeqPipeline
 
     shown = files.watch or files.trace is not None
@@ -116,6 +117,21 @@ def _parse(argv: Sequence[str], generation: Any) -> tuple[Files, Any]:
     return parsed.files, parsed.settings
 
 
+def _check(files: Files) -> None:
+    """Raise `InputError` for what would be noticed only when all answers are there."""
+    if files.limit is not None and files.limit < 1:
+        raise InputError(f"--limit is {files.limit}; give a number of at least 1, or none for all sources.")
+    if files.output is not None:
+        instead = "name a plain file (without --output the answers go to standard output)"
+        check_file(files.output, instead)
+        check_file(_settings_of(files.output), f"choose another --output than {files.output}")
+    if files.trace is not None:
+        check_file(files.trace, "give --trace the name of a plain file")
+    for path in filter(None, (files.output, files.trace)):
+        if same_place(path, files.input):
+            raise InputError(f"{path} is what is read; give --output and --trace names of their own.")
+
+
 def _questions(files: Files, team: Team) -> list[Question]:
     report = BadRows()
     if files.input == "-" and sys.stdin.isatty():
@@ -128,7 +144,8 @@ def _questions(files: Files, team: Team) -> list[Question]:
     for line in report.lines() if team.is_main else ():
         print(f"diffuseq: {line}", file=sys.stderr)
     if not questions:
-        raise InputError(f"{files.input} holds no source; give one a line.")
+        read = "Standard input" if files.input == "-" else files.input
+        raise InputError(f"{read} holds no source; give one a line, or a file of them with --input.")
     return questions
 
 
@@ -205,5 +222,10 @@ def _watch(
 
 def _write(path: Path, rows: Iterable[Prediction], settings: Any) -> None:
     count = write_predictions(path, rows)
-    write_text(path.with_suffix(".settings.json"), json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
+    write_text(_settings_of(path), json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
     print(f"{count} predictions are in {path}; `diffuseq evaluate {path}` scores them.", file=sys.stderr)
+
+
+def _settings_of(output: Path) -> Path:
+    """The settings that the answers were made with, beside them."""
+    return output.with_suffix(".settings.json")

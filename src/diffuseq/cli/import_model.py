@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from diffuseq.errors import InputError
+from diffuseq.cli.saving import check_out
 
 _DESCRIPTION = """Read a checkpoint folder of DiffuSeq or DiffuSeq-v2 (ema_0.9999_STEP.pt, training_args.json)
 into a model folder that every command here opens.
@@ -34,8 +34,7 @@ def main(argv: Sequence[str]) -> int:
     from diffuseq.checkpoint import save_model
     from diffuseq.model.import_official import import_official
 
-    if (options.out / "config.json").exists() and not options.overwrite:
-        raise InputError(f"{options.out} already holds a model; give another --out, or --overwrite.")
+    check_out(options.out, options.overwrite)
     model = import_official(options.folder)
     save_model(options.out, model.system, model.config, model.tokenizer)
     print(

@@ -15,7 +15,8 @@ from typing import Any
 from diffuseq.errors import InputError
 from diffuseq.evaluation import catalogue
 from diffuseq.evaluation.measure import CHOSEN, COPY
-from diffuseq.evaluation.predictions import Predictions, read_predictions
+from diffuseq.evaluation.names import names_of_places, split_name
+from diffuseq.evaluation.predictions import FILE_NAME, Predictions, read_predictions
 from diffuseq.evaluation.score import CANDIDATES, Case, Scores, Value, score
 from diffuseq.files import read_text
 from diffuseq.metrics.significance import holm, p_value
@@ -35,12 +36,26 @@ class Run:
     @classmethod
     def parse(cls, text: str) -> Run:
         """`PATH`, `NAME=PATH` or `TASK:NAME=PATH`."""
-        label, equals, path = text.rpartition("=")
-        if not equals:
-            resolved = Path(path)
-            return cls(resolved.parent.name if resolved.suffix else resolved.name, resolved)
-        task, colon, name = label.rpartition(":")
-        return cls(name, Path(path), task if colon else None)
+        return parse_runs([text])[0]
+
+
+def parse_runs(texts: Sequence[str]) -> list[Run]:
+    """The runs of `PATH`, `NAME=PATH` or `TASK:NAME=PATH`; those without a name have names that tell them apart."""
+    given = [split_name(text) for text in texts]
+    unnamed = [_place(Path(path)) for name, path in given if name is None]
+    made = iter(names_of_places(unnamed))
+    runs = []
+    for label, path in given:
+        task, colon, name = ("", "", next(made)) if label is None else label.rpartition(":")
+        runs.append(Run(name, Path(path), task if colon else None))
+    return runs
+
+
+def _place(path: Path) -> Path:
+    """What a run without a name is called by: its folder, or its file where that has a name of its own."""
+    if path.name == FILE_NAME:
+        return path.parent
+    return path.with_suffix("") if path.is_file() else path
 
 
 @dataclass(frozen=True)
@@ -103,13 +118,14 @@ def compare(
     """Score all runs and compare those of one test set pairwise.
 
     Runs belong to one block if they name the same task or, where none is named, answer the same sources.
-    Raises `InputError` when runs of one block do not have the same sources in the same order.
+    Raises `InputError` when runs of one block do not have the same sources in the same order, or different names.
     """
     if not runs:
         raise InputError("Nothing to compare; name at least one run.")
     read = [(run, read_predictions(run.path, name=run.name)) for run in runs]
     blocks = []
     for label, members in _group(read, task).items():
+        _check_names([run.name for run, _ in members])
         _check_alignment([predictions for _, predictions in members])
         named = members[0][0].task or task
         entries = tuple(
@@ -165,6 +181,12 @@ def _group(
             label = unnamed.setdefault(key, f"Test set {len(unnamed) + 1}")
         groups.setdefault(label, []).append((run, predictions))
     return groups
+
+
+def _check_names(names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"Two runs on one test set are called {name!r}; tell them apart by NAME=PATH.")
 
 
 def _check_alignment(group: Sequence[Predictions]) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from diffuseq.errors import InputError
 from diffuseq.evaluation.predictions import Prediction
+from diffuseq.files import check_file
 
 
 class Unfinished:
@@ -77,8 +78,10 @@ def unfinished(output: Path, identity: str) -> Iterator[Unfinished]:
     """Hold what there is of `output` for this process alone; it is deleted when the block ends well.
 
     identity: of everything that the answers depend on. Raises `InputError` when the folder cannot be written,
-    another process is at work on it, or it holds answers of another identity.
+    another process is at work on it, or it holds answers of another identity, and where `output` is there and is
+    no plain file.
     """
+    check_file(output, "choose another --output")
     path = output.with_name(f"{output.name}.unfinished")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

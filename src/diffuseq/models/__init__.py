@@ -28,3 +28,9 @@ EXAMPLES = {
 def shipped_model(name: str = SHIPPED) -> Path:
     """The folder of a model that comes with the package."""
     return Path(__file__).parent / name
+
+
+def shipped_name(folder: Path) -> str | None:
+    """The name of the model in this folder, if it is one that comes with the package."""
+    known = folder.name in EXAMPLES and folder.resolve() == shipped_model(folder.name).resolve()
+    return folder.name if known else None

@@ -39,6 +39,8 @@ _ROLES: dict[str, tuple[str, ...]] = {
     "end": ("[SEP]", "[END]", "</s>", "<|endoftext|>"),
     "mask": ("[MASK]", "<mask>", "<|mask|>"),
 }
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+"""What `Tokenizer.save` writes."""
 _TOO_MANY_UNKNOWN = 0.05
 _MOST_IDS_PER_WORD = 10  # where ids are left out, tables of all ids must still be of a reasonable size
 
@@ -156,12 +158,12 @@ class Tokenizer:
             "mask_token": self.names["mask"],
         }
         config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **keys}
-        files = {
-            "tokenizer.json": self.backend.to_str(pretty=True),
-            "tokenizer_config.json": json.dumps(config, indent=2, ensure_ascii=False),
-            "special_tokens_map.json": json.dumps(keys, indent=2, ensure_ascii=False),
-        }
-        for file, content in files.items():
+        contents = (
+            self.backend.to_str(pretty=True),
+            json.dumps(config, indent=2, ensure_ascii=False),
+            json.dumps(keys, indent=2, ensure_ascii=False),
+        )
+        for file, content in zip(TOKENIZER_FILES, contents, strict=True):
             (folder / file).write_text(content + "\n", encoding="utf-8")
 
     # -- what it knows

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ from diffuseq.checkpoint import CONFIG, GENERATION, save_model
 from diffuseq.checks import check_fit, check_generation, check_system, check_text
 from diffuseq.config import Config
 from diffuseq.errors import InputError
-from diffuseq.files import write_text
-from diffuseq.model_card import CARD, model_card
+from diffuseq.files import same_place, write_text
+from diffuseq.model_card import CARD, has_own_card, model_card, own_card_note
 from diffuseq.plain import to_dict
 from diffuseq.registry import build
+from diffuseq.text.tokenizer import TOKENIZER_FILES
 from diffuseq.training.corpus import Corpus, prepare_corpus
 from diffuseq.training.engine import ShareFailedError, in_shares, make_accelerator, on_main
 from diffuseq.training.evaluate import look_at_answers, pipeline_answers, validation_loss
@@ -37,6 +38,7 @@ from diffuseq.training.start import begin_as, text_of_start
 from diffuseq.training.state import Tensors, forget_newer, load_newest, locked, save_checkpoint
 from diffuseq.training.teachers import load_teachers
 from diffuseq.training.tracking import Event, Metrics, OnEvent, duration, ignore
+from diffuseq.weights import own_weights
 
 VALIDATION_ROWS = 2000
 """Validation pairs that the loss is measured on, at most."""
@@ -59,7 +61,8 @@ def train(
     """Train `config` on `data` into the folder `out`, which is returned; for data see `prepare_corpus`.
 
     resume: go on from the newest checkpoint (from the start, if there is none). overwrite: delete an earlier
-    run in `out` first. on_event: told what happens; nothing is printed in here.
+    run in `out` first; a README.md that is not as we wrote it stays. on_event: told what happens; nothing is
+    printed in here.
     Raises `InputError` for what the user can mend, `NotFiniteError` when the loss is no number any more, and
     `TrainingStopped` after SIGINT or SIGTERM, when everything is saved.
     """
@@ -80,8 +83,13 @@ def train(
 
         def begin() -> Corpus:
             held.enter_context(locked(out / "resume"))
-            _check_folder(out, resume, overwrite)
-            return make_corpus()
+            _check_folder(out, resume, overwrite, (config.training.start_from, *config.training.teachers))
+            corpus = make_corpus()
+            if overwrite:  # now that the data is known to be there
+                _delete_run(out)
+            if note := own_card_note(out):
+                report(Event("message", note))
+            return corpus
 
         corpus = on_main(accelerator, begin) or _others_corpus(out, accelerator, make_corpus)
         run = Run(config, corpus, out, accelerator, report, f"{data}")
@@ -279,15 +287,15 @@ class Run:
             )
 
 
-def _check_folder(out: Path, resume: bool, overwrite: bool) -> None:
-    """Refuse to mix two runs in one folder."""
+def _check_folder(out: Path, resume: bool, overwrite: bool, models: Iterable[str | None]) -> None:
+    """Refuse to mix two runs in one folder, and to delete one of the models that the new run begins with."""
     if resume and overwrite:
         raise InputError("--resume goes on with a run and --overwrite deletes it; give one of them.")
     ours = [path for name in ("metrics.jsonl", "training.json", CONFIG) if (path := out / name).exists()]
     checkpoints = list((out / "resume").glob("step-*"))
-    if overwrite:
-        _delete_run(out)
-    elif (ours or checkpoints) and not resume:
+    if overwrite and any(model is not None and same_place(model, out) for model in models):
+        raise InputError(f"--overwrite would delete {out}, which the training needs; choose another --out.")
+    if (ours or checkpoints) and not resume and not overwrite:
         state = "a finished run" if (out / "training.json").exists() else "an unfinished run"
         raise InputError(
             f"{out} holds {state}; go on with it (--resume), delete it (--overwrite), or choose another."
@@ -295,11 +303,13 @@ def _check_folder(out: Path, resume: bool, overwrite: bool) -> None:
 
 
 def _delete_run(out: Path) -> None:
-    """Delete what `train` writes, except the cache, which looks after itself, and nothing else."""
-    for pattern in ("model*.safetensors*", "tokenizer*.json", "special_tokens_map.json"):
-        for path in out.glob(pattern):
-            path.unlink()
-    for name in ("training.json", "metrics.jsonl", CONFIG, GENERATION, CARD):
+    """Delete what `train` writes, except the cache, which looks after itself, and nothing else: not a README.md,
+    weights or a tokenizer under names of the user's own."""
+    if not has_own_card(out):
+        (out / CARD).unlink(missing_ok=True)
+    for path in own_weights(out):
+        path.unlink()
+    for name in ("training.json", "metrics.jsonl", CONFIG, GENERATION, *TOKENIZER_FILES):
         (out / name).unlink(missing_ok=True)
     for folder in (*(out / "resume").glob("step-*"), out / "tensorboard"):
         shutil.rmtree(folder, ignore_errors=True)

@@ -12,10 +12,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class TrainingStopped(Exception):  # noqa: N818
-    """A training that was asked to stop, and did: everything is saved. `code` is the exit status."""
+    """A training that was asked to stop, and did: everything is saved. `code` is the exit status, `what` the
+    message without the advice, for who has no --resume."""
 
     def __init__(self, number: int, step: int) -> None:
-        super().__init__(f"Stopped by {signal.Signals(number).name} after step {step}; go on with --resume.")
+        self.what = f"Stopped by {signal.Signals(number).name} after step {step}"
+        super().__init__(f"{self.what}; go on with --resume.")
         self.step = step
         self.code = 128 + number
 

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffuseq.baselines.configs import AutoregressiveGeneration, IterativeGeneration
-from diffuseq.data.pairs import find_split, read_pairs
+from diffuseq.data.pairs import BadRows, find_split, read_pairs
 from diffuseq.errors import InputError
+from diffuseq.evaluation.names import names_of_places, split_name
 from diffuseq.metrics.bleu import sentence_bleu
 from diffuseq.pipeline import DiffuSeqPipeline
 
@@ -103,28 +104,26 @@ def open_subjects(texts: Sequence[str], device: str | None = None) -> list[Subje
     """Open models that are given as `PATH` or `NAME=PATH`. Raises `InputError`, also for a name twice."""
     if not texts:
         raise InputError("There is nothing to analyse; name at least one model folder.")
-    named = []
-    for text in texts:
-        name, equals, path = text.rpartition("=")
-        named.append((name if equals else Path(path).name or path, path))
+    given = [split_name(text) for text in texts]
+    named = [(name or names_of_places([Path(path)])[0], path) for name, path in given]
     names = [name for name, _ in named]
     for name in names:
-        if not name.strip():
-            raise InputError(f"The model in {texts[names.index(name)]!r} has no name; write NAME=PATH.")
         if names.count(name) > 1:
             raise InputError(f"Two models are called {name!r}; tell them apart by NAME=PATH.")
     return [Subject(name, DiffuSeqPipeline.from_pretrained(path, device)) for name, path in named]
 
 
-def read_test_set(data: Path, rows: int | None) -> HeldOut:
+def read_test_set(
+    data: Path, rows: int | None, skip_bad_rows: bool = False, report: BadRows | None = None
+) -> HeldOut:
     """The first `rows` rows (all if None) of a jsonl file, or of the test split of a folder, else of valid.
 
-    Raises `InputError` if there is no such file, or no row.
+    report: where skipped rows are counted. Raises `InputError` if there is no such file, or no row.
     """
     if rows is not None and rows < 1:
         raise InputError(f"rows is {rows}; give a number from 1 on, or none for all.")
     path = _file(data)
-    pairs = list(islice(read_pairs(path), rows))
+    pairs = list(islice(read_pairs(path, skip_bad_rows, report), rows))
     if not pairs:
         raise InputError(f"{path} holds no pair; an analysis needs sources with references.")
     name = f"{path.parent.name}/{path.name}"

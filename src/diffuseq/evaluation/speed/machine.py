@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from diffuseq.precision import use_bf16
+
+_WIDE = 768
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
@@ -20,11 +23,17 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "vector_instructions": torch.backends.cpu.get_cpu_capability(),
-        "bf16_in_hardware": use_bf16("auto", device, 768),
+        "bf16_in_hardware": has_fast_bf16(device),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "system": platform.system(),
     }
+
+
+@cache
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether wide networks gain by bf16 here; measured once, so that all that is told of it agrees."""
+    return use_bf16("auto", device, _WIDE)
 
 
 def machine_line(machine: dict[str, Any]) -> str:

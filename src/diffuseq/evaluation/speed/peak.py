@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffuseq import kernels
+from diffuseq.evaluation.speed.machine import has_fast_bf16
 from diffuseq.evaluation.speed.sampling import MEASURED_STEPS, Writer, published_steps
 from diffuseq.evaluation.speed.sizes import Size
 from diffuseq.evaluation.speed.table import Table, rounded
@@ -76,7 +77,14 @@ def measure(size: Size, device: torch.device) -> Table:
             "A product of [m k] and [k n] counts as 2·m·k·n, forward and backward, attention included; "
             "nothing else counts, the optimiser's own products neither. The machine's rate is the fastest of "
             f"square products of {size.product // 2} and {size.product}, before and after. "
-            + ("" if writer.bf16 else "bf16 is left out: this machine does not have it in hardware. ")
+            + ("" if writer.bf16 else f"bf16 is left out: {_why_not_bf16(size, device)}. ")
             + f"Training needs {rounded(operations / 1e9)}·10⁹ operations a pair.",
         ),
     )
+
+
+def _why_not_bf16(size: Size, device: torch.device) -> str:
+    """As the line about the machine has it, which is of a wide network."""
+    if has_fast_bf16(device):
+        return f"a network of width {size.ours.system.width} is too narrow to gain by it"
+    return "this machine does not have it in hardware"
