@@ -31,6 +31,8 @@ TASKS: dict[str, Reader] = {
     "dialogue": read_dialogue,
     "columns": read_columns,
 }
+SPLIT_BY_SOURCE = ("columns", "dialogue")
+"""Tasks that hold out a share of the sources where their data have no splits."""
 MANIFEST = "manifest.json"
 PROGRESS_ROWS = 10_000
 
@@ -51,6 +53,21 @@ class Manifest:
     files: dict[str, str]
     """SHA-256 of every file written."""
     options: dict[str, Any]
+
+    def warning(self) -> str | None:
+        """One sentence for the terminal if there is nothing to validate on."""
+        if "valid" in self.counts:
+            return None
+        share, files = self.options["valid_share"], self.options["valid_files"]
+        reason, mend = "none were held out", "give --valid-rows"
+        if self.task in SPLIT_BY_SOURCE:
+            mend = "give a larger --valid-share" + (" or --valid-files" if self.task == "columns" else "")
+            reason = f"of so few sources none fell into the share of {share:g}" if share else "its share is 0"
+        if files:
+            reason, mend = "--valid-files gave no pair", "give others"
+        return (
+            f"there is no valid.jsonl, which `diffuseq train` needs ({reason}); {mend}, or write one by hand"
+        )
 
 
 def prepare(
