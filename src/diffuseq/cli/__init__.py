@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from diffuseq.errors import InputError, unknown_name
 from diffuseq.memory import keep_freed_memory
@@ -54,7 +57,8 @@ def main(argv: list[str] | None = None) -> None:
         if argv[0] not in VERBS:
             raise unknown_name("command", argv[0], VERBS)
         keep_freed_memory()
-        status = import_module(VERBS[argv[0]][0]).main(argv[1:])
+        with _own_warnings_in_a_line():
+            status = import_module(VERBS[argv[0]][0]).main(argv[1:])
     except InputError as error:
         _refuse(str(error))
     except KeyboardInterrupt:
@@ -72,6 +76,25 @@ def main(argv: list[str] | None = None) -> None:
             raise
         _refuse("There is not enough memory for this; give smaller sizes, lengths or batches.")
     sys.exit(status)
+
+
+@contextmanager
+def _own_warnings_in_a_line() -> Iterator[None]:
+    """Tell what our own code warns of as the rest of the command line speaks, and nothing twice."""
+    shown, told = warnings.showwarning, set()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not category.__module__.startswith("diffuseq."):
+            shown(message, category, *place, **more)
+        elif str(message) not in told:
+            told.add(str(message))
+            print(f"diffuseq: {message}", file=sys.stderr)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
 
 
 def _refuse(message: str) -> NoReturn:
