@@ -139,9 +139,7 @@ def test_every_call_warns_of_its_own_overlong_sources_and_answers_tell_what_was_
             answers = pipe(source, **few)
         assert len(told) == 1
         assert told[0].filename == __file__
-        expected = [
-            max(0, text.count("how") - 32) for text in ([source], source)[isinstance(source, list)]
-        ]
+        expected = [max(0, text.count("how") - 32) for text in ([source], source)[isinstance(source, list)]]
         assert [answer.unread for answer in (answers if isinstance(answers, list) else [answers])] == expected
     with pytest.warns(CutWarning, match="it has 33"):
         assert [draft.unread for draft in pipe.stream(long, **few)] == [1]

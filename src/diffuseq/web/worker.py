@@ -139,6 +139,7 @@ class Worker:
             if self._stopping:
                 return []
             jobs = [job for job in self._waiting if not job.cancelled.is_set()]
+            self.meters.add("cancelled", len(self._waiting) - len(jobs))
             if not jobs:
                 self._waiting.clear()
                 return []
