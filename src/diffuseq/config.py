@@ -134,7 +134,8 @@ class Generation:
     """The choice: whether it may fall on a candidate that is the source itself (but for case and spaces). A
     paraphrase is better without; where all candidates are copies, one of them is the answer."""
     seed: int = 0
-    """One seed gives one answer, whatever the batch size or the order of the input."""
+    """One seed gives one answer, whatever the batch size or the order of the input, but for rounding: a batch of
+    another size may round differently, which now and then decides for another word (docs/scaling.md)."""
     batch_size: int = 64
     """Sources at a time. On a CPU small batches stay in the cache; on a GPU take 64 or more."""
 
