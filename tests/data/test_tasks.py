@@ -262,6 +262,18 @@ def test_without_the_optional_package_the_message_names_it(
         prepare("columns", ["owner/name"], tmp_path / "out", columns())
 
 
+@pytest.mark.parametrize(
+    "name", ["data/mine/pairs", "./pairs", "~/pairs", "/pairs", "../pairs", "no/pairs.csv"]
+)
+def test_a_missing_path_is_not_asked_for_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    with pytest.raises(InputError, match=f"There is no {name}; give a table that exists, or a hub name"):
+        prepare("columns", [name], tmp_path / "out", columns())
+
+
 def test_mistakes_with_the_raw_data_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Did you mean 'qqp'"):
         prepare("qpq", [tmp_path], tmp_path / "out")

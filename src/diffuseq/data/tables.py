@@ -16,6 +16,8 @@ from diffuseq.errors import InputError, unknown_name
 
 Row = Mapping[str, Any]
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+FILE_SUFFIXES = (*SUFFIXES, ".gz", ".json", ".txt")
+"""How a name ends that means a file, be it one that can be read or not."""
 PARQUET_BATCH = 1024
 HUB_SPLITS = {"train": "train", "validation": "valid", "valid": "valid", "dev": "valid", "test": "test"}
 
@@ -52,7 +54,7 @@ def _shares(options: ReadOptions) -> tuple[tuple[str, float], tuple[str, float]]
 
 def _is_file(path: Path) -> bool:
     """Whether it names a file (which may be missing) rather than a data set on the hub."""
-    return path.exists() or path.suffix.lower() in (*SUFFIXES, ".gz", ".json", ".txt")
+    return path.exists() or path.suffix.lower() in FILE_SUFFIXES
 
 
 def _table(path: Path, options: ReadOptions, account: Account) -> Iterator[tuple[str, Row]]:

@@ -19,9 +19,10 @@ from diffuseq.data.releases import (
     read_quasar_t,
     read_wiki_auto,
 )
-from diffuseq.data.tables import read_columns
+from diffuseq.data.tables import FILE_SUFFIXES, read_columns
 from diffuseq.errors import InputError, unknown_name
 from diffuseq.files import atomic_file, hash_file, write_text
+from diffuseq.names import refuse_missing_path
 
 TASKS: dict[str, Reader] = {
     "qqp": read_qqp,
@@ -110,8 +111,11 @@ def _existing(task: str, raw: Sequence[str | Path]) -> list[Path]:
     if not raw:
         raise InputError("No raw data are given; give the files or the folder of the release.")
     paths = [Path(path) for path in raw]
-    for path in paths:
-        if task != "columns" and not path.exists():
+    for name, path in zip(raw, paths, strict=True):
+        if task == "columns":  # which takes a name on the hub, with what it calls a configuration behind
+            if not path.exists():
+                refuse_missing_path(str(name).partition(":")[0], "a table", FILE_SUFFIXES)
+        elif not path.exists():
             raise InputError(f"There is no {path}; give the files or the folder of the release.")
     return paths
 
