@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,6 +57,27 @@ def test_answers_are_those_of_pytorch(
     for sources in (SOURCES[:1], SOURCES):
         ours, theirs = tiny_pipe(sources, **options), on_onnx(sources, **options)
         assert [answer.candidates for answer in ours] == [answer.candidates for answer in theirs]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda pipe: pickle.loads(pickle.dumps(pipe))])
+def test_a_copy_answers_as_the_original(
+    on_onnx: DiffuSeqPipeline, copied: Callable[[DiffuSeqPipeline], DiffuSeqPipeline]
+) -> None:
+    other = copied(on_onnx)
+    assert other.system is not on_onnx.system
+    assert [answer.candidates for answer in other(SOURCES)] == [a.candidates for a in on_onnx(SOURCES)]
+
+
+def test_graphs_that_are_in_no_file_are_copied_but_not_pickled(exported: Path, tmp_path: Path) -> None:
+    shutil.copytree(exported, tmp_path / "model")
+    pipe = DiffuSeqPipeline.from_pretrained(tmp_path / "model", runtime="onnx")
+    kept = pickle.dumps(pipe)
+    shutil.rmtree(tmp_path / "model" / ONNX)
+    assert copy.deepcopy(pipe)("music").candidates == pipe("music").candidates
+    with pytest.raises(InputError, match="in no file cannot be pickled; write them with `diffuseq export`"):
+        pickle.dumps(pipe)
+    with pytest.raises(InputError, match="is no graph that ONNX Runtime opens"):
+        pickle.loads(kept)
 
 
 def test_a_self_conditioned_network_is_told_its_last_estimate(

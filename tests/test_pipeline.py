@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from diffuseq import DiffuSeqPipeline, InputError
+from diffuseq.cli import main
 from diffuseq.config import Config
+from diffuseq.cuts import CutWarning
 from diffuseq.data.grammar import build_corpus
 from diffuseq.recipes import recipe
 from diffuseq.registry import build
@@ -115,6 +121,111 @@ def test_ten_thousand_words_are_cut_with_a_warning_or_refused(pipe: DiffuSeqPipe
     strict = dataclasses.replace(pipe.config, text=dataclasses.replace(pipe.config.text, overlong="refuse"))
     with pytest.raises(InputError, match="reads up to 32"):
         DiffuSeqPipeline(pipe.system, pipe.tokenizer, strict)(text)
+
+
+def test_every_call_warns_of_its_own_overlong_sources_and_answers_tell_what_was_not_read(
+    pipe: DiffuSeqPipeline,
+) -> None:
+    long, longer = "how " * 33, "how " * 40
+    few = {"candidates": 1, "steps": 1}
+    asked = [
+        (long, "The source was cut to 32 tokens, the most that this model reads; it has 33."),
+        (longer, "The source was cut to 32 tokens, the most that this model reads; it has 40."),
+        (["how ?", long], "1 of 2 sources was cut to 32 tokens, .*; source 2 has 33."),
+        ([longer, "how ?", long], "2 of 3 sources were cut to 32 .*; source 1, the first of them, has 40."),
+    ]
+    for source, message in [*asked, *asked]:
+        with pytest.warns(CutWarning, match=message) as told:
+            answers = pipe(source, **few)
+        assert len(told) == 1
+        assert told[0].filename == __file__
+        expected = [max(0, text.count("how") - 32) for text in ([source], source)[isinstance(source, list)]]
+        assert [answer.unread for answer in (answers if isinstance(answers, list) else [answers])] == expected
+    with pytest.warns(CutWarning, match="it has 33"):
+        assert [draft.unread for draft in pipe.stream(long, **few)] == [1]
+    with pytest.warns(CutWarning, match="it has 33"):
+        assert pipe(long, callback_on_step_end=lambda *_: None, **few).unread == 1
+
+
+def test_a_repeated_call_is_warned_of_again_by_pythons_own_rules() -> None:
+    code = (
+        "import warnings\nfrom diffuseq.cuts import warn_of_cuts\n"
+        "for lengths in ([5], [5]): warn_of_cuts(lengths, 4)\n"
+        "warnings.simplefilter('ignore')\nwarn_of_cuts([5], 4)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    assert told.count("CutWarning: The source was cut to 4 tokens") == 2
+
+
+def test_the_command_line_tells_of_a_cut_in_one_line_of_its_own(
+    pipe: DiffuSeqPipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe.save_pretrained(tmp_path / "model")
+    (tmp_path / "in.txt").write_text("how ?\n" + "guitar " * 33)
+    for shown in ([], ["--trace", str(tmp_path / "trace.jsonl")]):
+        few = ["--steps", "1", "--candidates", "1", "--device", "cpu", *shown]
+        with pytest.raises(SystemExit) as left:
+            main(["generate", str(tmp_path / "model"), "--input", str(tmp_path / "in.txt"), *few])
+        assert left.value.code == 0
+        told = capsys.readouterr().err
+        assert "cut to 32 tokens, the most that this model reads; " in told
+        assert told.count("diffuseq: ") == 1
+        assert "Warning" not in told and ".py" not in told
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (None, "The source is of the type NoneType; give a text"),
+        (5, "The source is of the type int; give a text"),
+        (b"abc", "The source is of the type bytes; give a text"),
+        ({"how ?": 1}, "The source is of the type dict; give a text"),
+        (np.array("how ?"), "The source is of the type ndarray; give a text"),
+        (["hi", None], "Source 2 is of the type NoneType; give a text"),
+        (["hi", b"hi"], "Source 2 is of the type bytes; give a text"),
+    ],
+)
+def test_what_is_no_text_is_named(pipe: DiffuSeqPipeline, source: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        pipe(source)
+
+
+def test_a_stream_is_of_one_text(pipe: DiffuSeqPipeline) -> None:
+    with pytest.raises(InputError, match="Source 1 is of the type list; give a text"):
+        pipe.stream(["hi"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["template", "prefix", "suffix"])
+def test_given_words_that_are_no_text_are_named(pipe: DiffuSeqPipeline, name: str) -> None:
+    for call in (pipe, pipe.stream):
+        with pytest.raises(InputError, match=f"The {name} is of the type int; give a text"):
+            call("how are you ?", **{name: 5})  # type: ignore[operator]
+
+
+def test_numbers_and_texts_of_numpy_are_as_good_as_pythons_own(
+    pipe: DiffuSeqPipeline, sources: list[str]
+) -> None:
+    plain = {"steps": 2, "candidates": 2, "sampler": "ddim", "temperature": 0.5, "repeats": True, "seed": 3}
+    of_numpy = {name: np.array([value])[0] for name, value in plain.items()}
+    assert all(isinstance(value, np.generic) for value in of_numpy.values())
+    given, expected = pipe(np.array(sources), **of_numpy), pipe(sources, **plain)
+    assert [answer.candidates for answer in given] == [answer.candidates for answer in expected]
+    assert {type(answer.source) for answer in given} == {str}
+    assert pipe(np.str_(sources[0]), **plain).candidates == expected[0].candidates
+
+
+def test_a_stream_that_nobody_finished_ends_with_the_program_in_silence(
+    pipe: DiffuSeqPipeline, tmp_path: Path
+) -> None:
+    pipe.save_pretrained(tmp_path / "model")
+    code = (
+        "from diffuseq import DiffuSeqPipeline\n"
+        f"pipe = DiffuSeqPipeline.from_pretrained({str(tmp_path / 'model')!r}, 'cpu')\n"
+        "drafts = pipe.stream('how are you ?')\nprint(next(drafts).total)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == str(pipe.config.generation.steps)
+    assert ended.stderr == ""
 
 
 def test_an_unknown_setting_suggests_the_right_one(pipe: DiffuSeqPipeline) -> None:

@@ -6,6 +6,7 @@ The types are checked where a config is read (`diffuseq.plain`); these are the l
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, get_args, get_type_hints
 
 from diffuseq.config import (
@@ -35,12 +36,16 @@ _NUMBERS = {
     "sure_enough": (0.0, 1.0),
     "likelihood_weight": (0.0, 1000.0),
     "source_weight": (0.0, 1000.0),
+    "length_penalty": (-10.0, 10.0),
+    "diversity": (0.0, 1000.0),
     "eta": (0.0, 1.0),
     "guidance": (0.0, 100.0),
     "clamp_from": (0.0, 0.999),
     "truncate": (1e-3, 100.0),
 }
 """Generation settings of any system that measure something: from, to."""
+COLDEST = 1e-6
+"""The lowest temperature but 0, which takes the likeliest word as well: numbers divided by much less overflow."""
 
 
 _SHARES = {
@@ -120,19 +125,33 @@ def check_text(text: TextConfig) -> None:
 def check_generation(settings: Any) -> None:
     """Raise `InputError` for generation settings, of whatever system, that make no sense."""
     hints = get_type_hints(type(settings))
-    for name, (least, most) in {**_WHOLE_NUMBERS, **_NUMBERS}.items():
+    for name in (*_WHOLE_NUMBERS, *_NUMBERS):
         value = getattr(settings, name, None)
         if name not in hints or (value is None and type(None) in get_args(hints[name])):
             continue
-        kind = int if name in _WHOLE_NUMBERS else float
-        if isinstance(value, bool) or not isinstance(value, int | kind) or not least <= value <= most:
-            what = "whole number" if kind is int else "number"
-            raise InputError(f"{name} is {value!r}; give a {what} from {least:g} to {most:g}.")
+        check_number(name, value)
     if isinstance(settings.seed, bool) or not isinstance(settings.seed, int):
         raise InputError(f"seed is {settings.seed!r}; give a whole number.")
+    for name, value in to_dict(settings).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{name} is {value!r}; give a number that is finite.")
     from_dict(type(settings), to_dict(settings))  # the rest by their types
     if isinstance(settings, DiffusionGeneration):
         _check_sampler(settings)
+
+
+def check_number(name: str, value: Any) -> None:
+    """Raise `InputError` if this is no value for a generation setting that counts or measures something."""
+    whole = name in _WHOLE_NUMBERS
+    least, most = _WHOLE_NUMBERS[name] if whole else _NUMBERS[name]
+    kind = int if whole else float
+    if isinstance(value, bool) or not isinstance(value, int | kind) or not least <= value <= most:
+        what = "whole number" if whole else "number"
+        raise InputError(f"{name} is {value!r}; give a {what} from {least:g} to {most:g}.")
+    if name == "temperature" and 0 < value < COLDEST:
+        raise InputError(
+            f"temperature is {value!r}; give 0 (the likeliest word), or a number from {COLDEST:g} to {most:g}."
+        )
 
 
 def _check_sampler(settings: DiffusionGeneration) -> None:

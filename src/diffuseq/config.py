@@ -134,7 +134,8 @@ class Generation:
     """The choice: whether it may fall on a candidate that is the source itself (but for case and spaces). A
     paraphrase is better without; where all candidates are copies, one of them is the answer."""
     seed: int = 0
-    """One seed gives one answer, whatever the batch size or the order of the input."""
+    """One seed gives one answer, whatever the batch size or the order of the input, but for rounding: a batch of
+    another size may round differently, which now and then decides for another word (docs/scaling.md)."""
     batch_size: int = 64
     """Sources at a time. On a CPU small batches stay in the cache; on a GPU take 64 or more."""
 
@@ -191,8 +192,8 @@ class DiffusionGeneration(Generation):
     `attention` "settled" always keeps them, and loses nothing by it."""
     draft: Literal["source", "nothing"] = "nothing"
     """fixed-point: what stands in an answer's place before the first call. source: the source itself, where answers
-    keep many of its words (paraphrase, simplification); these then rest after the first call, and texts in half of
-    the calls (docs/log.md). nothing: for tasks whose sources and targets share few words, as translation."""
+    keep many of its words (paraphrase, simplification): texts rest in about half of the calls (docs/log.md).
+    nothing: where sources and targets share few words (translation)."""
     stratified: bool = True
     """settle, fixed-point: the candidates of a source share out the quantiles of every position among them (Latin
     hypercube sampling) instead of drawing independently: each is drawn as before, all together cover more

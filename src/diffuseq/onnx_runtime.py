@@ -266,6 +266,19 @@ class _Graph:
             raise InputError(f"{path} is no graph that ONNX Runtime opens: {first_line(error)}.") from error
         self.path, self.names = path, [each.name for each in self.session.get_inputs()]
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Graph:
+        """Itself: nothing in it changes, and sessions cannot be copied."""
+        return self
+
+    def __reduce__(self) -> tuple[type[_Graph], tuple[Path]]:
+        """By its file, which has to be there still where it is unpickled."""
+        if not self.path.is_file():
+            raise InputError(
+                "A model whose ONNX graphs are in no file cannot be pickled; write them with `diffuseq export`, "
+                "and open the model with runtime='onnx'."
+            )
+        return _Graph, (self.path.absolute(),)
+
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         try:
             given = {name: value.detach().numpy() for name, value in zip(self.names, inputs, strict=True)}

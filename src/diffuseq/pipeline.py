@@ -12,17 +12,20 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-import warnings
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, get_args, overload
 
+import numpy as np
 import torch
 
 from diffuseq.checks import check_generation
+from diffuseq.closing import closed_at_exit
 from diffuseq.config import Config, Generation, Precision, Runtime
+from diffuseq.cuts import warn_of_cuts
 from diffuseq.data.batch import pad
 from diffuseq.decoding.mbr import choose
 from diffuseq.errors import InputError, unknown_name
@@ -40,7 +43,8 @@ class Answer:
     """What came of one source: the chosen text, all candidates with their log-probabilities, and what it cost.
 
     log_p is in nats (`diffuseq.system.Draft`); seconds is the source's share of its batch; forwards counts the
-    network calls for one candidate.
+    network calls for one candidate; unread: tokens at the end of the source that the model did not read, for it
+    reads no longer ones.
     """
 
     source: str
@@ -49,6 +53,7 @@ class Answer:
     log_p: list[float]
     seconds: float
     forwards: int
+    unread: int = 0
 
     def __str__(self) -> str:
         return self.text
@@ -59,7 +64,7 @@ class TextDraft:
     """One state of the candidates of one source on their way: a text, its log-probability in nats, its words and
     their confidences for each candidate (`text`, `words`, `confidence` are those of the first).
 
-    all_pinned: which of the words were given by a template; empty without one.
+    all_pinned: which of the words were given by a template; empty without one. unread: as in `Answer`.
     """
 
     index: int
@@ -70,6 +75,7 @@ class TextDraft:
     all_words: list[list[str]]
     all_confidence: list[list[float]]
     all_pinned: list[list[bool]] = field(default_factory=list)
+    unread: int = 0
 
     @property
     def text(self) -> str:
@@ -225,12 +231,16 @@ class DiffuSeqPipeline:
         return None if self.folder is None else current_card(self.folder)
 
     def settings(self, **changes: Any) -> Generation:
-        """The model's generation settings with some changed. Raises `InputError` for an unknown name."""
+        """The model's generation settings with some changed; numbers may be numpy's.
+
+        Raises `InputError` for an unknown name.
+        """
         known = {f.name for f in dataclasses.fields(self.config.generation)}
         for name in changes:
             if name not in known:
                 raise unknown_name("generation setting", name, known)
-        return dataclasses.replace(self.config.generation, **changes)
+        plain = {n: value.item() if isinstance(value, np.generic) else value for n, value in changes.items()}
+        return dataclasses.replace(self.config.generation, **plain)
 
     @overload
     def __call__(self, source: str, **options: Any) -> Answer: ...
@@ -262,7 +272,7 @@ class DiffuSeqPipeline:
                 raise InputError(
                     "streamer and callback_on_step_end follow one source; give one text, not a list."
                 )
-            return self.answer_all(list(source), settings, template=template)
+            return self.answer_all(_as_list(source), settings, template=template)
         if streamer is None and callback_on_step_end is None:
             return self.answer_all([source], settings, template=template)[0]
         return self._answer_followed(source, settings, template, streamer, callback_on_step_end)
@@ -296,7 +306,7 @@ class DiffuSeqPipeline:
         that going on after a stop gives the very answers of a call that was not stopped. turn: (i, n) answers
         batch i of every n, as one of n processes.
         """
-        prompts = self.prepare(sources, settings, template)
+        prompts = self._prepare_and_warn(sources, settings, template)
         for rows in itertools.islice(_batches(prompts, settings.batch_size), turn[0], None, turn[1]):
             if all(row in done for row in rows):
                 continue
@@ -307,8 +317,8 @@ class DiffuSeqPipeline:
             chosen = choose_by(settings, [prompt.source for prompt in batch], groups, log_p)
             seconds = (time.perf_counter() - began) / len(rows)
             yield {
-                row: Answer(sources[row], group[best], group, values, seconds, draft.forwards)
-                for row, group, values, best in zip(rows, groups, log_p, chosen, strict=True)
+                row: Answer(prompt.source, group[best], group, values, seconds, draft.forwards, prompt.unread)
+                for row, prompt, group, values, best in zip(rows, batch, groups, log_p, chosen, strict=True)
             }
 
     def stream(
@@ -316,7 +326,7 @@ class DiffuSeqPipeline:
     ) -> Iterator[TextDraft]:
         """Every state of one source's candidates on the way from noise to text; the last is the answer."""
         settings = self.settings(**changes)
-        prompts = self.prepare([source], settings, one_template(template, prefix, suffix))
+        prompts = self._prepare_and_warn([source], settings, one_template(template, prefix, suffix))
         return (self.readable(draft, prompts)[0] for draft in self.run(prompts, settings))
 
     def prepare(
@@ -331,6 +341,7 @@ class DiffuSeqPipeline:
         seeds: one a source instead of the settings'. Raises `InputError`.
         """
         check_generation(settings)
+        sources = _checked_texts(sources)
         encoded = self._encode(sources)
         seeds = [settings.seed] * len(sources) if seeds is None else seeds
         longest = self.config.text.max_source
@@ -341,6 +352,14 @@ class DiffuSeqPipeline:
         if template is None:
             return prompts
         return [self._with_template(prompt, settings, template) for prompt in prompts]
+
+    def _prepare_and_warn(
+        self, sources: Sequence[str], settings: Generation, template: str | None
+    ) -> list[Prompt]:
+        """`prepare` for callers who may not look at what is left unread."""
+        prompts = self.prepare(sources, settings, template)
+        warn_of_cuts([len(prompt.ids) + prompt.unread for prompt in prompts], self.config.text.max_source)
+        return prompts
 
     def run(self, prompts: Sequence[Prompt], settings: Generation) -> Iterator[Draft]:
         """Drafts of prompts of one shape; candidate j of prompt i is in row i·candidates + j."""
@@ -358,7 +377,7 @@ class DiffuSeqPipeline:
             template = torch.tensor([ids for prompt in prompts for ids in prompt.templates], device=device)
         self.system.eval()
         request = Request(source.to(device), padding.to(device), k // alone, seeds, settings, template)
-        drafts = self.system.generate(request)
+        drafts = closed_at_exit(self.system.generate(request))
         return in_bf16(device, drafts) if self.bf16 else drafts
 
     def texts(self, draft: Draft, num_prompts: int) -> list[list[str]]:
@@ -392,7 +411,15 @@ class DiffuSeqPipeline:
                     pinned.append(prompt.pinned(candidate, kept))
             drafts.append(
                 TextDraft(
-                    draft.index, draft.total, draft.forwards, texts, log_p[i], words, confidences, pinned
+                    draft.index,
+                    draft.total,
+                    draft.forwards,
+                    texts,
+                    log_p[i],
+                    words,
+                    confidences,
+                    pinned,
+                    prompt.unread,
                 )
             )
         return drafts
@@ -406,7 +433,7 @@ class DiffuSeqPipeline:
         callback: OnStep | None,
     ) -> Answer:
         """Answer one source while a streamer and a callback look on."""
-        prompts = self.prepare([source], settings, template)
+        prompts = self._prepare_and_warn([source], settings, template)
         put_draft = getattr(streamer, "put_draft", None)
         if getattr(streamer, "_takes_logits", False):
             raise InputError(
@@ -422,12 +449,13 @@ class DiffuSeqPipeline:
                 break
         assert draft is not None, "a system yields at least one draft"
         candidates, log_p = self.texts(draft, 1)[0], self.log_p(draft, 1)[0]
+        source, unread = prompts[0].source, prompts[0].unread
         best = choose_by(settings, [source], [candidates], [log_p])[0]
         if streamer is not None:
             streamer.put(_row(draft, best))
             streamer.end()
         seconds = time.perf_counter() - began
-        return Answer(source, candidates[best], candidates, log_p, seconds, draft.forwards)
+        return Answer(source, candidates[best], candidates, log_p, seconds, draft.forwards, unread)
 
     def _with_template(self, prompt: Prompt, settings: Generation, text: str) -> Prompt:
         """The prompt with its template at the length of the answer. Raises `InputError`."""
@@ -460,9 +488,6 @@ class DiffuSeqPipeline:
         return dataclasses.replace(prompt, templates=templates)
 
     def _encode(self, sources: Sequence[str]) -> list[list[int]]:
-        for row, source in enumerate(sources):
-            if not isinstance(source, str) or not source.strip():
-                raise InputError(f"Source {row + 1} is empty; give it some text, or leave it out.")
         ids = self.tokenizer.encode(list(sources))
         longest = self.config.text.max_source
         long_rows = [row for row, row_ids in enumerate(ids) if len(row_ids) > longest]
@@ -471,18 +496,34 @@ class DiffuSeqPipeline:
                 f"Source {long_rows[0] + 1} has {len(ids[long_rows[0]])} tokens; this model reads up to "
                 f"{longest}: shorten it."
             )
-        if long_rows:
-            warnings.warn(
-                f"{len(long_rows)} sources were cut to {longest} tokens, the first is source "
-                f"{long_rows[0] + 1}.",
-                stacklevel=3,
-            )
         for row, row_ids in enumerate(ids):
             if not row_ids:
                 raise InputError(
                     f"Source {row + 1} ({sources[row][:40]!r}) has nothing this model's tokenizer can read."
                 )
         return ids
+
+
+def _as_list(sources: Any) -> list[Any]:
+    """Several sources, in whatever they come. Raises `InputError` for what holds no texts one after the other."""
+    if not isinstance(sources, bytes | bytearray | Mapping):
+        with suppress(TypeError):
+            return list(sources)
+    raise InputError(
+        f"The source is of the type {type(sources).__name__}; give a text (str), or a list of texts."
+    )
+
+
+def _checked_texts(sources: Sequence[Any]) -> list[str]:
+    """The sources as plain texts. Raises `InputError` for one that is none, or empty."""
+    for row, source in enumerate(sources, start=1):
+        if not isinstance(source, str):
+            raise InputError(
+                f"Source {row} is of the type {type(source).__name__}; give a text (str), or leave it out."
+            )
+        if not source.strip():
+            raise InputError(f"Source {row} is empty; give it some text, or leave it out.")
+    return [str(source) for source in sources]  # numpy's as well
 
 
 def choose_by(

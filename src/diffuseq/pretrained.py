@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from diffuseq.errors import InputError
+from diffuseq.names import WEIGHT_SUFFIXES, refuse_missing_path
 from diffuseq.system import SpecialTokens
 
 ADDED = 128
@@ -31,6 +32,7 @@ def load(kind: str, name: str, special: SpecialTokens, **settings: Any) -> Any:
 
     Raises `InputError` where it cannot be read, or where its vocabulary is another tokenizer's.
     """
+    refuse_missing_path(name, "a folder for transformers", WEIGHT_SUFFIXES)
     network = getattr(transformers(), kind)
     try:
         model = network.from_pretrained(name, dtype="float32", **settings)

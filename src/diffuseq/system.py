@@ -64,9 +64,9 @@ class Request:
     """What to generate.
 
     source: long [b s]; source_padding: bool [b s]; candidates: k; seeds: one integer for each of the n
-    rows, already mixed from the user's seed, the source and the candidate, so that batching never changes
-    an answer; settings: the system's own generation dataclass; template: long [b l] or None, target tokens
-    that are pinned (−1 where free; l is then the length of the answer).
+    rows, already mixed from the user's seed, the source and the candidate, so that batching changes an answer
+    by no more than rounding; settings: the system's own generation dataclass; template: long [b l] or None,
+    target tokens that are pinned (−1 where free; l is then the length of the answer).
     """
 
     source: Tensor

@@ -120,6 +120,7 @@ class Recording:
     ) -> None:
         self.pipe, self.source, self.settings, self.template = pipe, source, settings, template
         self.trace = Trace(source, to_dict(settings))
+        self.unread = 0  # tokens at the end of the source that the model did not read
 
     def __iter__(self) -> Iterator[Frame]:
         drafts = self.pipe.stream(self.source, **self._changes())
@@ -128,7 +129,7 @@ class Recording:
         for draft, frame in frames(drafts, unsure):  # noqa: B007
             self.trace.frames.append(frame)
             yield frame
-        settings = self.settings
+        settings, self.unread = self.settings, draft.unread
         choice = explain(self.source, draft.texts, draft.log_p, settings, frame.seconds, frame.forwards)
         self.trace = dataclasses.replace(self.trace, choice=choice)
 

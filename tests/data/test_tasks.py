@@ -198,6 +198,31 @@ def test_parquet_and_nested_columns_and_references_are_read(tmp_path: Path) -> N
     assert list(read_pairs(tmp_path / "out" / "train.jsonl")) == [Pair("ja", "yes", ("yes", "yeah"))]
 
 
+def test_further_right_answers_stand_behind_the_target_once(tmp_path: Path) -> None:
+    rows = [
+        {"question": "a", "answer": "b", "alt": ["c", "b", "c"]},
+        {"question": "d", "answer": "e", "alt": "f"},
+        {"question": "g", "answer": "h", "alt": "h"},
+    ]
+    path = write_lines(tmp_path / "a.jsonl", *map(json.dumps, rows))
+    prepare("columns", [path], tmp_path / "out", columns(reference_column="alt"))
+    assert [pair.references for pair in read_pairs(tmp_path / "out" / "train.jsonl")] == [
+        ("b", "c"),
+        ("e", "f"),
+        ("h",),
+    ]
+
+
+def test_rows_to_hold_out_are_refused_where_sources_are_held_out(tmp_path: Path) -> None:
+    path = write_tsv(tmp_path / "a.csv", [["question", "answer"], ["a", "b"]], ",")
+    with pytest.raises(InputError, match=r"valid_rows is 1, but columns .* --valid-share .* --valid-files"):
+        prepare("columns", [path], tmp_path / "out", columns(valid_rows=1))
+    with pytest.raises(InputError, match=r"test_rows is 0, but dialogue .* --test-share"):
+        prepare(
+            "dialogue", [write_lines(tmp_path / "a.txt", "x")], tmp_path / "out", ReadOptions(test_rows=0)
+        )
+
+
 def test_a_broken_parquet_file_is_one_sentence(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow.parquet")
     (tmp_path / "a.parquet").write_bytes(b"PAR1 nothing of the kind")
@@ -235,6 +260,18 @@ def test_without_the_optional_package_the_message_names_it(
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(InputError, match=r"pip install 'diffuseq\[data\]'"):
         prepare("columns", ["owner/name"], tmp_path / "out", columns())
+
+
+@pytest.mark.parametrize(
+    "name", ["data/mine/pairs", "./pairs", "~/pairs", "/pairs", "../pairs", "no/pairs.csv"]
+)
+def test_a_missing_path_is_not_asked_for_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    with pytest.raises(InputError, match=f"There is no {name}; give a table that exists, or a hub name"):
+        prepare("columns", [name], tmp_path / "out", columns())
 
 
 def test_mistakes_with_the_raw_data_say_what_to_do(tmp_path: Path) -> None:

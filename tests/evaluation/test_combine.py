@@ -95,6 +95,10 @@ def test_the_command_writes_predictions_and_pairs(folder: Path, capsys: pytest.C
         (("good", "--output", "x.jsonl"), "give two or more runs"),
         (("good", "other"), "give --output, --pairs, or both"),
         (("good", "other", "--pairs", "x.jsonl", "--best", "0"), "--best is 0"),
+        *(
+            (("good", "other", "--output", "x.jsonl", "--source-weight", weight), "source_weight is")
+            for weight in ("nan", "inf", "-1e9")
+        ),
         (("good", "nowhere", "--output", "x.jsonl"), "no file or folder"),
     ],
 )

@@ -17,7 +17,7 @@ from diffuseq.config import Config, DiffuSeqConfig, PublishedConfig
 from diffuseq.data.batch import Batch, pad
 from diffuseq.errors import InputError
 from diffuseq.evaluation.bound import Bound, estimate_bound
-from diffuseq.evaluation.likelihood import system_terms
+from diffuseq.evaluation.likelihood import negative_log_likelihood, system_terms
 from diffuseq.evaluation.predictions import Prediction, write_predictions
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.registry import build
@@ -143,6 +143,15 @@ def test_systems_without_a_bound_are_refused() -> None:
     other.config = dataclasses.replace(PUBLISHED, kind="transformer")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="'transformer' has no variational bound"):
         system_terms(other, BATCH, 2, generator)
+
+
+@pytest.mark.parametrize("counts", [{"calls": -5}, {"calls": 0}, {"rounds": 1}, {"batch_size": 0}])
+def test_numbers_that_bound_nothing_are_refused(
+    ordered_pipe: DiffuSeqPipeline, counts: dict[str, int]
+) -> None:
+    (name, count), *_ = counts.items()
+    with pytest.raises(InputError, match=f"{name} is {count}; give a whole number of at least"):
+        negative_log_likelihood(ordered_pipe, ["tea"], ["coffee"], **counts)
 
 
 def test_the_verb_bounds_a_model_folder_on_the_references(

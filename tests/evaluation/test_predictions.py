@@ -56,6 +56,15 @@ def test_published_files_become_candidates_and_lose_their_special_tokens(tmp_pat
         ([ROW, "[1]"], r":2: the row is list; it must be a JSON object"),
         ([ROW, {**ROW, "references": []}], r":2: the field 'references' is not a list of at least one text"),
         ([ROW, {**ROW, "references": [" "]}], r":2: a reference is empty"),
+        *(
+            ([ROW, {**ROW, **bad}], rf":2: the field '{next(iter(bad))}' is not valid UTF-8")
+            for bad in (
+                {"source": "\ud800 b"},
+                {"references": ["b", "\udfff"]},
+                {"candidates": ["\ud800 b", "f"]},
+                {"chosen": "\ud800"},
+            )
+        ),
         ([{"source": "a", "candidates": ["b"]}], r":1: the field 'references' is missing"),
         (
             [{**ROW, "source": 3}],

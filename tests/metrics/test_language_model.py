@@ -34,6 +34,16 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("name", ["./encoder", "models/of/mine", "~/encoder", "no/model.safetensors"])
+def test_a_missing_path_is_not_asked_for_on_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(transformers, "AutoTokenizer")  # which would ask
+    for network in (BertScore, LanguageModel):
+        with pytest.raises(
+            InputError, match=f"There is no {name}; give a folder for transformers that exists"
+        ):
+            network(name)
+
+
 @pytest.fixture(scope="module")
 def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -94,9 +104,9 @@ def test_features_do_not_depend_on_the_neighbours(causal: Path) -> None:
     assert together.shape == (3, 16)
 
 
-def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be opened"):
-        LanguageModel(str(tmp_path / "nothing"))
+def test_a_folder_that_holds_no_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"{tmp_path}' cannot be opened"):
+        LanguageModel(str(tmp_path))
 
 
 def test_mauve_is_one_for_equal_and_small_for_separate_distributions() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from diffuseq.checks import check_generation
+from diffuseq.checks import COLDEST, check_generation
 from diffuseq.config import DiffusionGeneration
 from diffuseq.errors import InputError
 from diffuseq.model.denoiser import Level
@@ -363,6 +363,7 @@ def test_truncated_noise_gives_another_way(tiny_pipe: DiffuSeqPipeline) -> None:
         ({"steps": 2.5}, "steps is 2.5; give a whole number"),
         ({"temperature": -0.1}, "temperature is -0.1"),
         ({"temperature": float("nan")}, "temperature is nan"),
+        ({"temperature": 1e-45}, r"temperature is 1e-45; give 0 .* or a number from 1e-06 to 100"),
         ({"sampler": "ddim", "churn": 1.5}, "churn is 1.5"),
         ({"sampler": "dimm"}, "Did you mean 'ddim'"),
         ({"sampler": "settle", "eta": 0.5}, "eta belongs to the sampler 'ddim'"),
@@ -377,6 +378,26 @@ def test_settings_without_sense_are_explained(
 ) -> None:
     with pytest.raises(InputError, match=message):
         tiny_pipe(SOURCES[0], **changes)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_lowest_temperature_takes_the_likeliest_words_as_0_does(
+    pipe: DiffuSeqPipeline, sampler: str
+) -> None:
+    cold, coldest = (
+        last_draft(pipe, SOURCES[0], **SAMPLERS[sampler], temperature=temperature)
+        for temperature in (0, COLDEST)
+    )
+    assert torch.equal(cold.tokens, coldest.tokens)
+    assert coldest.log_p.isfinite().all()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e9])
+@pytest.mark.parametrize("name", ["length_penalty", "diversity"])
+def test_numbers_of_a_beam_that_measure_nothing_are_refused(name: str, value: float) -> None:
+    settings = dataclasses.replace(SYSTEMS["transformer"].generation(), **{name: value})
+    with pytest.raises(InputError, match=f"{name} is"):
+        check_generation(settings)
 
 
 def test_the_settings_that_we_ship_pass_the_check() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,7 @@ pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
 
 from diffuseq.pipeline import DiffuSeqPipeline
-from diffuseq.web.api import create_app
+from diffuseq.web.api import Service, create_app
 from diffuseq.web.schema import Limits
 
 SOURCE = "how do i learn to cook rice?"
@@ -64,7 +65,7 @@ def test_a_stream_has_a_frame_for_each_step_and_ends_with_the_answer(client: Tes
     assert last == events[-1][1]["candidates"]
 
 
-@pytest.mark.filterwarnings("ignore:.*were cut")
+@pytest.mark.filterwarnings("error")  # the answer says it; a server's log need not
 def test_a_source_that_is_too_long_is_answered_and_what_was_not_read_is_told(client: TestClient) -> None:
     short, long = SOURCE, " ".join(["tea"] * 30)
     told = client.post("/v1/generate", json={"source": [short, long]}).json()
@@ -85,9 +86,11 @@ def test_pinned_words_appear(client: TestClient) -> None:
         ({"source": ""}, 422, "source"),
         ({"source": "  "}, 422, "is empty"),
         ({"source": "x" * 2001}, 422, "source"),
-        ({"source": []}, 422, "source"),
-        ({"source": ["tea"] * 65}, 422, "source"),
-        ({"source": 3}, 422, "source"),
+        ({"source": []}, 422, "source: The list has 0 texts; give 1 to 64."),
+        ({"source": ["tea"] * 65}, 422, "source: The list has 65 texts; give 1 to 64."),
+        ({"source": ["tea", 5]}, 422, "source: Text 2 of the list is no text; give a text"),
+        ({"source": ["tea", "x" * 2001]}, 422, "Text 2 of the list has 2001 characters; give 1 to 2000."),
+        ({"source": 3}, 422, "source: It is no text; give a text, or a list of 1 to 64 texts."),
         ({"source": "tea", "else": 1}, 422, "else: Extra inputs are not permitted"),
         ({"source": "tea", "settings": {"candidates": 21}}, 422, "less than or equal to 20"),
         ({"source": "tea", "settings": {"steps": 101}}, 422, "less than or equal to 100"),
@@ -118,6 +121,49 @@ def test_a_body_that_is_no_json_is_400_and_a_large_one_413(client: TestClient) -
     assert client.post("/v1/generate", content=b" " * 20_001, headers=headers).status_code == 413
     chunks = (b" " * 1000 for _ in range(30))
     assert client.post("/v1/generate", content=chunks, headers=headers).status_code == 413
+
+
+@pytest.mark.parametrize("path", ["/v1/generate", "/v1/stream"])
+def test_a_body_that_is_not_declared_as_json_or_is_no_object_is_told_so(
+    client: TestClient, path: str
+) -> None:
+    for kind in ({}, {"content-type": "application/x-www-form-urlencoded"}, {"content-type": "text/plain"}):
+        answer = client.post(path, content=b'{"source": "tea"}', headers=kind)
+        assert answer.status_code == 415
+        assert "content-type: application/json" in answer.json()["detail"]
+    for body in (b"[1]", b'"tea"', b"3", b""):
+        answer = client.post(path, content=body, headers={"content-type": "application/json; charset=utf-8"})
+        assert answer.status_code == 422
+        assert answer.json()["detail"] == "The body is no JSON object; send one with a source."
+
+
+@pytest.mark.parametrize("path", ["/v1/generate", "/v1/stream"])
+def test_sources_of_clients_who_have_left_are_not_answered(tiny_pipe: DiffuSeqPipeline, path: str) -> None:
+    app = create_app({"main": tiny_pipe})
+    service: Service = app.state.service
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def ask_and_leave() -> None:
+        messages = [{"type": "http.request", "body": b'{"source": "tea"}'}, {"type": "http.disconnect"}]
+
+        async def receive() -> Any:
+            return messages.pop(0)
+
+        headers = [(b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
+        await asyncio.wait_for(app({**scope, "raw_path": path.encode()}, receive, send), 20)
+
+    for _ in range(3):
+        asyncio.run(ask_and_leave())
+    assert sent[0]["status"] == 499
+    with TestClient(app) as client:  # which starts the worker
+        client.post("/v1/generate", json={"source": "music"})
+        told = client.get("/metrics").text.splitlines()
+    assert service.worker.num_waiting == 0
+    assert {"diffuseq_cancelled_total 3", "diffuseq_batches_total 1", "diffuseq_answers_total 1"} <= set(told)
 
 
 def test_nan_in_the_settings_is_a_422(client: TestClient) -> None:

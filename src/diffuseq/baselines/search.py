@@ -163,8 +163,8 @@ def sampler(settings: AutoregressiveGeneration, seeds: list[int], width: int, le
     """Draw words with temperature, top-k (Fan et al., 2018) and top-p (Holtzman et al., 2020).
 
     Every row has its own stream of one uniform number a token, made on the CPU from its seed, so that
-    neither the batch nor the device changes an answer; where `stratified`, the `width` rows of a source depend on
-    one another.
+    neither the batch nor the device changes what it draws by; where `stratified`, the `width` rows of a source
+    depend on one another.
     """
     streams = [torch.rand(length, generator=torch.Generator().manual_seed(seed % 2**63)) for seed in seeds]
     uniforms = torch.stack(streams)  # [n l]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import sys
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -87,10 +89,29 @@ def _run(argv: list[str]) -> Any:
     from diffuseq.cli.arguments import named_paths
 
     try:
-        with named_paths():
+        with named_paths(), _own_warnings_in_a_line():
             return import_module(VERBS[argv[0]][0]).main(argv[1:])
     except SystemExit as leaving:
         return leaving.code
+
+
+@contextmanager
+def _own_warnings_in_a_line() -> Iterator[None]:
+    """Tell what our own code warns of as the rest of the command line speaks, and nothing twice."""
+    shown, told = warnings.showwarning, set()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not category.__module__.startswith("diffuseq."):
+            shown(message, category, *place, **more)
+        elif str(message) not in told:
+            told.add(str(message))
+            print(f"diffuseq: {message}", file=sys.stderr)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
 
 
 def _refuse(message: str) -> NoReturn:

@@ -71,7 +71,7 @@ def run(arguments: Prepare) -> int:
         print(f"{arguments.out / f'{split}.jsonl'}: {pairs:,} pairs")
     for reason, rows in manifest.left_out.items():
         print(f"left out {rows:,}: {reason}")
-    for line in account.bad.lines():
+    for line in [*account.bad.lines(), *filter(None, [manifest.warning()])]:
         told.print(f"[yellow]warning:[/yellow] {escape(line)}", soft_wrap=True)
     for leak in leaks:
         print(f"{leak.known_sources:,} of {leak.pairs:,} {leak.split} sources also stand in the training set")

@@ -61,7 +61,13 @@ def _keep(recording: Recording, trace: Path | None) -> Answer:
         append_trace(trace, recording.trace)
     choice = recording.choice
     return Answer(
-        recording.source, choice.text, choice.candidates, choice.log_p, choice.seconds, choice.forwards
+        recording.source,
+        choice.text,
+        choice.candidates,
+        choice.log_p,
+        choice.seconds,
+        choice.forwards,
+        recording.unread,
     )
 
 

@@ -180,7 +180,10 @@ def find_split(folder: str | Path, split: str) -> Path:
         if path.is_file():
             return path
     present = ", ".join(sorted(p.name for p in folder.glob("*.jsonl"))[:20]) or "no jsonl file"
-    raise InputError(f"{folder} has no {split}.jsonl (there is: {present}); `diffuseq prepare` writes one.")
+    held_out = "" if split == "train" else f" where it holds some out (--{split}-share, --{split}-files)"
+    raise InputError(
+        f"{folder} has no {split}.jsonl (there is: {present}); `diffuseq prepare` writes one{held_out}."
+    )
 
 
 def read_sources(

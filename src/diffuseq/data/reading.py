@@ -29,7 +29,7 @@ class ReadOptions:
     target_column: str | None = None
     """columns: the column of the targets."""
     reference_column: str | None = None
-    """columns: a column of further right answers, a text or a list of texts."""
+    """columns: a column of right answers beside the target, a text or a list of texts."""
     valid_files: tuple[str, ...] = ()
     """columns: files of the validation split, instead of a share of the others."""
     test_files: tuple[str, ...] = ()
@@ -39,7 +39,10 @@ class ReadOptions:
     test_share: float = 0.02
     """columns, dialogue: share of the sources for testing where there are no files for it."""
     quotes: bool = True
-    """columns: quotation marks in csv and tsv enclose fields; False takes them as text."""
+    """columns, qqp: quotation marks in csv and tsv enclose fields; False takes them as text."""
+    quoted_lines: int | None = None
+    """columns, qqp: lines that a row with quoted fields may have; none: 20, and they must not look like rows of
+    their own, as they do after a stray quotation mark."""
 
 
 @dataclass
@@ -90,6 +93,17 @@ def split_by_source(pairs: Iterator[Pair], valid_share: float, test_share: float
             ("valid" if place < valid_share else "test" if place < valid_share + test_share else "train"),
             pair,
         )
+
+
+def refuse_rows(task: str, options: ReadOptions) -> None:
+    """Raise `InputError` for numbers of rows to hold out, which a task that is split by sources does not have."""
+    for name in ("valid_rows", "test_rows"):
+        if getattr(options, name) is not None:
+            split = name.partition("_")[0]
+            raise InputError(
+                f"{name} is {getattr(options, name)}, but {task} holds out whole sources, not rows; give "
+                f"--{split}-share (0 to 1)" + (f", or --{split}-files." if task == "columns" else ".")
+            )
 
 
 def find_one(raw: list[Path], patterns: tuple[str, ...], what: str, account: Account) -> Path:

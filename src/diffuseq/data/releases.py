@@ -8,6 +8,7 @@ from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
+from diffuseq.data.delimited import delimited_rows
 from diffuseq.data.pairs import BadRowError, Pair, checked_text, decode, numbered_lines, parse_json
 from diffuseq.data.reading import (
     Account,
@@ -15,10 +16,10 @@ from diffuseq.data.reading import (
     Rows,
     find_one,
     has_any,
+    refuse_rows,
     split_by_order,
     split_by_source,
 )
-from diffuseq.data.tables import delimited_rows
 from diffuseq.errors import InputError
 
 SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "validation", "dev"), "test": ("test",)}
@@ -31,7 +32,7 @@ def read_qqp(raw: list[Path], options: ReadOptions, account: Account) -> Rows:
     """
     path = find_one(raw, ("*quora*.tsv", "*.tsv", "*.csv"), "tsv file of Quora question pairs", account)
     test_rows, valid_rows = _held_out(options, 2_500, 2_048)
-    yield from split_by_order(_duplicates(path, account), test_rows, valid_rows)
+    yield from split_by_order(_duplicates(path, options, account), test_rows, valid_rows)
 
 
 def read_wiki_auto(raw: list[Path], options: ReadOptions, account: Account) -> Rows:
@@ -106,6 +107,7 @@ def read_dialogue(raw: list[Path], options: ReadOptions, account: Account) -> Ro
     Files named dialogues_train.txt, dialogues_validation.txt and dialogues_test.txt keep their splits
     (DailyDialog); any other file is split by a hash of the utterance.
     """
+    refuse_rows("dialogue", options)
     names = {split: [f"dialogues_{name}.txt" for name in aliases] for split, aliases in SPLIT_NAMES.items()}
     if has_any(raw, names["train"]):
         for split, patterns in names.items():
@@ -128,8 +130,8 @@ def _held_out(options: ReadOptions, test_rows: int, valid_rows: int) -> tuple[in
     )
 
 
-def _duplicates(path: Path, account: Account) -> Iterator[Pair]:
-    for place, row in delimited_rows(path, "," if path.suffix == ".csv" else "\t", True, account):
+def _duplicates(path: Path, options: ReadOptions, account: Account) -> Iterator[Pair]:
+    for place, row in delimited_rows(path, "," if path.suffix == ".csv" else "\t", options, account):
         try:
             label = checked_text(row.get("is_duplicate"), "is_duplicate")
             if label not in ("0", "1"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -10,12 +9,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from diffuseq.data.delimited import delimited_rows
 from diffuseq.data.pairs import BadRowError, Pair, checked_text, decode, numbered_lines, parse_json
-from diffuseq.data.reading import Account, ReadOptions, Rows, split_by_source
+from diffuseq.data.reading import Account, ReadOptions, Rows, refuse_rows, split_by_source
 from diffuseq.errors import InputError, unknown_name
 
 Row = Mapping[str, Any]
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+FILE_SUFFIXES = (*SUFFIXES, ".gz", ".json", ".txt")
+"""How a name ends that means a file, be it one that can be read or not."""
 PARQUET_BATCH = 1024
 HUB_SPLITS = {"train": "train", "validation": "valid", "valid": "valid", "dev": "valid", "test": "test"}
 
@@ -28,6 +30,7 @@ def read_columns(raw: list[Path], options: ReadOptions, account: Account) -> Row
     """
     if not (options.source_column and options.target_column):
         raise InputError("The columns are not named; pass --source-column and --target-column.")
+    refuse_rows("columns", options)
     tables: dict[str, list[Iterable[tuple[str, Row]]]] = {
         "train": [_table(path, options, account) for path in raw if _is_file(path)],
         "valid": [_table(Path(name), options, account) for name in options.valid_files],
@@ -45,40 +48,13 @@ def read_columns(raw: list[Path], options: ReadOptions, account: Account) -> Row
     yield from split_by_source(train, *shares)
 
 
-def delimited_rows(
-    path: Path, delimiter: str, quotes: bool, account: Account
-) -> Iterator[tuple[str, dict[str, str]]]:
-    """("file:line", {column: cell}) of a csv or tsv file with a header, as a stream."""
-    lines = (
-        f"{line.decode('utf-8', 'surrogateescape')}\n"  # bytes that are not UTF-8 are found cell by cell
-        for _, line in numbered_lines(path)
-    )
-    reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE)
-    header: list[str] | None = None
-    while True:
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            account.bad_row(f"{path}:{reader.line_num}", BadRowError(f"the row is not valid: {error}"))
-            continue
-        if header is None:
-            header = [cell.strip() for cell in cells]
-        elif len(cells) == len(header):
-            yield f"{path}:{reader.line_num}", dict(zip(header, cells, strict=True))
-        elif cells:
-            reason = f"the row has {len(cells)} columns, the header {len(header)}"
-            account.bad_row(f"{path}:{reader.line_num}", BadRowError(reason))
-
-
 def _shares(options: ReadOptions) -> tuple[tuple[str, float], tuple[str, float]]:
     return ("valid", options.valid_share), ("test", options.test_share)
 
 
 def _is_file(path: Path) -> bool:
     """Whether it names a file (which may be missing) rather than a data set on the hub."""
-    return path.exists() or path.suffix.lower() in (*SUFFIXES, ".gz", ".json", ".txt")
+    return path.exists() or path.suffix.lower() in FILE_SUFFIXES
 
 
 def _table(path: Path, options: ReadOptions, account: Account) -> Iterator[tuple[str, Row]]:
@@ -86,9 +62,9 @@ def _table(path: Path, options: ReadOptions, account: Account) -> Iterator[tuple
     suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     match suffix.lower():
         case ".csv":
-            return delimited_rows(path, ",", options.quotes, account)
+            return delimited_rows(path, ",", options, account)
         case ".tsv":
-            return delimited_rows(path, "\t", options.quotes, account)
+            return delimited_rows(path, "\t", options, account)
         case ".jsonl":
             return _json_rows(path, account)
         case ".parquet":
@@ -180,7 +156,8 @@ def _pair(row: Row, options: ReadOptions) -> Pair:
     texts = [references] if isinstance(references, str) else references
     if not isinstance(texts, list) or not texts:
         raise BadRowError(f"the field {options.reference_column!r} is neither a text nor a list of texts")
-    return Pair(source, target, tuple(checked_text(text, options.reference_column) for text in texts))
+    further = (checked_text(text, options.reference_column) for text in texts)
+    return Pair(source, target, tuple(dict.fromkeys((target, *further))))
 
 
 def _cell(row: Row, column: str) -> Any:

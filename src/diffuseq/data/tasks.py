@@ -19,9 +19,10 @@ from diffuseq.data.releases import (
     read_quasar_t,
     read_wiki_auto,
 )
-from diffuseq.data.tables import read_columns
+from diffuseq.data.tables import FILE_SUFFIXES, read_columns
 from diffuseq.errors import InputError, unknown_name
 from diffuseq.files import atomic_file, hash_file, write_text
+from diffuseq.names import refuse_missing_path
 
 TASKS: dict[str, Reader] = {
     "qqp": read_qqp,
@@ -31,6 +32,8 @@ TASKS: dict[str, Reader] = {
     "dialogue": read_dialogue,
     "columns": read_columns,
 }
+SPLIT_BY_SOURCE = ("columns", "dialogue")
+"""Tasks that hold out a share of the sources where their data have no splits."""
 MANIFEST = "manifest.json"
 PROGRESS_ROWS = 10_000
 
@@ -51,6 +54,21 @@ class Manifest:
     files: dict[str, str]
     """SHA-256 of every file written."""
     options: dict[str, Any]
+
+    def warning(self) -> str | None:
+        """One sentence for the terminal if there is nothing to validate on."""
+        if "valid" in self.counts:
+            return None
+        share, files = self.options["valid_share"], self.options["valid_files"]
+        reason, mend = "none were held out", "give --valid-rows"
+        if self.task in SPLIT_BY_SOURCE:
+            mend = "give a larger --valid-share" + (" or --valid-files" if self.task == "columns" else "")
+            reason = f"of so few sources none fell into the share of {share:g}" if share else "its share is 0"
+        if files:
+            reason, mend = "--valid-files gave no pair", "give others"
+        return (
+            f"there is no valid.jsonl, which `diffuseq train` needs ({reason}); {mend}, or write one by hand"
+        )
 
 
 def prepare(
@@ -93,8 +111,11 @@ def _existing(task: str, raw: Sequence[str | Path]) -> list[Path]:
     if not raw:
         raise InputError("No raw data are given; give the files or the folder of the release.")
     paths = [Path(path) for path in raw]
-    for path in paths:
-        if task != "columns" and not path.exists():
+    for name, path in zip(raw, paths, strict=True):
+        if task == "columns":  # which takes a name on the hub, with what it calls a configuration behind
+            if not path.exists():
+                refuse_missing_path(str(name).partition(":")[0], "a table", FILE_SUFFIXES)
+        elif not path.exists():
             raise InputError(f"There is no {path}; give the files or the folder of the release.")
     return paths
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from diffuseq.checks import check_number
 from diffuseq.decoding.mbr import bare, utilities
 from diffuseq.errors import InputError
 from diffuseq.evaluation.predictions import Prediction, Predictions
@@ -53,8 +54,10 @@ def combine(
     which mean something else in every system.
 
     source_weight: what a candidate's BLEU with the source costs. copies: whether the source itself may be chosen.
-    Raises `InputError` for systems that have not answered the same sources in the same order.
+    Raises `InputError` for systems that have not answered the same sources in the same order, and for a weight that
+    generation does not have either.
     """
+    check_number("source_weight", source_weight)
     for system in systems[1:]:
         _check_same(systems[0], system)
     rows = [_together(answers) for answers in zip(*(system.rows for system in systems), strict=True)]

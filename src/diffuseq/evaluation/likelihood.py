@@ -46,8 +46,12 @@ def negative_log_likelihood(
     """The bound on −log p(target | source) of the pairs.
 
     calls: network calls for one draw of a batch. rounds: independent draws of the whole, whose spread gives
-    the error. Texts are cut as in training. Raises `InputError` for a system that is no diffusion.
+    the error. Texts are cut as in training. Raises `InputError` for a system that is no diffusion, and for numbers
+    that are too small.
     """
+    for name, count, least in (("calls", calls, 1), ("rounds", rounds, 2), ("batch_size", batch_size, 1)):
+        if count < least:
+            raise InputError(f"The bound's {name} is {count}; give a whole number of at least {least}.")
     system = pipeline.system.eval()
     generator = torch.Generator().manual_seed(seed)
     batches = list(_batches(pipeline, sources, targets, batch_size))

@@ -226,6 +226,7 @@ def _text(row: dict[str, Any], key: str, place: str) -> str:
     if not isinstance(value, str):
         problem = "is missing" if key not in row else f"is {type(value).__name__}, not a text"
         raise InputError(f"{place}: the field {key!r} {problem}; the row has: {', '.join(row) or 'nothing'}.")
+    _check_unicode(value, key, place)
     return value
 
 
@@ -236,7 +237,17 @@ def _texts(row: dict[str, Any], key: str, place: str) -> tuple[str, ...]:
         raise InputError(f"{place}: the field {key!r} {problem}; scoring needs it in every row.")
     if key == "references" and not all(text.strip() for text in value):
         raise InputError(f"{place}: a reference is empty; take it out or fill it in.")
+    for text in value:
+        _check_unicode(text, key, place)
     return tuple(value)
+
+
+def _check_unicode(text: str, key: str, place: str) -> None:
+    """Raise `InputError` for half of a surrogate pair, which JSON can spell and no file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{place}: the field {key!r} is not valid UTF-8; correct it.") from None
 
 
 def _number(row: dict[str, Any], key: str, place: str) -> float | None:

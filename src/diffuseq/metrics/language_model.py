@@ -19,6 +19,7 @@ from torch import Tensor
 
 from diffuseq.devices import usable_device
 from diffuseq.errors import InputError
+from diffuseq.names import WEIGHT_SUFFIXES, refuse_missing_path
 
 DEFAULT_BERTSCORE_MODEL = "microsoft/deberta-xlarge-mnli"
 BERTSCORE_LAYERS = {
@@ -167,6 +168,7 @@ def _limit(tokenizer: Any, model: Any) -> int:
 
 
 def _load(name: str, kind: str, device: str | torch.device) -> tuple[Any, Any]:
+    refuse_missing_path(name, "a folder for transformers", WEIGHT_SUFFIXES)
     try:
         import transformers
     except ImportError:

@@ -64,8 +64,8 @@ class Start(NamedTuple):
     encoded: the source of each of the n rows; without_source: what stands in its place for guidance (None: none).
     lengths [n] and padding [n l] of the rows; drafted: where answers end where they end, and lengths are what they
     have room in, how many positions are drafted at first [n]. draft: ids of words that stand there before the first
-    call [n l] (−1: none; None: none at all). pinned: ids of words that are given [n l] (−1: free; None: all are). table: the words [v d]. noise: its source, quantiles what words are drawn by, and x [n l d], the
-    noise at first.
+    call [n l] (−1: none; None: none at all). pinned: ids of words that are given [n l] (−1: free; None: all are).
+    table: the words [v d]. noise: its source, quantiles what words are drawn by, and x [n l d], the noise at first.
     """
 
     encoded: Encoded

@@ -90,7 +90,11 @@ def parse_template(text: str, tokenizer: Tokenizer) -> Template:
 
 
 def one_template(template: str | None, prefix: str = "", suffix: str = "") -> str | None:
-    """The template itself, or that of a text that begins and ends as given. Raises `InputError` for both."""
+    """The template itself, or that of a text that begins and ends as given. Raises `InputError` for both, and for
+    what is no text."""
+    for name, value in (("template", template), ("prefix", prefix), ("suffix", suffix)):
+        if value is not None and not isinstance(value, str):
+            raise InputError(f"The {name} is of the type {type(value).__name__}; give a text (str).")
     if not prefix and not suffix:
         return template
     if template is not None:

@@ -25,6 +25,7 @@ import tokenizers
 from tokenizers import decoders
 
 from diffuseq.errors import InputError, unknown_name
+from diffuseq.names import refuse_missing_path
 from diffuseq.text import cleanup
 from diffuseq.text.reading import download, read_file, read_names, valid_unicode
 from diffuseq.text.training import CHUNK, SPACE, SPECIALS, chunks, train_bytes, train_pieces
@@ -126,14 +127,7 @@ class Tokenizer:
             return cls._load_folder(path)
         if path.is_file():
             return cls(read_file(path))
-        if str(name) != path.name and (
-            path.is_absolute() or str(name).count("/") != 1 or str(name)[0] in ".~"
-        ):
-            raise InputError(
-                f"There is no tokenizer at {name}; give a file or folder that exists, or a hub name."
-            )
-        if path.suffix in (".json", ".txt"):
-            raise InputError(f"There is no file {name}; give a tokenizer file that exists.")
+        refuse_missing_path(name, "a tokenizer's file or folder", (".json", ".txt"))
         return cls._load_folder(download(str(name)))
 
     @classmethod

@@ -6,10 +6,10 @@ import asyncio
 import dataclasses
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -38,6 +38,7 @@ from diffuseq.web.schema import (
 )
 from diffuseq.web.worker import Event, Failure, Job, LineFullError, Worker
 
+T = TypeVar("T")
 STATIC = Path(__file__).parent / "static"
 PAGE = {"": "index.html", "style.css": "style.css", "app.js": "app.js", "icon.svg": "icon.svg"}
 """Files of the page by their path."""
@@ -46,9 +47,12 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "The request is no JSON."},
     404: {"model": Problem, "description": "There is no such model."},
     413: {"model": Problem, "description": "The request is too large."},
+    415: {"model": Problem, "description": "The request is not declared as JSON."},
     422: {"model": Problem, "description": "The request cannot be answered; `detail` says why."},
     503: {"model": Problem, "description": "The line is full, or the server is shutting down."},
 }
+_CLIENT_IS_GONE = 499
+"""As web servers count it; HTTP has no status that nobody hears."""
 _EVENTS: dict[int | str, dict[str, Any]] = {
     **_PROBLEMS,
     200: {"content": {"text/event-stream": {}}, "description": "Events: frame …, then answer or problem."},
@@ -167,7 +171,7 @@ def create_app(
 
 def _add_answers(app: FastAPI, service: Service) -> None:
     @app.post("/v1/generate", responses=_PROBLEMS, summary="Answer one source or several")
-    async def generate(ask: AskMany) -> Answers:
+    async def generate(ask: AskMany, request: Request) -> Answers:
         began = time.monotonic()
         loop, done = asyncio.get_running_loop(), asyncio.Event()
         answers: dict[int, Choice] = {}
@@ -184,7 +188,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
 
         jobs = service.submit(ask, _from_thread(loop, take), wants_frames=False)
         try:
-            await done.wait()
+            await _unless_gone(request, done.wait())
         finally:
             for job in jobs:
                 job.cancelled.set()
@@ -200,8 +204,8 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         response_class=StreamingResponse,
         summary="Watch an answer",
     )
-    async def stream(ask: Ask) -> StreamingResponse:
-        return await _stream(service, ask)
+    async def stream(ask: Ask, request: Request) -> StreamingResponse:
+        return await _stream(service, ask, request)
 
     @app.get(
         "/v1/stream",
@@ -209,20 +213,42 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         response_class=StreamingResponse,
         summary="Watch an answer",
     )
-    async def stream_by_query(ask: Annotated[AskInQuery, Query()]) -> StreamingResponse:
+    async def stream_by_query(ask: Annotated[AskInQuery, Query()], request: Request) -> StreamingResponse:
         values = ask.model_dump(exclude_none=True)
         own = {name: values.pop(name) for name in ("source", "template", "model") if name in values}
-        return await _stream(service, Ask(**own, settings=Dials(**values)))
+        return await _stream(service, Ask(**own, settings=Dials(**values)), request)
 
 
-async def _stream(service: Service, ask: Ask) -> StreamingResponse:
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` gives. Raises HTTPException, which nobody reads, once the client has left before."""
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass  # the end of the body, where no route has read it
+
+    working, leaving = asyncio.create_task(work), asyncio.create_task(gone())
+    try:
+        await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise HTTPException(_CLIENT_IS_GONE, "The client has left.")
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _stream(service: Service, ask: Ask, request: Request) -> StreamingResponse:
     """Server-sent events: `frame`s, then an `answer` or a `problem`; one that comes first has its status."""
     loop = asyncio.get_running_loop()
     line: asyncio.Queue[Event] = asyncio.Queue()
     began = time.monotonic()
     jobs = service.submit(ask, _from_thread(loop, lambda _, event: line.put_nowait(event)), wants_frames=True)
 
-    first = await line.get()
+    try:
+        first = await _unless_gone(request, line.get())
+    except BaseException:
+        jobs[0].cancelled.set()
+        raise
     if isinstance(first, Failure):
         raise HTTPException(first.status, first.message)
 
@@ -311,9 +337,21 @@ async def _explain_validation(request: Request, error: RequestValidationError) -
     first = error.errors()[0]
     if first.get("type") == "json_invalid":
         return JSONResponse({"detail": "The body is no JSON; send an object with a source."}, 400)
+    if first["loc"] == ("body",):  # it is missing, or came as bytes or as another value than an object
+        if not _is_json(request.headers.get("content-type", "")):
+            detail = (
+                "The body is not declared as JSON; send it with the header content-type: application/json."
+            )
+            return JSONResponse({"detail": detail}, 415)
+        return JSONResponse({"detail": "The body is no JSON object; send one with a source."}, 422)
     place = ".".join(str(part) for part in first["loc"][1:] if isinstance(part, str | int))
     message = first["msg"].removeprefix("Value error, ")
     return JSONResponse({"detail": f"{place or 'The body'}: {message}."}, 422)
+
+
+def _is_json(content_type: str) -> bool:
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
 async def _explain_http(request: Request, error: StarletteHTTPException) -> JSONResponse:

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from diffuseq.config import Sampler
 from diffuseq.errors import InputError
@@ -105,6 +105,21 @@ class AskMany(Ask):
     """One source or several to be answered."""
 
     source: Text | Annotated[list[Text], Field(min_length=1, max_length=Limits.sources)]  # type: ignore[assignment]
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _one_text_or_several(cls, given: Any) -> Any:
+        """Say what is wrong in one sentence; of a union, each member would say why it is not that one."""
+        texts = given if isinstance(given, list) else [given]
+        if not 1 <= len(texts) <= Limits.sources:
+            raise ValueError(f"The list has {len(texts)} texts; give 1 to {Limits.sources}")
+        for number, text in enumerate(texts, start=1):
+            which = f"Text {number} of the list" if isinstance(given, list) else "It"
+            if not isinstance(text, str):
+                raise ValueError(f"{which} is no text; give a text, or a list of 1 to {Limits.sources} texts")
+            if not 1 <= len(text) <= Limits.characters:
+                raise ValueError(f"{which} has {len(text)} characters; give 1 to {Limits.characters}")
+        return given
 
 
 class AskInQuery(Dials):

@@ -1,9 +1,10 @@
 """One thread that runs the models: requests wait in a bounded line and are answered in batches.
 
 A job is one source. The oldest waiting job decides what the next batch is; all others with the same model,
-settings and shape join it. As one seed gives one answer whatever the batch, nobody notices. A job's events
-are handed over by a callback that must not block, so a slow client delays nobody. Nor does one who asks for much:
-when a batch has taken a while and others wait, theirs is run too, step by step in turn.
+settings and shape join it. One seed gives one answer whatever the batch, but for rounding, which now and then
+decides for another word. A job's events are handed over by a callback that must not block, so a slow client delays
+nobody. Nor does one who asks for much: when a batch has taken a while and others wait, theirs is run too, step by
+step in turn.
 """
 
 from __future__ import annotations
@@ -139,6 +140,7 @@ class Worker:
             if self._stopping:
                 return []
             jobs = [job for job in self._waiting if not job.cancelled.is_set()]
+            self.meters.add("cancelled", len(self._waiting) - len(jobs))
             if not jobs:
                 self._waiting.clear()
                 return []

@@ -1,0 +1,111 @@
+"""Rows of csv and tsv files with a header. A stray quotation mark is told, and swallows no rows after it."""
+
+from __future__ import annotations
+
+import csv
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from diffuseq.data.pairs import BadRowError, numbered_lines
+from diffuseq.data.reading import Account, ReadOptions
+from diffuseq.errors import InputError
+
+MOST_LINES = 20
+"""Of a row with quoted fields, unless more are asked for: longer texts are rare, stray quotation marks are not."""
+_NO_ACCIDENT = 4
+"""So many delimiters on the lines of one row, each line with as many as a row has, are no accident of a text."""
+
+
+class _StrayQuoteError(BadRowError):
+    """A row in which a quotation mark encloses what it cannot have been meant for."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a quotation mark opens a field that does not end in one; in a quoted field write it twice, or pass "
+            "--no-quotes (they are text) or --quoted-lines (a field has more lines)"
+        )
+
+
+def delimited_rows(
+    path: Path, delimiter: str, options: ReadOptions, account: Account
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """("file:line" of the first line, {column: cell}) of every row of a csv or tsv file, as a stream.
+
+    A row that cannot be used is one of the account's bad rows; after a stray quotation mark reading goes on with
+    the line after its first. Raises `InputError` as the account does, and for `quoted_lines` below 1.
+    """
+    if options.quoted_lines is not None and options.quoted_lines < 1:
+        raise InputError(f"quoted_lines is {options.quoted_lines}; give a number of lines of at least 1.")
+    lines = _Lines(path)
+    header: list[str] = []
+    while row := lines.next_row(delimiter, options, len(header)):
+        place, cells = row
+        if isinstance(cells, BadRowError):
+            account.bad_row(place, cells)
+        elif not header:
+            header = [cell.strip() for cell in cells]
+        elif len(cells) == len(header):
+            yield place, dict(zip(header, cells, strict=True))
+        elif cells:
+            reason = f"the row has {len(cells)} columns, the header {len(header)}"
+            account.bad_row(place, BadRowError(reason))
+
+
+class _Lines:
+    """The lines of a file, of which some may be given back to be read once more."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = numbered_lines(path)
+        self._again: deque[tuple[str, str]] = deque()
+        self._taken: list[tuple[str, str]] = []
+
+    def next_row(
+        self, delimiter: str, options: ReadOptions, columns: int
+    ) -> tuple[str, list[str] | BadRowError] | None:
+        """("file:line", the cells of the next row, or why it has none); None at the end. columns: how many cells a
+        row has; 0 where that is not known yet."""
+        self._taken = []
+        lines = self._take(options.quoted_lines or MOST_LINES)
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if options.quotes else csv.QUOTE_NONE
+        try:
+            cells = next(csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True), None)
+            if cells is None:
+                return None
+            if options.quoted_lines is None and self._look_like_rows(delimiter, columns):
+                raise _StrayQuoteError
+        except (csv.Error, _StrayQuoteError) as error:
+            self._again.extendleft(reversed(self._taken[1:]))
+            return self._taken[0][0], _reason(error)
+        return self._taken[0][0], cells
+
+    def _take(self, most: int) -> Iterator[str]:
+        """The next lines, each with its end, as the csv module asks for them."""
+        for _ in range(most):
+            if self._again:
+                self._taken.append(self._again.popleft())
+            elif line := next(self._file, None):
+                # bytes that are not UTF-8 are found cell by cell
+                self._taken.append((line[0], f"{line[1].decode('utf-8', 'surrogateescape')}\n"))
+            else:
+                return
+            yield self._taken[-1][1]
+
+    def _look_like_rows(self, delimiter: str, columns: int) -> bool:
+        """Whether every line of a row of several would be a row by itself; texts do not have so many delimiters."""
+        delimiters = len(self._taken) * (columns - 1)
+        enough = 1 if delimiter == "\t" else _NO_ACCIDENT  # hardly any text has tabs at all
+        return (
+            len(self._taken) > 1
+            and delimiters >= enough
+            and all(line.count(delimiter) == columns - 1 for _, line in self._taken)
+        )
+
+
+def _reason(error: csv.Error | BadRowError) -> BadRowError:
+    if isinstance(error, BadRowError):
+        return error
+    if "expected after" in str(error) or "unexpected end of data" in str(error):  # of strict quotation marks
+        return _StrayQuoteError()
+    return BadRowError(f"the row is not valid: {error}")

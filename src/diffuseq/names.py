@@ -1,0 +1,28 @@
+"""Names that may mean a file, a folder, or something on the hub; and which of them can only be paths."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from diffuseq.errors import InputError
+
+WEIGHT_SUFFIXES = (".json", ".bin", ".pt", ".safetensors")
+"""How the files of transformers' models end."""
+
+
+def refuse_missing_path(name: str | Path, what: str, suffixes: tuple[str, ...] = ()) -> None:
+    """Raise `InputError` if there is nothing at `name` and it can be no hub name (`owner/name`) either, so that
+    nobody waits for a hub to say so.
+
+    what: what is to be given, for the message. suffixes: how names of such files end.
+    """
+    if _can_only_be_a_path(str(name), suffixes) and not Path(name).exists():
+        raise InputError(f"There is no {name}; give {what} that exists, or a hub name (owner/name).")
+
+
+def _can_only_be_a_path(name: str, suffixes: tuple[str, ...]) -> bool:
+    parts = name.replace(os.sep, "/")
+    return (
+        parts[:1] in (".", "/", "~") or parts[-1:] == "/" or parts.count("/") > 1 or name.endswith(suffixes)
+    )
