@@ -253,6 +253,10 @@ class DiffuSeqConfig:
     left_to_right: float = 0.95
     """attention "settled": share of training sequences that settle from left to right; the others in random
     order."""
+    look_ahead: float = 0.0
+    """attention "settled": share of the training sequences from left to right in which groups of 4 to 32 words
+    settle together, each predicted from what is before its group: better first drafts for fixed-point
+    (docs/log.md)."""
     length_first: float = 0.05
     """attention "settled": share of training sequences whose length is known before any of their words; in the
     others their end settles like a word."""

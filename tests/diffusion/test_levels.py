@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from diffuseq.diffusion.levels import mixed_levels, one_level
+from diffuseq.diffusion.levels import GROUP, mixed_levels, one_level, settling_order
 
 LENGTHS = torch.randint(1, 12, (4000,), generator=torch.Generator().manual_seed(0))
 PADDING = torch.arange(12) >= LENGTHS[:, None]
@@ -43,3 +43,29 @@ def test_the_share_of_token_wise_rows_is_as_asked() -> None:
     time, _ = mixed_levels(padding, 0.3, torch.Generator().manual_seed(0))
     split = ((time == 0) | (time == 1)).all(1).float().mean()
     torch.testing.assert_close(split, torch.tensor(0.3), atol=0.015, rtol=0)
+
+
+def _orders(look_ahead: float, left_to_right: float = 1.0, length_first: float = 0.0) -> torch.Tensor:
+    padding = torch.arange(40) >= torch.randint(20, 41, (3000, 1), generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(0)
+    return settling_order(padding, left_to_right, length_first, generator, look_ahead)[:, :20]
+
+
+def test_a_share_of_the_rows_looks_ahead_in_groups_of_one_size() -> None:
+    ranks = _orders(0.3)
+    place = torch.arange(20.0)
+    is_grouped = (ranks != place).any(1)
+    assert 0.25 < is_grouped.float().mean() < 0.33  # a group of one row in seventy holds a single word here
+    steps = ranks[is_grouped].diff(dim=1)
+    assert ((steps == 0) | (steps == 1)).all() and (ranks[:, 0] == 0).all()
+    for row in ranks[is_grouped].int().tolist():
+        sizes = [row.count(rank) for rank in sorted(set(row))]
+        inner = sizes[1:-1]
+        assert len(set(inner)) <= 1 and all(GROUP[0] <= size <= GROUP[1] for size in inner)
+
+
+def test_only_rows_from_left_to_right_whose_end_comes_last_look_ahead() -> None:
+    random = _orders(1.0, left_to_right=0.0)
+    assert (random.sort(1).values.diff(dim=1) > 0).all(), "no two positions of random orders are equal"
+    end_first = _orders(1.0, length_first=1.0)
+    assert torch.equal(end_first, torch.arange(1.0, 21.0).expand_as(end_first))

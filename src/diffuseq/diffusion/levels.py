@@ -11,6 +11,8 @@ Legend: b rows, l target length.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -45,14 +47,23 @@ def mixed_levels(
     return time, noised & (chosen | ~split)
 
 
+GROUP = (4, 32)
+"""Smallest and largest size of a group of words that settle together."""
+
+
 def settling_order(
-    padding: Tensor, left_to_right: float, length_first: float, generator: torch.Generator | None
+    padding: Tensor,
+    left_to_right: float,
+    length_first: float,
+    generator: torch.Generator | None,
+    look_ahead: float = 0.0,
 ) -> Tensor:
     """Ranks [b l+1], when every position of targets [b l] and the end of each settles: 0, 1, ….
 
     The end of a target of n words, at position n, settles like a word. A share `left_to_right` of the rows
     settles from left to right, the end last; the others in random order. Of all of them a share `length_first`
-    has the end before any word. What lies beyond is asked at some moment before the end has settled.
+    has the end before any word, and of those from left to right with the end last a share `look_ahead` settles in
+    groups (`grouped`). What lies beyond is asked at some moment before the end has settled.
     """
     rows, length = padding.shape
     device = padding.device
@@ -60,8 +71,26 @@ def settling_order(
     place = torch.arange(length + 1, device=device)
     chance = torch.rand(rows, length + 1, generator=generator, device=device)
     in_reading_order, has_end_first = torch.rand(2, rows, 1, generator=generator, device=device)
-    key = torch.where(in_reading_order < left_to_right, place / (length + 1), chance)
-    key = key.masked_fill((place == count) & (has_end_first < length_first), -1.0)
+    is_in_order, is_end_first = in_reading_order < left_to_right, has_end_first < length_first
+    key = torch.where(is_in_order, place / (length + 1), chance)
+    key = key.masked_fill((place == count) & is_end_first, -1.0)
     rank = key.masked_fill(place > count, 2.0).argsort(1).argsort(1).float()
+    if look_ahead:
+        chosen = torch.rand(rows, 1, generator=generator, device=device) < look_ahead
+        rank = torch.where(chosen & is_in_order & ~is_end_first, grouped(rank, generator), rank)
     moment = (chance * (rank.gather(1, count) + 1)).floor()
     return torch.where(place > count, moment, rank)
+
+
+def grouped(rank: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Ranks [b l] of which so many that follow one another become the same, as many in every group of a row: who
+    settles together does not see each other, so that all but the first of a group learn to look ahead (Stern et
+    al., 2018, "Blockwise Parallel Decoding"; Gloeckle et al., 2024, "Better & Faster Large Language Models via
+    Multi-token Prediction"). Sizes are log-uniform within `GROUP`; three of ten rows begin with a whole group,
+    the others in the middle of one.
+    """
+    size, begin, whole = torch.rand(3, len(rank), 1, generator=generator, device=rank.device)
+    least, most = map(math.log, GROUP)
+    size = (least + size * (most - least)).exp().ceil()
+    begin = (begin * size).floor().masked_fill(whole < 0.3, 0.0)
+    return ((rank + begin) / size).floor()

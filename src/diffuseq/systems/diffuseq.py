@@ -99,7 +99,10 @@ class DiffuSeq(System):
     def _draw(self, padding: Tensor, generator: torch.Generator | None) -> tuple[Tensor, ...]:
         """What chance decides for targets [b l]: ranks and noise, or levels, who is noised, and noise."""
         if self.denoiser.in_order:
-            rank = settling_order(padding, self.config.left_to_right, self.config.length_first, generator)
+            config = self.config
+            rank = settling_order(
+                padding, config.left_to_right, config.length_first, generator, config.look_ahead
+            )
             return rank, self.noise_for(rank, generator), self._draw_others(rank, generator)
         return *mixed_levels(padding, self.config.token_wise, generator), self.noise_for(padding, generator)
 
