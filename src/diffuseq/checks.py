@@ -49,16 +49,8 @@ COLDEST = 1e-6
 
 
 _SHARES = {
-    *("dropout", "label_smoothing", "source_dropout", "word_dropout", "wrong_words"),
-    *(
-        "token_wise",
-        "left_to_right",
-        "look_ahead",
-        "length_first",
-        "self_condition",
-        "absorb_rate",
-        "pretrained_rate",
-    ),
+    *("dropout", "label_smoothing", "source_dropout", "word_dropout", "wrong_words", "absorb_rate"),
+    *("token_wise", "left_to_right", "look_ahead", "length_first", "self_condition", "pretrained_rate"),
     *("from_empty", "roll_in_noise"),
 }
 """Settings of any system that are a share: from 0 to 1."""

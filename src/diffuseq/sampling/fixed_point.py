@@ -38,6 +38,9 @@ Read = Callable[[Tensor, Tensor, Tensor], Iterable[Tensor]]
 for, row by row, each given those before it, in consecutive parts; −1 stands for a word that is not known. stale:
 what is not as it was in the last call."""
 
+_OUSTED = math.log(0.05)
+"""A word that is less likely than that where it stood is not one of several that could stand there."""
+
 
 def fixed_point(
     read: Read,
@@ -60,10 +63,10 @@ def fixed_point(
     the window is words. pinned [n l] holds ids of words that are given, −1 elsewhere; every position knows them.
     draft [n l] holds what stands there before the first call, −1 where nothing does; by default nothing but what is
     given, so that with one call all words are drawn independently. drafted [n]: the first call asks for so many
-    positions only, for most answers are shorter than their window; all by default. temperature and repeats as in
-    `settle`. Two neighbours that became the same word in
-    the very last call never saw each other so; without repeats the right one is left out there, which ends texts
-    that are not at rest ("language???").
+    positions only and for those of the draft, for most answers are shorter than their window; all by default.
+    temperature and repeats as in `settle`. Two neighbours that became the same word in the very last call never saw
+    each other so; without repeats the right one is left out there, which ends texts that are not at rest
+    ("language???").
     """
     rows, length = len(window), int(window.max())
     place = torch.arange(length, device=window.device)
@@ -71,6 +74,7 @@ def fixed_point(
     is_given, tokens = given >= 0, given
     if draft is not None:
         tokens = torch.where(is_given | (place >= window[:, None]), given, draft)
+        drafted = None if drafted is None else drafted.maximum((draft >= 0).sum(1)).minimum(window)
     log_p = torch.zeros_like(quantiles)
     given_after = F.pad(given[:, 1:], (0, 1), value=-1)
     may_move = ~is_given.any(1, keepdim=True)  # given words keep what is between them in place
@@ -118,10 +122,6 @@ def fixed_point(
         )
 
 
-_OUSTED = math.log(0.05)
-"""A word that is less likely than that where it stood is not one of several that could stand there."""
-
-
 class Drawn(NamedTuple):
     """Words [n l], −1 where none is known, and the log-probability of each when it was drawn [n l]."""
 
@@ -142,9 +142,8 @@ def realigned(drawn: Drawn, before: Drawn, first: Tensor, is_ousted: Tensor, win
     at = first.clamp_max(length - 1)[:, None]
     is_behind = place > at
     found = is_behind & (before.tokens == drawn.tokens.gather(1, at))
-    stays = (before.tokens.gather(1, at) < 0) | ~is_ousted.gather(
-        1, at
-    )  # nothing stood there, or could still
+    # nothing stood there, or could still
+    stays = (before.tokens.gather(1, at) < 0) | ~is_ousted.gather(1, at)
     by = torch.where(found.any(1, keepdim=True), found.int().argmax(1, keepdim=True) - at, -1)
     origin = place + by.masked_fill(stays, 0)
     is_pushed, is_beyond = is_behind & (origin == at), origin >= window[:, None]

@@ -96,13 +96,7 @@ class Start(NamedTuple):
         quantiles = word_quantiles(noise, x, request.seeds, request.candidates if settings.stratified else 1)
         table = system.denoiser.word_embedding.table()
         each, pinned = encoded.repeat(request.candidates), pinned_words(request)
-        draft = None
-        if settings.sampler == "fixed-point" and settings.draft == "source" and pinned is None:
-            draft = source_as_draft(
-                request, padding.shape[1], None if drafted is None else system.special.end
-            )
-            if drafted is not None:  # as many as the source has words, with the end
-                drafted = drafted.maximum((draft >= 0).sum(1)).minimum(lengths)
+        draft = first_draft(request, padding.shape[1], None if drafted is None else system.special.end)
         return cls(each, without_source, lengths, padding, drafted, draft, pinned, table, noise, quantiles, x)
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -249,10 +243,12 @@ def pinned_words(request: Request) -> Tensor | None:
     return request.template.to(request.source.device).repeat_interleave(request.candidates, 0)
 
 
-def source_as_draft(request: Request, length: int, end: int | None) -> Tensor:
-    """The source's words and an end behind them (None: none) for every row, −1 further on [n l]: most of an answer
-    that keeps the source's words stands there before the first call (Sun et al., 2021, "Instantaneous Grammatical
-    Error Correction with Shallow Aggressive Decoding")."""
+def first_draft(request: Request, length: int, end: int | None) -> Tensor | None:
+    """What stands in the place of an answer before the first call [n l], None for nothing: the source's words and an
+    end behind them (None: none), −1 further on. Where words are given, places are not the source's."""
+    settings: DiffusionGeneration = request.settings
+    if settings.sampler != "fixed-point" or settings.draft != "source" or request.template is not None:
+        return None
     words = F.pad(request.source.masked_fill(request.source_padding, -1), (0, length), value=-1)
     if end is not None:
         words.scatter_(1, (~request.source_padding).sum(1, keepdim=True), end)
