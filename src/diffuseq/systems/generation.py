@@ -244,8 +244,8 @@ def pinned_words(request: Request) -> Tensor | None:
 
 
 def first_draft(request: Request, length: int, end: int | None) -> Tensor | None:
-    """What stands in the place of an answer before the first call [n l], None for nothing: the source's words and an
-    end behind them (None: none), −1 further on. Where words are given, places are not the source's."""
+    """What stands in the place of an answer before the first call [n l], None for nothing: the source's words and
+    an end behind them (None: none), −1 further on. Where words are given, places are not the source's."""
     settings: DiffusionGeneration = request.settings
     if settings.sampler != "fixed-point" or settings.draft != "source" or request.template is not None:
         return None
