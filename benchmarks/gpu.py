@@ -35,6 +35,7 @@ import torch
 from choosing import chosen
 from gpu_jobs import JOBS, PHASES, TASKS, Job, shrink
 
+from diffuseq.answers import Answer
 from diffuseq.baselines.configs import AutoregressiveGeneration, IterativeGeneration
 from diffuseq.checkpoint import load_model, save_model
 from diffuseq.config import Config, DiffusionGeneration
@@ -46,7 +47,7 @@ from diffuseq.evaluation.predictions import Prediction, Predictions, write_predi
 from diffuseq.evaluation.score import score
 from diffuseq.files import write_text
 from diffuseq.memory import keep_freed_memory
-from diffuseq.pipeline import Answer, DiffuSeqPipeline
+from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.plain import to_dict
 from diffuseq.training.run import train
 from diffuseq.training.signals import TrainingStopped

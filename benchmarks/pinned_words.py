@@ -23,7 +23,8 @@ from diffuseq.data.grammar import build_corpus
 from diffuseq.data.pairs import Pair, read_pairs
 from diffuseq.decoding.mbr import choose
 from diffuseq.metrics.bleu import sentence_bleu
-from diffuseq.pipeline import DiffuSeqPipeline, Prompt
+from diffuseq.pipeline import DiffuSeqPipeline
+from diffuseq.prompts import Prompt
 from diffuseq.text.template import FREE
 from diffuseq.training.corpus import GRAMMAR
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from diffuseq.answers import TextDraft
 from diffuseq.errors import InputError
-from diffuseq.pipeline import DiffuSeqPipeline, TextDraft
+from diffuseq.pipeline import DiffuSeqPipeline
 
 SOURCE = "how do i learn to cook rice?"
 

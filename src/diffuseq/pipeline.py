@@ -12,16 +12,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, get_args, overload
+from typing import TYPE_CHECKING, Any, get_args, overload
 
 import numpy as np
 import torch
 
+from diffuseq.answers import Answer, TextDraft
 from diffuseq.checks import check_generation
 from diffuseq.closing import closed_at_exit
 from diffuseq.config import Config, Generation, Precision, Runtime
@@ -29,104 +28,15 @@ from diffuseq.cuts import warn_of_cuts
 from diffuseq.data.batch import pad
 from diffuseq.decoding.mbr import choose
 from diffuseq.errors import InputError, unknown_name
+from diffuseq.following import OnStep, Streamed, Streamer
 from diffuseq.precision import GENERATION_WIDTH, in_bf16, round_matrices, use_bf16, width_of
+from diffuseq.prompts import Prompt, batches, read_sources, with_template
 from diffuseq.sampling.noise import mix_seed
 from diffuseq.system import Draft, Request, System
-from diffuseq.text.template import one_template, parse_template
+from diffuseq.text.template import one_template
 
 if TYPE_CHECKING:
     from diffuseq.text.tokenizer import Tokenizer
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came of one source: the chosen text, all candidates with their log-probabilities, and what it cost.
-
-    log_p is in nats (`diffuseq.system.Draft`); seconds is the source's share of its batch; forwards counts the
-    network calls for one candidate; unread: tokens at the end of the source that the model did not read, for it
-    reads no longer ones.
-    """
-
-    source: str
-    text: str
-    candidates: list[str]
-    log_p: list[float]
-    seconds: float
-    forwards: int
-    unread: int = 0
-
-    def __str__(self) -> str:
-        return self.text
-
-
-@dataclass(frozen=True)
-class TextDraft:
-    """One state of the candidates of one source on their way: a text, its log-probability in nats, its words and
-    their confidences for each candidate (`text`, `words`, `confidence` are those of the first).
-
-    all_pinned: which of the words were given by a template; empty without one. unread: as in `Answer`.
-    """
-
-    index: int
-    total: int
-    forwards: int
-    texts: list[str]
-    log_p: list[float]
-    all_words: list[list[str]]
-    all_confidence: list[list[float]]
-    all_pinned: list[list[bool]] = field(default_factory=list)
-    unread: int = 0
-
-    @property
-    def text(self) -> str:
-        return self.texts[0]
-
-    @property
-    def words(self) -> list[str]:
-        return self.all_words[0]
-
-    @property
-    def confidence(self) -> list[float]:
-        return self.all_confidence[0]
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A source that is ready to be answered: its ids, its seed, and the ids of its template.
-
-    templates: none, one for all candidates, or one for each (all of one length; −1 where free). unread: how many
-    tokens at the end of the source are left out, for the model reads no longer ones.
-    """
-
-    source: str
-    ids: list[int]
-    seed: int
-    templates: list[list[int]] = field(default_factory=list)
-    unread: int = 0
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Prompts can be answered together if their shapes are the same."""
-        return len(self.templates), len(self.templates[0]) if self.templates else 0
-
-    def pinned(self, candidate: int, places: Sequence[int]) -> list[bool]:
-        """Which of these places of a candidate are given."""
-        ids = self.templates[candidate % len(self.templates)]
-        return [place < len(ids) and ids[place] >= 0 for place in places]
-
-
-class Streamer(Protocol):
-    """What `streamer=` takes: any streamer of transformers. One with `put_draft` is shown every draft."""
-
-    def put(self, value: torch.Tensor) -> Any:
-        """Take ids [1 l]: an empty prompt first, the answer last."""
-
-    def end(self) -> Any:
-        """The answer is complete."""
-
-
-OnStep = Callable[["DiffuSeqPipeline", int, TextDraft], bool | None]
-"""Called after every step with the pipeline, the index and the draft; True stops: the draft is the answer."""
 
 
 class DiffuSeqPipeline:
@@ -307,19 +217,13 @@ class DiffuSeqPipeline:
         batch i of every n, as one of n processes.
         """
         prompts = self._prepare_and_warn(sources, settings, template)
-        for rows in itertools.islice(_batches(prompts, settings.batch_size), turn[0], None, turn[1]):
+        for rows in itertools.islice(batches(prompts, settings.batch_size), turn[0], None, turn[1]):
             if all(row in done for row in rows):
                 continue
             batch = [prompts[row] for row in rows]
             began = time.perf_counter()
-            draft = _last(self.run(batch, settings))
-            groups, log_p = self.texts(draft, len(batch)), self.log_p(draft, len(batch))
-            chosen = choose_by(settings, [prompt.source for prompt in batch], groups, log_p)
-            seconds = (time.perf_counter() - began) / len(rows)
-            yield {
-                row: Answer(prompt.source, group[best], group, values, seconds, draft.forwards, prompt.unread)
-                for row, prompt, group, values, best in zip(rows, batch, groups, log_p, chosen, strict=True)
-            }
+            answers, _ = self._answers(_last(self.run(batch, settings)), batch, settings, began)
+            yield dict(zip(rows, answers, strict=True))
 
     def stream(
         self, source: str, *, template: str | None = None, prefix: str = "", suffix: str = "", **changes: Any
@@ -341,17 +245,15 @@ class DiffuSeqPipeline:
         seeds: one a source instead of the settings'. Raises `InputError`.
         """
         check_generation(settings)
-        sources = _checked_texts(sources)
-        encoded = self._encode(sources)
         seeds = [settings.seed] * len(sources) if seeds is None else seeds
-        longest = self.config.text.max_source
-        prompts = [
-            Prompt(source, ids[:longest], seed, unread=max(0, len(ids) - longest))
-            for source, ids, seed in zip(sources, encoded, seeds, strict=True)
-        ]
+        prompts = read_sources(sources, seeds, self.tokenizer, self.config.text)
         if template is None:
             return prompts
-        return [self._with_template(prompt, settings, template) for prompt in prompts]
+        longest = self.config.text.max_target
+        return [
+            with_template(prompt, template, self.tokenizer, settings, longest, self._likely_length)
+            for prompt in prompts
+        ]
 
     def _prepare_and_warn(
         self, sources: Sequence[str], settings: Generation, template: str | None
@@ -424,6 +326,34 @@ class DiffuSeqPipeline:
             )
         return drafts
 
+    def _likely_length(self, prompt: Prompt) -> int:
+        """The likeliest length of an answer, in tokens."""
+        source, padding = pad([prompt.ids], self.tokenizer.special.pad)
+        device = self.system.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            return int(self.system.answer_length(source.to(device), padding.to(device)))
+
+    def _answers(
+        self, draft: Draft, prompts: Sequence[Prompt], settings: Generation, began: float
+    ) -> tuple[list[Answer], list[int]]:
+        """The answers that a last draft holds, and which of its candidates each of them is."""
+        sources, groups = [prompt.source for prompt in prompts], self.texts(draft, len(prompts))
+        log_p = self.log_p(draft, len(prompts))
+        chosen = choose(
+            groups,
+            log_p,
+            settings.likelihood_weight,
+            sources,
+            source_weight=settings.source_weight,
+            copies=settings.copies,
+        )
+        seconds = (time.perf_counter() - began) / len(prompts)
+        answers = [
+            Answer(prompt.source, group[best], group, values, seconds, draft.forwards, prompt.unread)
+            for prompt, group, values, best in zip(prompts, groups, log_p, chosen, strict=True)
+        ]
+        return answers, chosen
+
     def _answer_followed(
         self,
         source: str,
@@ -433,75 +363,17 @@ class DiffuSeqPipeline:
         callback: OnStep | None,
     ) -> Answer:
         """Answer one source while a streamer and a callback look on."""
-        prompts = self._prepare_and_warn([source], settings, template)
-        put_draft = getattr(streamer, "put_draft", None)
-        if getattr(streamer, "_takes_logits", False):
-            raise InputError(
-                "This streamer wants logits, which drafts do not carry; give one that takes ids."
-            )
-        if streamer is not None:
-            streamer.put(torch.empty(1, 0, dtype=torch.long))  # the prompt: the answer has none
+        prompts, streamed = self._prepare_and_warn([source], settings, template), Streamed(streamer)
+        streamed.begin()
         began, draft = time.perf_counter(), None
         for draft in self.run(prompts, settings):
-            if put_draft is not None:
-                put_draft(value=_row(draft, 0))
+            streamed.show(draft)
             if callback is not None and callback(self, draft.index, self.readable(draft, prompts)[0]):
                 break
         assert draft is not None, "a system yields at least one draft"
-        candidates, log_p = self.texts(draft, 1)[0], self.log_p(draft, 1)[0]
-        source, unread = prompts[0].source, prompts[0].unread
-        best = choose_by(settings, [source], [candidates], [log_p])[0]
-        if streamer is not None:
-            streamer.put(_row(draft, best))
-            streamer.end()
-        seconds = time.perf_counter() - began
-        return Answer(source, candidates[best], candidates, log_p, seconds, draft.forwards, unread)
-
-    def _with_template(self, prompt: Prompt, settings: Generation, text: str) -> Prompt:
-        """The prompt with its template at the length of the answer. Raises `InputError`."""
-        template = parse_template(text, self.tokenizer)
-        asked = getattr(settings, "length", None)
-        if template.num_gaps == 0:
-            length = template.least_length
-            if asked not in (None, length):
-                raise InputError(
-                    f"The template has {length} tokens, but length is {asked}; leave it out, or use [...]."
-                )
-        elif asked is not None:
-            length = asked
-            if asked < template.least_length:
-                raise InputError(
-                    f"length is {asked}, but the template has {template.least_length} tokens already."
-                )
-        else:
-            source, padding = pad([prompt.ids], self.tokenizer.special.pad)
-            device = self.system.device
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                length = int(self.system.answer_length(source.to(device), padding.to(device)))
-        seeds = [mix_seed(prompt.seed, text, candidate) for candidate in range(settings.candidates)]
-        templates = template.at_length(length, seeds)
-        longest = self.config.text.max_target
-        if len(templates[0]) > longest:
-            raise InputError(
-                f"The template has {len(templates[0])} tokens; this model writes up to {longest}: shorten it."
-            )
-        return dataclasses.replace(prompt, templates=templates)
-
-    def _encode(self, sources: Sequence[str]) -> list[list[int]]:
-        ids = self.tokenizer.encode(list(sources))
-        longest = self.config.text.max_source
-        long_rows = [row for row, row_ids in enumerate(ids) if len(row_ids) > longest]
-        if long_rows and self.config.text.overlong == "refuse":
-            raise InputError(
-                f"Source {long_rows[0] + 1} has {len(ids[long_rows[0]])} tokens; this model reads up to "
-                f"{longest}: shorten it."
-            )
-        for row, row_ids in enumerate(ids):
-            if not row_ids:
-                raise InputError(
-                    f"Source {row + 1} ({sources[row][:40]!r}) has nothing this model's tokenizer can read."
-                )
-        return ids
+        (answer,), (chosen,) = self._answers(draft, prompts, settings, began)
+        streamed.end(draft, chosen)
+        return answer
 
 
 def _as_list(sources: Any) -> list[Any]:
@@ -511,35 +383,6 @@ def _as_list(sources: Any) -> list[Any]:
             return list(sources)
     raise InputError(
         f"The source is of the type {type(sources).__name__}; give a text (str), or a list of texts."
-    )
-
-
-def _checked_texts(sources: Sequence[Any]) -> list[str]:
-    """The sources as plain texts. Raises `InputError` for one that is none, or empty."""
-    for row, source in enumerate(sources, start=1):
-        if not isinstance(source, str):
-            raise InputError(
-                f"Source {row} is of the type {type(source).__name__}; give a text (str), or leave it out."
-            )
-        if not source.strip():
-            raise InputError(f"Source {row} is empty; give it some text, or leave it out.")
-    return [str(source) for source in sources]  # numpy's as well
-
-
-def choose_by(
-    settings: Generation,
-    sources: Sequence[str],
-    candidates: Sequence[Sequence[str]],
-    log_p: Sequence[Sequence[float]],
-) -> list[int]:
-    """The index of the chosen candidate of each source, as the settings say (`diffuseq.decoding.mbr.choose`)."""
-    return choose(
-        candidates,
-        log_p,
-        settings.likelihood_weight,
-        sources,
-        source_weight=settings.source_weight,
-        copies=settings.copies,
     )
 
 
@@ -555,24 +398,9 @@ def _pays(precision: Precision, system: System, config: Config) -> bool:
     return use_bf16(precision, system.device, width_of(system), GENERATION_WIDTH)
 
 
-def _batches(prompts: Sequence[Prompt], size: int) -> Iterator[list[int]]:
-    """Rows that can be answered together, of about one length: at most `size` at a time."""
-    by_shape = defaultdict(list)
-    for row in sorted(range(len(prompts)), key=lambda row: len(prompts[row].ids)):
-        by_shape[prompts[row].shape].append(row)
-    for rows in by_shape.values():
-        for start in range(0, len(rows), size):
-            yield rows[start : start + size]
-
-
 def _last(drafts: Iterator[Draft]) -> Draft:
     draft = None
     for draft in drafts:  # noqa: B007
         pass
     assert draft is not None, "a system yields at least one draft"
     return draft
-
-
-def _row(draft: Draft, row: int) -> torch.Tensor:
-    """Ids of a candidate without padding, [1 l]."""
-    return draft.tokens[row][~draft.padding[row]][None].cpu()

@@ -25,7 +25,8 @@ from diffuseq.errors import InputError
 from diffuseq.plain import to_dict
 
 if TYPE_CHECKING:
-    from diffuseq.pipeline import DiffuSeqPipeline, TextDraft
+    from diffuseq.answers import TextDraft
+    from diffuseq.pipeline import DiffuSeqPipeline
 
 T = TypeVar("T")
 State = Literal["noise", "new", "changed", "settled", "pinned"]

@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from diffuseq.answers import TextDraft
 from diffuseq.cli import main
 from diffuseq.cli.replay import Position, key_of, step_through
 from diffuseq.cli.view import LOOKS, draft_lines, one_line, plain_choice, view
 from diffuseq.cli.watch import record, watch
 from diffuseq.config import Generation
 from diffuseq.errors import InputError
-from diffuseq.pipeline import DiffuSeqPipeline, TextDraft
+from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.trace import Frame, Piece, explain, frames, read_traces
 
 SOURCE = "how do i learn to cook rice?"

@@ -8,7 +8,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from diffuseq.pipeline import DiffuSeqPipeline, Prompt
+from diffuseq.pipeline import DiffuSeqPipeline
+from diffuseq.prompts import Prompt
 from diffuseq.text.template import FREE, Template
 
 SAMPLERS: list[dict[str, Any]] = [

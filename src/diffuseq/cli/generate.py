@@ -21,7 +21,8 @@ from diffuseq.files import check_file, hash_file, same_place, write_text
 from diffuseq.models import SHIPPED
 
 if TYPE_CHECKING:
-    from diffuseq.pipeline import Answer, DiffuSeqPipeline
+    from diffuseq.answers import Answer
+    from diffuseq.pipeline import DiffuSeqPipeline
 
 _EXAMPLES = """\
 examples:

@@ -15,7 +15,8 @@ from diffuseq.cli.view import choice_view, plain_choice, plain_frame, view
 from diffuseq.trace import Choice, Frame, Recording, append_trace
 
 if TYPE_CHECKING:
-    from diffuseq.pipeline import Answer, DiffuSeqPipeline
+    from diffuseq.answers import Answer
+    from diffuseq.pipeline import DiffuSeqPipeline
 
 SHORTEST_FRAME_S = 0.12
 """A frame stays at least so long in a terminal, so that fast models can be seen at work."""
@@ -55,7 +56,7 @@ def record(
 
 
 def _keep(recording: Recording, trace: Path | None) -> Answer:
-    from diffuseq.pipeline import Answer
+    from diffuseq.answers import Answer
 
     if trace is not None:
         append_trace(trace, recording.trace)

@@ -21,8 +21,8 @@ from diffuseq.errors import InputError
 from diffuseq.files import atomic_file
 
 if TYPE_CHECKING:
+    from diffuseq.answers import Answer
     from diffuseq.data.pairs import Pair, Question
-    from diffuseq.pipeline import Answer
 
 FILE_NAME = "predictions.jsonl"
 _PUBLISHED_SPECIALS = ("[CLS]", "[SEP]", "[PAD]")  # [UNK] stays, as in the published script

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from diffuseq.errors import InputError
-from diffuseq.pipeline import DiffuSeqPipeline, Prompt
+from diffuseq.pipeline import DiffuSeqPipeline
+from diffuseq.prompts import Prompt
 from diffuseq.system import Draft
 from diffuseq.trace import UNSURE, Choice, Frame, Piece, explain, make_frame
 from diffuseq.web.meters import Meters

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from diffuseq.answers import TextDraft
 from diffuseq.evaluation.analyses.drawing import Label, Look, file_name, put_labels, rule
 from diffuseq.evaluation.analyses.result import Analysis, Data, Limits, Progress
 from diffuseq.evaluation.analyses.subjects import HeldOut, Subject
@@ -22,7 +23,6 @@ from diffuseq.evaluation.catalogue import DIVERSITY_CANDIDATES
 from diffuseq.evaluation.plots import INK, QUIET, Figure, canvas, style
 from diffuseq.metrics.bleu import sentence_bleu
 from diffuseq.metrics.diversity import div_n
-from diffuseq.pipeline import TextDraft
 from diffuseq.system import Draft
 
 MOST_STEPS = 50
