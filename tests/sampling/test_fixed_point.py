@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffuseq.sampling.fixed_point import Drawn, Read, fixed_point, realigned
+from diffuseq.sampling.fixed_point import Read, fixed_point
 from diffuseq.sampling.noise import RowNoise
+from diffuseq.sampling.realign import Drawn, realigned
 from diffuseq.sampling.words import WordStep, draw_words, uniform
 
 VOCAB, END, WINDOW = 7, 6, [9, 4, 12]

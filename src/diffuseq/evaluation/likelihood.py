@@ -108,7 +108,7 @@ def _terms_in_order(
 def _terms_at_levels(
     system: DiffuSeq, batch: Batch, encoded: Encoded, calls: int | None, generator: torch.Generator
 ) -> Terms:
-    from diffuseq.systems.generation import Network
+    from diffuseq.systems.networks import Network
 
     table = system.denoiser.word_embedding.table()
     grid = uniform_time(system.schedule, _STEPS, end="lowest")

@@ -13,7 +13,7 @@ likeliest words).
 
 What stands behind the first change is a draft, which decides nothing but how many calls it takes. Where a word was
 missing or is one too many the rest is not wrong but a place off, and every position would draw anew what its
-neighbour had: the draft moves with the words instead (`realigned`).
+neighbour had: the draft moves with the words instead (`diffuseq.sampling.realign`).
 
 The end is a word like others, so that an answer is as long as its words make it.
 
@@ -24,12 +24,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffuseq.sampling.realign import Drawn, realigned
 from diffuseq.sampling.step import Estimate
 from diffuseq.sampling.words import WordStep, draw_apart, sum_log_p
 
@@ -68,92 +68,98 @@ def fixed_point(
     each other so; without repeats the right one is left out there, which ends texts that are not at rest
     ("language???").
     """
-    rows, length = len(window), int(window.max())
-    place = torch.arange(length, device=window.device)
-    given = torch.full((rows, length), -1, device=window.device) if pinned is None else pinned
-    is_given, tokens = given >= 0, given
-    if draft is not None:
-        tokens = torch.where(is_given | (place >= window[:, None]), given, draft)
-        drafted = None if drafted is None else drafted.maximum((draft >= 0).sum(1)).minimum(window)
-    log_p = torch.zeros_like(quantiles)
-    given_after = F.pad(given[:, 1:], (0, 1), value=-1)
-    may_move = ~is_given.any(1, keepdim=True)  # given words keep what is between them in place
-    # what may move: from behind the first change to the end
-    first, until = torch.full_like(window, -1), (window if drafted is None else drafted) - 1
-    words = window
+    texts = _Texts(window, quantiles, pinned, end)
+    texts.begin_with(draft, drafted)
     for index in range(calls):
-        stale = (place >= first[:, None]) & (place <= until[:, None])
-        asked = stale & (place > first[:, None]) & ~is_given
+        stale, asked = texts.moving()
         if asked.any():
-            never = []
-            if end is not None:
-                never.append(torch.where(place == 0, end, -1).expand_as(asked)[asked])
-            if not repeats:
-                never += [F.pad(tokens[:, :-1], (1, 0), value=-1)[asked], given_after[asked]]
             stood: list[Tensor] = []
-            parts = _noting(read(tokens, stale, asked), tokens[asked], stood)
-            chosen, chosen_log_p = draw_apart(parts, never, quantiles[asked], temperature)
-            before = Drawn(tokens, log_p)
-            drawn = Drawn(tokens.masked_scatter(asked, chosen), log_p.masked_scatter(asked, chosen_log_p))
-            first = _first(asked & (drawn.tokens != tokens), length)
-            is_ousted = torch.zeros_like(asked).masked_scatter(asked, torch.cat(stood) < _OUSTED)
-            tokens, log_p = realigned(drawn, before, first, is_ousted & may_move, window)
-            if end is not None:
-                words = _first(tokens == end, length).minimum(window)
-                until = words.minimum(window - 1)
-        stutters = torch.zeros_like(is_given)
-        if not repeats and end is not None and index == calls - 1:
-            stutters = F.pad(tokens[:, 1:] == tokens[:, :-1], (1, 0)) & ~is_given
-        written = tokens.clamp_min(0)
+            parts = _noting(read(texts.tokens, stale, asked), texts.tokens[asked], stood)
+            never = texts.ruled_out(asked, repeats)
+            words = draw_apart(parts, never, quantiles[asked], temperature)
+            texts.take(asked, *words, is_ousted=torch.cat(stood) < _OUSTED)
+        yield texts.step(index, calls, embed, repeats or end is None or index < calls - 1)
+
+
+class _Texts:
+    """The texts of all rows as they stand.
+
+    tokens [n l] are −1 where no word is known, log_p [n l] is what each had when it was drawn. What lies between
+    the first change, at `first` [n], and `until` [n] may still move; the text of a row is its first `words` [n].
+    """
+
+    def __init__(self, window: Tensor, quantiles: Tensor, pinned: Tensor | None, end: int | None) -> None:
+        self.window, self.end, self.length = window, end, int(window.max())
+        self.place = torch.arange(self.length, device=window.device)
+        nothing = torch.full((len(window), self.length), -1, device=window.device)
+        self.given = nothing if pinned is None else pinned
+        self.is_given = self.given >= 0
+        self.tokens, self.log_p = self.given, torch.zeros_like(quantiles)
+        self.first, self.until, self.words = torch.full_like(window, -1), window - 1, window
+
+    def begin_with(self, draft: Tensor | None, drafted: Tensor | None) -> None:
+        """draft and drafted as in `fixed_point`."""
+        if draft is not None:
+            self.tokens = torch.where(self.is_given | (self.place >= self.window[:, None]), self.given, draft)
+            drafted = None if drafted is None else drafted.maximum((draft >= 0).sum(1)).minimum(self.window)
+        if drafted is not None:
+            self.until = drafted - 1
+
+    def moving(self) -> tuple[Tensor, Tensor]:
+        """What is not as it was before the last call, and what of it is to be drawn anew [n l]."""
+        stale = (self.place >= self.first[:, None]) & (self.place <= self.until[:, None])
+        return stale, stale & (self.place > self.first[:, None]) & ~self.is_given
+
+    def ruled_out(self, asked: Tensor, repeats: bool) -> list[Tensor]:
+        """Words that must not stand where it is asked [n l], as `draw_apart` takes them: the end as the first word,
+        and without repeats the word before and a given one behind."""
+        never = []
+        if self.end is not None:
+            never.append(torch.where(self.place == 0, self.end, -1).expand_as(asked)[asked])
+        if not repeats:
+            before, given_behind = (
+                F.pad(self.tokens, (1, -1), value=-1),
+                F.pad(self.given, (-1, 1), value=-1),
+            )
+            never += [before[asked], given_behind[asked]]
+        return never
+
+    def take(self, asked: Tensor, chosen: Tensor, log_p: Tensor, *, is_ousted: Tensor) -> None:
+        """The words [m] that were drawn where it was asked [n l]; what is behind the first change moves with it.
+
+        is_ousted [m]: whether the word that stood there hardly could."""
+        before = Drawn(self.tokens, self.log_p)
+        drawn = Drawn(self.tokens.masked_scatter(asked, chosen), self.log_p.masked_scatter(asked, log_p))
+        self.first = _first(asked & (drawn.tokens != before.tokens), self.length)
+        # given words keep what is between them in place
+        may_move = ~self.is_given.any(1, keepdim=True)
+        ousted = torch.zeros_like(asked).masked_scatter(asked, is_ousted) & may_move
+        self.tokens, self.log_p = realigned(drawn, before, self.first, ousted, self.window)
+        if self.end is not None:
+            self.words = _first(self.tokens == self.end, self.length).minimum(self.window)
+            self.until = self.words.minimum(self.window - 1)
+
+    def step(self, index: int, calls: int, embed: Callable[[Tensor], Tensor], repeats: bool) -> WordStep:
+        """The texts as a sampler shows them. Without repeats a word that is that before it is left out."""
+        stutters = torch.zeros_like(self.is_given)
+        if not repeats:
+            stutters = F.pad(self.tokens[:, 1:] == self.tokens[:, :-1], (1, 0)) & ~self.is_given
+        written = self.tokens.clamp_min(0)
         x = embed(written)
-        yield WordStep(
+        # where the end has just left, there are no words yet
+        no_word = (self.place >= self.words[:, None]) | (self.tokens < 0) | stutters
+        return WordStep(
             index,
             calls,
             1.0 - index / calls,
             x,
             Estimate(x),
             tokens=written,
-            log_p=log_p,
-            settled=(place <= first[:, None]) | is_given,
-            padding=(place >= words[:, None])
-            | (tokens < 0)  # where the end has just left, there are no words yet
-            | stutters,
-            text_log_p=sum_log_p(log_p, stutters | (place > until[:, None])),
+            log_p=self.log_p,
+            settled=(self.place <= self.first[:, None]) | self.is_given,
+            padding=no_word,
+            text_log_p=sum_log_p(self.log_p, stutters | (self.place > self.until[:, None])),
         )
-
-
-class Drawn(NamedTuple):
-    """Words [n l], −1 where none is known, and the log-probability of each when it was drawn [n l]."""
-
-    tokens: Tensor
-    log_p: Tensor
-
-
-def realigned(drawn: Drawn, before: Drawn, first: Tensor, is_ousted: Tensor, window: Tensor) -> Drawn:
-    """The words that were drawn, those behind the first change moved along if it moved them.
-
-    first [n] is its place, l where nothing changed; window [n] as in `fixed_point`. Unless the word before
-    is_ousted there [n l], one took the place of another, and all stays. Else, where the new word stood further on
-    before, those between were too many, and what was drawn behind it follows. Else it was missing, and what stood
-    in its place follows with what was drawn behind that.
-    """
-    length = drawn.tokens.shape[1]
-    place = torch.arange(length, device=first.device)
-    at = first.clamp_max(length - 1)[:, None]
-    is_behind = place > at
-    found = is_behind & (before.tokens == drawn.tokens.gather(1, at))
-    # nothing stood there, or could still
-    stays = (before.tokens.gather(1, at) < 0) | ~is_ousted.gather(1, at)
-    by = torch.where(found.any(1, keepdim=True), found.int().argmax(1, keepdim=True) - at, -1)
-    origin = place + by.masked_fill(stays, 0)
-    is_pushed, is_beyond = is_behind & (origin == at), origin >= window[:, None]
-    origin = origin.clamp(0, length - 1)
-
-    def move(now: Tensor, old: Tensor, nothing: int) -> Tensor:
-        moved = torch.where(is_pushed, old.gather(1, at), now.gather(1, origin))
-        return torch.where(is_behind, moved.masked_fill(is_beyond, nothing), now)
-
-    return Drawn(move(drawn.tokens, before.tokens, -1), move(drawn.log_p, before.log_p, 0))
 
 
 def _noting(parts: Iterable[Tensor], words: Tensor, noted: list[Tensor]) -> Iterator[Tensor]:

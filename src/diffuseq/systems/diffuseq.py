@@ -27,8 +27,9 @@ from diffuseq.model.word_losses import label_losses, negative_log_likelihood, wo
 from diffuseq.sampling.fixed_point import Read
 from diffuseq.sampling.noise import RowNoise
 from diffuseq.system import Draft, Loss, Request, SpecialTokens, System
-from diffuseq.systems.generation import generate, pinned_words
+from diffuseq.systems.generation import generate
 from diffuseq.systems.networks import Reader
+from diffuseq.systems.page import pinned_words
 
 
 class DiffuSeq(System):

@@ -111,8 +111,8 @@ class Ensemble(System):
         settings: DiffusionGeneration = request.settings
         check_fit(self.config, settings)
         start = Start.of(self.leader, request)
-        first = start.reader(self.leader, start.encoded)
-        others = [member.reader(request, start.lengths, start.is_open_ended) for member in self.systems[1:]]
+        page, first = start.page, start.reader(self.leader, start.encoded)
+        others = [member.reader(request, page.lengths, page.is_open_ended) for member in self.systems[1:]]
         read = mix_words([first, *others], self.weights)
         for step in by_fixed_point(read, self.special, settings, start, settings.steps):
             yield draft_of(step, start, settings.steps, step.index + 1)

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from diffuseq.checks import check_fit
 from diffuseq.config import DiffusionGeneration
-from diffuseq.decoding.lengths import apportion
 from diffuseq.decoding.rounding import likeliest
 from diffuseq.errors import InputError
 from diffuseq.model.denoiser import Encoded
@@ -33,6 +32,7 @@ from diffuseq.sampling.step import Denoise, Noise, Project, Step, keep
 from diffuseq.sampling.words import WordStep
 from diffuseq.system import Draft, Request, SpecialTokens, log_p_of_words
 from diffuseq.systems.networks import Network, Reader
+from diffuseq.systems.page import Page, given_length
 
 if TYPE_CHECKING:
     from diffuseq.systems.diffuseq import DiffuSeq
@@ -62,19 +62,13 @@ class Start(NamedTuple):
     """Where a generation begins.
 
     encoded: the source of each of the n rows; without_source: what stands in its place for guidance (None: none).
-    lengths [n] and padding [n l] of the rows; drafted: where answers end where they end, and lengths are what they
-    have room in, how many positions are drafted at first [n]. draft: ids of words that stand there before the first
-    call [n l] (−1: none; None: none at all). pinned: ids of words that are given [n l] (−1: free; None: all are).
-    table: the words [v d]. noise: its source, quantiles what words are drawn by, and x [n l d], the noise at first.
+    page: what they are written on. table: the words [v d]. noise: its source, quantiles what words are drawn by,
+    and x [n l d], the noise at first.
     """
 
     encoded: Encoded
     without_source: Encoded | None
-    lengths: Tensor
-    padding: Tensor
-    drafted: Tensor | None
-    draft: Tensor | None
-    pinned: Tensor | None
+    page: Page
     table: Tensor
     noise: Noise
     quantiles: Quantiles
@@ -84,33 +78,27 @@ class Start(NamedTuple):
     def of(cls, system: DiffuSeq, request: Request) -> Start:
         settings: DiffusionGeneration = request.settings
         encoded = system.denoiser.encode(request.source, request.source_padding)
-        lengths, drafted = answer_lengths(system, request, encoded)
-        padding = torch.arange(int(lengths.max()), device=lengths.device) >= lengths[:, None]
+        page = Page.of(system, request, encoded)
         without_source = None
         if settings.guidance != 1:
-            without_source = _without_source(system, request).repeat(len(lengths))
-        noise: Noise = RowNoise(request.seeds, lengths)
+            without_source = _without_source(system, request).repeat(len(page.lengths))
+        noise: Noise = RowNoise(request.seeds, page.lengths)
         if settings.truncate is not None:
             noise = truncate(noise, settings.truncate)
-        x = noise(torch.empty(*padding.shape, system.config.embedding_width, device=padding.device))
+        width = system.config.embedding_width
+        x = noise(torch.empty(*page.padding.shape, width, device=page.padding.device))
         quantiles = word_quantiles(noise, x, request.seeds, request.candidates if settings.stratified else 1)
         table = system.denoiser.word_embedding.table()
-        each, pinned = encoded.repeat(request.candidates), pinned_words(request)
-        draft = first_draft(request, padding.shape[1], None if drafted is None else system.special.end)
-        return cls(each, without_source, lengths, padding, drafted, draft, pinned, table, noise, quantiles, x)
+        return cls(encoded.repeat(request.candidates), without_source, page, table, noise, quantiles, x)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Clean words [… d]."""
         return self.table[ids]
 
-    @property
-    def is_open_ended(self) -> bool:
-        """Whether answers end where they end, instead of having a length."""
-        return self.drafted is not None
-
     def reader(self, system: DiffuSeq, encoded: Encoded) -> Reader:
         """The network with a source, for fixed-point."""
-        given = self.x, self.lengths, self.table, self.pinned, self.is_open_ended
+        page = self.page
+        given = self.x, page.lengths, self.table, page.pinned, page.is_open_ended
         return Reader(system, encoded, *given)
 
 
@@ -121,12 +109,12 @@ def draft_of(step: Step, start: Start, total: int, forwards: int) -> Draft:
         return Draft(step.tokens, step.padding, confidence, step.text_log_p, step.index, total, forwards)
     assert step.estimate.logits is not None, "our denoiser gives logits"
     tokens, confidence = likeliest(step.estimate.logits)
-    if start.pinned is not None:
-        is_pinned = start.pinned >= 0
-        tokens = torch.where(is_pinned, start.pinned, tokens)
+    if start.page.pinned is not None:
+        is_pinned = start.page.pinned >= 0
+        tokens = torch.where(is_pinned, start.page.pinned, tokens)
         confidence = confidence.masked_fill(is_pinned, 1.0)
-    log_p = log_p_of_words(confidence, start.padding)
-    return Draft(tokens, start.padding, confidence, log_p, step.index, total, forwards)
+    log_p = log_p_of_words(confidence, start.page.padding)
+    return Draft(tokens, start.page.padding, confidence, log_p, step.index, total, forwards)
 
 
 def _is_rescored(system: DiffuSeq, request: Request) -> bool:
@@ -141,7 +129,7 @@ def read_log_p(system: DiffuSeq, request: Request, start: Start, draft: Draft) -
     was predicted, with that of the end."""
     words, length = system.with_end(draft.tokens, draft.padding)
     rank = torch.arange(words.shape[1], device=words.device, dtype=torch.float32).repeat(len(words), 1)
-    is_given = _given_length(request) is not None
+    is_given = given_length(request) is not None
     if is_given:
         rank.scatter_(1, length[:, None], -1.0)
     noise = F.pad(start.noise(start.x), (0, 0, 0, 1))
@@ -166,15 +154,15 @@ def by_fixed_point(
     return fixed_point(
         read,
         start.embed,
-        start.lengths,
+        start.page.lengths,
         calls,
         quantiles=start.quantiles(),
         temperature=settings.temperature,
         repeats=settings.repeats,
-        pinned=start.pinned,
-        end=special.end if start.is_open_ended else None,
-        draft=start.draft,
-        drafted=start.drafted,
+        pinned=start.page.pinned,
+        end=special.end if start.page.is_open_ended else None,
+        draft=start.page.draft,
+        drafted=start.page.drafted,
     )
 
 
@@ -188,7 +176,7 @@ def _settle(system: DiffuSeq, settings: DiffusionGeneration, start: Start, calls
         predict,
         start.embed,
         start.x,
-        start.padding,
+        start.page.padding,
         calls,
         noise=start.noise,
         quantiles=start.quantiles,
@@ -197,7 +185,7 @@ def _settle(system: DiffuSeq, settings: DiffusionGeneration, start: Start, calls
         order_noise=settings.order_noise,
         leftmost_first=settings.settle_first == "leftmost",
         sure_enough=settings.sure_enough,
-        pinned=start.pinned,
+        pinned=start.page.pinned,
     )
 
 
@@ -209,8 +197,8 @@ def _one_level(system: DiffuSeq, settings: DiffusionGeneration, start: Start, ca
     if settings.clamp_from is not None:
         denoise = clamp(denoise, start.table, grid, settings.clamp_from)
     project: Project = keep
-    if start.pinned is not None:
-        project = pin(start.embed(start.pinned.clamp_min(0)), start.pinned >= 0)
+    if start.page.pinned is not None:
+        project = pin(start.embed(start.page.pinned.clamp_min(0)), start.page.pinned >= 0)
     given = denoise, start.x, grid
     if settings.sampler == "ancestral":
         return ancestral(*given, noise=start.noise, project=project)
@@ -231,59 +219,9 @@ def _networks(
 ) -> tuple[Network, Network | None]:
     """The network with its source and, where it is guided, without."""
     cache = settings.cache and settings.sampler == "settle"
-    given = start.padding, start.table, settings.temperature, start.pinned, cache
+    given = start.page.padding, start.table, settings.temperature, start.page.pinned, cache
     alone = None if start.without_source is None else Network(system, start.without_source, *given)
     return Network(system, start.encoded, *given), alone
-
-
-def pinned_words(request: Request) -> Tensor | None:
-    """The words that are given [n l], −1 where free; None: none is."""
-    if request.template is None:
-        return None
-    return request.template.to(request.source.device).repeat_interleave(request.candidates, 0)
-
-
-def first_draft(request: Request, length: int, end: int | None) -> Tensor | None:
-    """What stands in the place of an answer before the first call [n l], None for nothing: the source's words and
-    an end behind them (None: none), −1 further on. Where words are given, places are not the source's."""
-    settings: DiffusionGeneration = request.settings
-    if settings.sampler != "fixed-point" or settings.draft != "source" or request.template is not None:
-        return None
-    words = F.pad(request.source.masked_fill(request.source_padding, -1), (0, length), value=-1)
-    if end is not None:
-        words.scatter_(1, (~request.source_padding).sum(1, keepdim=True), end)
-    return words[:, :length].repeat_interleave(request.candidates, 0)
-
-
-_ROOM, _DRAFTED = 0.99, 0.7
-"""Shares of all answers that have room, and that are no longer than what is drafted."""
-
-
-def answer_lengths(system: DiffuSeq, request: Request, encoded: Encoded) -> tuple[Tensor, Tensor | None]:
-    """Lengths of the answers [n], and None: the template's, the one asked for, or the `length_beam` likeliest ones
-    in proportion to their probability. With fixed-point, where none is given: the positions that they have room in,
-    and how many of these are drafted at first [n]."""
-    settings, k = request.settings, request.candidates
-    given = _given_length(request)
-    if given is not None:
-        return torch.full((len(request.source) * k,), given, device=request.source.device), None
-    known = encoded.states, request.source_padding, (~request.source_padding).sum(1)
-    if settings.sampler == "fixed-point":
-        covered = system.length_head.log_probs(*known).exp().cumsum(1)
-        room, drafted = (  # lengths are counted from one, and then comes the end
-            ((covered < share).sum(1) + 2).clamp_max(system.config.max_length).repeat_interleave(k)
-            for share in (_ROOM, _DRAFTED)
-        )
-        return room, drafted
-    beam = max(1, min(settings.length_beam, k, system.config.max_length))
-    lengths, log_p = system.length_head.top(*known, beam)
-    return lengths.gather(1, apportion(log_p, k)).flatten(), None
-
-
-def _given_length(request: Request) -> int | None:
-    """The length of the answers where it is not to be predicted."""
-    asked: int | None = request.settings.length
-    return asked if request.template is None else request.template.shape[1]
 
 
 def _without_source(system: DiffuSeq, request: Request) -> Encoded:
@@ -295,7 +233,7 @@ def _without_source(system: DiffuSeq, request: Request) -> Encoded:
 def _check(system: DiffuSeq, request: Request) -> None:
     settings: DiffusionGeneration = request.settings
     check_fit(system.config, settings)
-    length = _given_length(request)
+    length = given_length(request)
     if length is not None and length > system.config.max_length:
         raise InputError(
             f"An answer of {length} tokens was asked for; this model writes up to {system.config.max_length}."
