@@ -67,6 +67,15 @@ def test_a_card_names_the_recipe_and_what_was_changed_in_it() -> None:
     assert "- recipe: none by name\n" in model_card(replace(tiny, text=replace(tiny.text, max_source=3)), 1)
 
 
+def test_a_card_names_the_models_that_a_training_began_with_and_learned_from() -> None:
+    tiny = recipe("tiny")
+    other = replace(tiny.training, start_from="runs/a", teachers=("runs/b", "qqp"))
+    card = model_card(replace(tiny, training=other, text=replace(tiny.text, max_source=3)), 1)
+    assert "- recipe: none by name\n- begun with the weights of `runs/a`\n" in card
+    assert "- learned what these expect of every word: `runs/b`, `qqp`\n" in card
+    assert "- recipe: `tiny`\n- begun" in model_card(replace(tiny, training=other), 1)
+
+
 @pytest.mark.parametrize("kind", SYSTEMS)
 def test_a_card_says_in_a_sentence_what_its_system_is(kind: str) -> None:
     entry = SYSTEMS[kind]

@@ -144,7 +144,9 @@ def push_model(
 ) -> str:
     """Upload the model folder to the hub as `name` (owner/name). Returns its address.
 
-    card: text of the model card, made from the config when None.
+    card: text of the model card, made from the config when None. private: whether a repository that is not there
+    yet is made for its owner alone; options go to `HfApi.upload_folder`. Raises `InputError` when the hub refuses
+    or cannot be reached.
     """
     from huggingface_hub import HfApi
 
@@ -162,7 +164,8 @@ def push_model(
 
 
 def find_model(name_or_folder: str | Path) -> Path:
-    """The folder itself, the model of this name that comes with the package, or a copy of the hub's."""
+    """The folder itself, the model of this name that comes with the package, or a copy of the hub's (owner/name).
+    Raises `InputError` when there is none."""
     folder = Path(name_or_folder)
     if folder.is_dir():
         return folder

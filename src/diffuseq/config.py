@@ -202,7 +202,7 @@ class DiffusionGeneration(Generation):
     guidance: float = 1.0
     """Classifier-free guidance; 1 is off. For systems trained with source dropout."""
     length: int | None = None
-    """Length of the answer in tokens; None predicts it."""
+    """Length of the answer in tokens; None leaves it to the model."""
     length_beam: int = 5
     """Candidates have so many likely lengths, each as often as is its probability. Not for fixed-point, whose
     answers end where they end."""

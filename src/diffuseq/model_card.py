@@ -53,6 +53,8 @@ _CITATION = """\
 }
 ```"""
 _SEAL = "<!-- Written by diffuseq; once anything above is changed by hand, it stays as it is. {digest} -->\n"
+_OWN_LINES = ("start_from", "teachers")
+"""Settings of the training that have lines of their own (`_other_models`)."""
 _ARROWS = {"higher": " ↑", "lower": " ↓"}
 
 
@@ -191,6 +193,7 @@ def _training(config: Config, data: str) -> list[str]:
     if not is_ensemble or training.start_from is not None:
         lines += [
             f"- recipe: {_recipe(config)}",
+            *_other_models(training),
             f"- data: {data or 'not recorded'}",
             f"- {_budget(training)} with {training.batch_size} pairs a step, {training.optimizer}, "
             f"seed {training.seed}",
@@ -207,6 +210,13 @@ def _members(system: EnsembleConfig) -> str:
     weights = system.weights or (1.0,) * len(system.members)
     each = zip(system.members, weights, strict=True)
     return ", ".join(f"`{member.kind}` (weight {weight / sum(weights):.3g})" for member, weight in each)
+
+
+def _other_models(training: TrainingConfig) -> list[str]:
+    """The models that a training began with and learned from, by the names that it was given."""
+    begun = [] if training.start_from is None else [f"- begun with the weights of `{training.start_from}`"]
+    teachers = ", ".join(f"`{name}`" for name in training.teachers)
+    return [*begun, *([f"- learned what these expect of every word: {teachers}"] if teachers else [])]
 
 
 def _budget(training: TrainingConfig) -> str:
@@ -228,7 +238,9 @@ def _recipe(config: Config) -> str:
         if (recipe.system, recipe.text) == (config.system, config.text):
             usual = to_dict(recipe)["training"]
             changed = [
-                f"`training.{key} = {value}`" for key, value in training.items() if value != usual[key]
+                f"`training.{key} = {value}`"
+                for key, value in training.items()
+                if value != usual[key] and key not in _OWN_LINES
             ]
             told = f"`{name}`" + (f" with {', '.join(changed)}" if changed else "")
             best = min(best or (len(changed), told), (len(changed), told))

@@ -74,7 +74,8 @@ def build(config: Any, special: SpecialTokens) -> System:
 
 
 def config_from_dict(values: dict[str, Any]) -> Config:
-    """A whole run's config from config.json; the system's `kind` decides the dataclasses. Strict."""
+    """A whole run's config from config.json; the system's `kind` decides the dataclasses. Strict: unknown
+    keys and values of another type raise `InputError`."""
     if not isinstance(values, dict):
         raise InputError(f"The config is {type(values).__name__}; it must be an object with keys.")
     unknown = set(values) - {"system", "text", "training", "generation"}

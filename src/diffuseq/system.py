@@ -85,7 +85,7 @@ class Draft:
 
     log_p: log-probability of every text in nats; given its length where that is chosen first, with its end where
     the system writes one. Exact where each word is drawn given all that stand already (autoregressive systems,
-    settle with a call a word), else as if the words of one call were independent.
+    fixed-point at rest, settle with a call a word), else as if the words of one call were independent.
     """
 
     tokens: Tensor

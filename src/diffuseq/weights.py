@@ -152,7 +152,8 @@ class Stored:
 
 
 def stored_tensors(folder: Path) -> dict[str, Stored]:
-    """Where every tensor of the folder is, and its shape; only headers are read."""
+    """Where every tensor of the folder is, and its shape; only headers are read. Raises `InputError` when a file is
+    missing or damaged."""
     stored: dict[str, Stored] = {}
     for file in _weight_files(folder):
         if not file.is_file():

@@ -8,6 +8,8 @@ import sys
 import pytest
 from pages import DOCS, PAGES, ROOT, links
 
+from diffuseq.recipes import RECIPES
+
 SOURCE = ROOT / "src" / "diffuseq"
 
 
@@ -35,6 +37,11 @@ def test_every_link_leads_somewhere(page):
 
 def test_the_recipes_page_is_what_its_script_writes():
     assert (DOCS / "recipes.md").read_text() == script("recipes_page").page()
+
+
+def test_the_recipes_page_names_every_recipe():
+    named = set(re.findall(r"`([\w-]+)`|\[([\w-]+)\]\(#", (DOCS / "recipes.md").read_text()))
+    assert set(RECIPES) <= {name for pair in named for name in pair}
 
 
 def test_every_figure_is_drawn_kept_and_shown(tmp_path):

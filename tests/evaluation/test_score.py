@@ -101,6 +101,18 @@ def test_the_file_carries_meaning_beside_every_number(tmp_path: Path) -> None:
     assert read["metrics"]["sacrebleu"]["signature"].startswith("BLEU|nrefs:1|case:mixed|eff:no|tok:13a")
 
 
+def test_a_signature_tells_whatever_changes_the_number() -> None:
+    few, many = (score(predictions(candidates=count), bootstrap=0).signatures for count in (4, 8))
+    assert {name for name in few if few[name] != many[name]} == {
+        "self_bleu_all",
+        "div4_all",
+        "bleu_best_candidate",
+    }
+    several = score(predictions(references=3), task="simplification", case="keep", bootstrap=0).signatures
+    assert all(several[name].endswith("|nrefs:3") for name in ("sari", "exact_match", "bleu_multi", "rougeL"))
+    assert several["div4"] == "div4|tok:split|candidates:3"  # nothing is smoothed there
+
+
 def test_unknown_names_and_missing_models_are_explained() -> None:
     with pytest.raises(InputError, match=r"Unknown metric 'rougel'.*Did you mean 'rougeL'"):
         score(predictions(), metrics=["rougel"])

@@ -86,10 +86,10 @@ def _run(argv: list[str]) -> Any:
     if argv[0] not in VERBS:
         raise unknown_name("command", argv[0], VERBS)
     keep_freed_memory()
-    from diffuseq.cli.arguments import named_paths
+    from diffuseq.cli.arguments import common_rules
 
     try:
-        with named_paths(), _own_warnings_in_a_line():
+        with common_rules(), _own_warnings_in_a_line():
             return import_module(VERBS[argv[0]][0]).main(argv[1:])
     except SystemExit as leaving:
         return leaving.code
@@ -150,6 +150,7 @@ def _overview() -> str:
             "",
             *lines,
             "",
-            "`diffuseq COMMAND --help` shows the options with their defaults and examples.",
+            "`diffuseq COMMAND --help` shows the options with their defaults and examples,",
+            "`diffuseq --version` the version.",
         ]
     )

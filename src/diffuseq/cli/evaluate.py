@@ -36,7 +36,8 @@ class Evaluate:
     task: str | None = None
     """Task or data set (qqp, simplification, dialogue, …): adds its metrics, say SARI for simplification."""
     metrics: tuple[str, ...] | None = None
-    """Only these metrics, by name; default: all that need no network, and those whose model is given."""
+    """Only these metrics, by their names in scores.json; default: all that need no network, and those whose
+    model is given."""
     case: Literal["task", "lower", "keep"] = "task"
     """Compare texts in lower case: as the task's published tables do (not for translation), always, never."""
     bertscore_model: str | None = None

@@ -31,7 +31,8 @@ class Prepare:
     """Turn raw data into train.jsonl, valid.jsonl and test.jsonl, with a manifest beside them."""
 
     task: Annotated[TaskName, tyro.conf.Positional]
-    """The release, or `columns` for any csv, tsv, jsonl, parquet or hub data set."""
+    """The release (dialogue: DailyDialog, or a conversation a line with __eou__ after every utterance), or columns
+    for any csv, tsv, jsonl, parquet or hub data set."""
     raw: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Files or folders of the release; for `columns` also a name on the hub (owner/name[:config])."""
     out: Path

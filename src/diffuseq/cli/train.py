@@ -83,6 +83,7 @@ def parse(name: str, argv: list[str]) -> Any:
         prog=f"diffuseq train {name}",
         description=f"Train the recipe {name}. Every option below shows its default.\n\n{EXAMPLES}",
         args=argv,
+        config=(tyro.conf.AvoidSubcommands,),
     )
     if options.data is None:
         raise InputError(

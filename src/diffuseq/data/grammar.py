@@ -133,7 +133,8 @@ class Grammar:
 
         Returns means over the sources: `valid` (of the chosen answer), `valid_candidates` (share of all
         candidates), `distinct_valid` (different valid wordings among the candidates) and `coverage` (the same
-        as a share of the wordings that a source has besides its own).
+        as a share of the wordings that a source has besides its own). Raises `InputError` when the lists are
+        empty or differ in length.
         """
         chosen = [answers[0] if answers else "" for answers in candidates] if chosen is None else chosen
         if not len(sources) == len(candidates) == len(chosen):

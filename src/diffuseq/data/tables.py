@@ -26,7 +26,8 @@ def read_columns(raw: list[Path], options: ReadOptions, account: Account) -> Row
     """Any table: csv, tsv, jsonl or parquet files, or a data set on the hub (`owner/name[:config]`).
 
     Splits are those of the hub, or of `options.valid_files` and `options.test_files`; a split that is missing
-    is a share of the training sources, chosen by their hash.
+    is a share of the training sources, chosen by their hash. Raises `InputError` where columns are not named, or
+    rows are to be held out by their number, and with file and line for a row that cannot be used.
     """
     if not (options.source_column and options.target_column):
         raise InputError("The columns are not named; pass --source-column and --target-column.")

@@ -78,7 +78,8 @@ def utilities(
     source_weight: float = 0.0,
     copies: bool = True,
 ) -> NDArray[np.float64]:
-    """What `choose` takes the largest of, for every candidate [s k]; −∞ for one that cannot be chosen."""
+    """What `choose` takes the largest of, for every candidate [s k]; −∞ for one that cannot be chosen. Raises
+    `InputError` as `choose` does."""
     if sources is None and (source_weight or not copies):
         raise InputError("To choose by the source (source_weight, copies), give the sources.")
     barred = None if copies or sources is None else barred_copies(sources, candidates)
@@ -111,7 +112,8 @@ def expected_utility(
     extra: Sequence[NDArray[np.float64]] | None = None,
     barred: Sequence[Sequence[int]] | None = None,
 ) -> NDArray[np.float64]:
-    """What `choose_from` takes the largest of, for every candidate [s k]; −∞ for one that cannot be chosen."""
+    """What `choose_from` takes the largest of, for every candidate [s k]; −∞ for one that cannot be chosen. Raises
+    `InputError` for a source without any."""
     for source, size in enumerate(sizes):
         if size == 0:
             raise InputError(f"Source {source} has no candidate; minimum Bayes risk needs at least one.")

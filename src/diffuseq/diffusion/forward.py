@@ -20,7 +20,8 @@ def add_noise(x0: Tensor, alpha: float | Tensor, sigma: float | Tensor, noise: T
 def partial_noise(
     x0: Tensor, target: Tensor, alpha: float | Tensor, sigma: float | Tensor, noise: Tensor
 ) -> Tensor:
-    """`add_noise` on the target only: partial noising (Gong et al., 2023, "DiffuSeq", section 3.1)."""
+    """`add_noise` on the target [b l] only, for x0 and noise [b l d]: partial noising (Gong et al., 2023,
+    "DiffuSeq", section 3.1)."""
     return torch.where(target[..., None], add_noise(x0, alpha, sigma, noise), x0)
 
 

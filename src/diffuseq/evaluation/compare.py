@@ -153,7 +153,8 @@ def compare(
 
 
 def read_training(path: Path) -> dict[str, Any]:
-    """The training.json of the run that predictions belong to: beside them, or a folder above."""
+    """The training.json of the run that predictions belong to: beside them, or a folder above; empty
+    where there is none. Raises `InputError` for one that is not JSON."""
     folder = path if path.is_dir() else path.parent
     for place in (folder, folder / "model", folder.parent):
         file = place / "training.json"

@@ -204,24 +204,36 @@ class Measure:
 
     def signature(self, metric: str) -> str:
         """What has to be equal for two numbers of this metric to be comparable."""
+        most = max(len(targets) for targets in self.predictions.references)
         if metric == "sacrebleu":
             return self._fixed.bleu.signature
         if metric == "chrf":
             return self._fixed.chrf.signature
         if metric == "sari":
-            return simplification.SIGNATURE
+            return f"{simplification.SIGNATURE}|nrefs:{most}"
         if metric == "bertscore":
-            return str(self.bertscore.signature)
-        most = max(len(targets) for targets in self.predictions.references)
-        if catalogue.METRICS[metric].needs == "language model":
-            return f"{metric}|model:{self._language_model}|seed:{self._seed}"
-        if metric in ("self_bleu", "div4"):
-            few = min(catalogue.DIVERSITY_CANDIDATES, len(self.predictions.rows[0].candidates))
-            return f"{metric}|smooth:method4|tok:split|candidates:{few}"
+            return f"{self.bertscore.signature}|nrefs:{most}"
+        if metric == "exact_match":
+            return f"{metric}|tok:split|nrefs:{most}"
         if metric.startswith("rouge"):
             return f"{metric}|f-measure|tok:a-z0-9|case:lower|stem:no|nrefs:{most}"
+        if catalogue.METRICS[metric].needs == "language model":
+            rows = f"|rows:{len(self.sources)}" if metric == "mauve" else ""
+            return f"{metric}|model:{self._language_model}|seed:{self._seed}{rows}"
+        counted = self._candidates_counted(metric)
+        among = "" if counted is None else f"|candidates:{counted}"
+        if metric.startswith("self_bleu"):
+            return f"{metric}|smooth:method4|tok:split{among}"
         if "bleu" in metric:
             references = most if metric == "bleu_multi" else 1
             order = "swapped" if metric == "bleu_swapped" else "answer-reference"
-            return f"{metric}|mean-of-sentences|smooth:method4|tok:split|order:{order}|nrefs:{references}"
-        return f"{metric}|tok:split"
+            how = f"mean-of-sentences|smooth:method4|tok:split|order:{order}|nrefs:{references}"
+            return f"{metric}|{how}{among}"
+        return f"{metric}|tok:split{among}"
+
+    def _candidates_counted(self, metric: str) -> int | None:
+        """How many candidates of a source a metric looks at, where that changes the number."""
+        size = len(self.predictions.rows[0].candidates)
+        if metric in ("self_bleu", "div4"):
+            return min(catalogue.DIVERSITY_CANDIDATES, size)
+        return size if metric in ("self_bleu_all", "div4_all", "bleu_best_candidate") else None

@@ -28,7 +28,7 @@ def sentence_bleu(hypotheses: Sequence[str], references: Sequence[str | Sequence
     0; a hypothesis of one word that matches scores its brevity penalty.
 
     >>> sentence_bleu(["the cat sat"], ["the cat sat"]).round(4)
-    array([0.4518])
+    array([0.5757])
     """
     owners: list[int] = []
     targets: list[str] = []

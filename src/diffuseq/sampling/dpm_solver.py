@@ -35,9 +35,9 @@ def dpm_solver(
 ) -> Iterator[Step]:
     """x_s = (σ_s/σ_t)·x_t + α_s·(1 − e^{−h})·D (Algorithm 2), D extrapolated from two estimates (2M).
 
-    D = x̂_0 + h/(2·h_before)·(x̂_0 − x̂_0 before), or x̂_0 alone: with order 1, in the first
-    step, in the step to clean data (where it is exact), and in the last step if `first_order_last`, which
-    by default holds for fewer than ten calls. stochastic is SDE-DPM-Solver++:
+    x: noise at the grid's first level [n l d]. D = x̂_0 + h/(2·h_before)·(x̂_0 − x̂_0 before), or x̂_0 alone: with
+    order 1, in the first step, in the step to clean data (where it is exact), and in the last step if
+    `first_order_last`, which by default holds for fewer than ten calls. stochastic is SDE-DPM-Solver++:
     x_s = (σ_s/σ_t)·e^{−h}·x_t + α_s·(1 − e^{−2h})·D + σ_s·√(1 − e^{−2h})·ε, with fresh ε from `noise`.
 
     published_v2 does what the released DiffuSeq-v2 code does: x_t is overwritten by x̂_0 before every update,

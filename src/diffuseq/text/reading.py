@@ -28,7 +28,8 @@ _LARGEST_FILE = 512 * 2**20
 
 
 def read_file(path: Path) -> tokenizers.Tokenizer:
-    """A tokenizer from a tokenizer.json, a published vocab.json, a BERT vocab.txt or a word list."""
+    """A tokenizer from a tokenizer.json, a published vocab.json, a BERT vocab.txt or a word list. Raises
+    `InputError` for a file that is none of these."""
     try:
         text = read_text(path, _LARGEST_FILE)
     except UnicodeDecodeError:
@@ -98,7 +99,8 @@ def _word_list(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
 
 
 def read_names(config: Path) -> dict[str, str]:
-    """Names of the roles from a tokenizer_config.json, if there is one."""
+    """Names of the roles from a tokenizer_config.json, if there is one. Raises `InputError` for one that cannot be
+    read."""
     if not config.is_file():
         return {}
     try:
@@ -118,7 +120,7 @@ def read_names(config: Path) -> dict[str, str]:
 
 
 def download(name: str) -> Path:
-    """The tokenizer files of a model on the hub, or of its cached copy."""
+    """The tokenizer files of a model on the hub, or of its cached copy. Raises `InputError` when there are none."""
     from huggingface_hub import snapshot_download
 
     files = ["tokenizer.json", "tokenizer_config.json", "vocab.txt"]

@@ -103,7 +103,7 @@ def one_template(template: str | None, prefix: str = "", suffix: str = "") -> st
 
 
 def around(prefix: str, suffix: str) -> str:
-    """The template of a text that begins and ends as given."""
+    """The template of a text that begins and ends as given. Raises `InputError` where either has slots itself."""
     for name, value in (("prefix", prefix), ("suffix", suffix)):
         if _MARKS.search(value):
             raise InputError(f"The {name} {value!r} has slots; give a template instead.")

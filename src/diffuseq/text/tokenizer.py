@@ -230,7 +230,8 @@ class Tokenizer:
         """The text of ids. Pad, start, end and mask are dropped; an unknown token shows as such.
 
         `style` matters for BERT vocabularies alone, which forget spaces: `tidy` puts them back as English has
-        them, `published` as the published systems do (see `diffuseq.text.cleanup`).
+        them, `published` as the published systems do (see `diffuseq.text.cleanup`). Raises
+        `InputError` for another.
         """
         if style not in ("tidy", "published"):
             raise unknown_name("decoding style", style, ("tidy", "published"))

@@ -121,7 +121,8 @@ def make_optimizers(system: System, settings: TrainingConfig) -> list[Optimizer]
     """AdamW for everything, or Muon for the hidden matrices and AdamW for the rest.
 
     Weight decay is for matrices only. What has a smaller share of the learning rate (`System.learning_rate_share`)
-    is pretrained, and AdamW moves it. Every group keeps its peak learning rate under "peak".
+    is pretrained, and AdamW moves it. Every group keeps its peak learning rate under "peak". Raises `InputError`
+    for a system without parameters to train.
     """
     named = [(name, p) for name, p in system.named_parameters() if p.requires_grad]
     if not named:

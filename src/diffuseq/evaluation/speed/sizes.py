@@ -70,7 +70,8 @@ def special_tokens(vocab_size: int) -> SpecialTokens:
 
 
 def find_size(name: str, quick: bool = False) -> Size:
-    """base (12 layers of 768), small (6 layers of 256) or tiny (a check that everything runs)."""
+    """base (12 layers of 768), small (6 layers of 256) or tiny (a check that everything runs). Raises `InputError`
+    for another name."""
     sizes = {"base": _base, "small": _small, "tiny": _tiny}
     if name not in sizes:
         raise unknown_name("size", name, sizes)
