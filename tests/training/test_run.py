@@ -12,8 +12,9 @@ import pytest
 import tiny_runs as tiny
 import torch
 
+from diffuseq.baselines.configs import DiffusionLMConfig
 from diffuseq.checkpoint import load_model
-from diffuseq.config import DiffuSeqConfig, DiffusionGeneration
+from diffuseq.config import DiffuSeqConfig, DiffusionGeneration, PublishedConfig
 from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
 from diffuseq.system import Loss
@@ -177,13 +178,20 @@ def test_overwriting_deletes_nothing_that_the_new_run_needs(data: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    "system", [DiffuSeqConfig(width=34, heads=4), DiffuSeqConfig(token_wise=0.5)], ids=["width", "attention"]
+    ("system", "problem"),
+    [
+        (DiffuSeqConfig(width=34, heads=4), "width is 34, which cannot be split into 4 heads"),
+        (DiffuSeqConfig(width=100, heads=4), "width is 100, of which each of 4 heads gets 25.*multiple of 8"),
+        (DiffuSeqConfig(token_wise=0.5), "token_wise is 0.5"),
+        (DiffusionLMConfig(classifier_width=34), "classifier_width is 34, .* 8 heads"),
+        (PublishedConfig(time_width=1), "time_width is 1; give a whole number from 2"),
+    ],
 )
 def test_a_system_that_cannot_be_is_refused_before_anything_is_read(
-    system: DiffuSeqConfig, tmp_path: Path
+    system: Any, problem: str, tmp_path: Path
 ) -> None:
     config = dataclasses.replace(tiny.config(), system=system)
-    with pytest.raises(InputError, match=r"^system\."):
+    with pytest.raises(InputError, match=rf"^system\.{problem}"):
         train(config, tmp_path / "no data", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -207,9 +215,19 @@ def test_resuming_with_another_network_or_other_data_is_refused_by_name(data: Pa
     wider = dataclasses.replace(config, system=dataclasses.replace(config.system, width=32))
     with pytest.raises(InputError, match=r"system\.width is 32.*16"):
         train(wider, data, tmp_path / "out", resume=True)
+    other_optimizer = tiny.config(steps=4, evaluate_rows=0, optimizer="muon")
+    with pytest.raises(InputError, match=r"training\.optimizer is 'muon'.*'adamw'"):
+        train(other_optimizer, data, tmp_path / "out", resume=True)
     other = tiny.write_data(tmp_path / "other", rows=61)
     with pytest.raises(InputError, match="data or the tokenizer"):
         train(config, other, tmp_path / "out", resume=True)
+
+
+def test_a_run_without_averaging_goes_on_without_it(data: Path, tmp_path: Path) -> None:
+    train(tiny.config(steps=2, evaluate_rows=0, ema=0.0), data, tmp_path / "out")
+    with pytest.raises(InputError, match=r"training\.ema is 0\.9.*started with 0\.0"):
+        train(tiny.config(steps=4, evaluate_rows=0, ema=0.9), data, tmp_path / "out", resume=True)
+    train(tiny.config(steps=4, evaluate_rows=0, ema=0.0), data, tmp_path / "out", resume=True)
 
 
 def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(

@@ -273,13 +273,17 @@ class Run:
 
     def _check_resumable(self, values: dict[str, Any]) -> None:
         now, before = to_dict(self.config), values["config"]
-        for part in ("system", "text"):
-            for name, value in now[part].items():
-                if before[part].get(name) != value:
-                    raise InputError(
-                        f"{part}.{name} is {value!r}, but the run in {self.out} was started with "
-                        f"{before[part].get(name)!r}; resume with that, or start anew with --overwrite."
-                    )
+        fixed = [(part, name) for part in ("system", "text") for name in now[part]]
+        fixed.append(("training", "optimizer"))
+        if not before["training"].get("ema"):  # there is no average to go on with
+            fixed.append(("training", "ema"))
+        for part, name in fixed:
+            value, started_with = now[part][name], before[part].get(name)
+            if started_with != value:
+                raise InputError(
+                    f"{part}.{name} is {value!r}, but the run in {self.out} was started with "
+                    f"{started_with!r}; resume with that, or start anew with --overwrite."
+                )
         if values["data"] != self.corpus.fingerprint:
             raise InputError(
                 f"The data or the tokenizer is not what the run in {self.out} was started with; resume with "
