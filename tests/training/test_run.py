@@ -12,11 +12,12 @@ import pytest
 import tiny_runs as tiny
 import torch
 
-from diffuseq.baselines.configs import DiffusionLMConfig
+from diffuseq.baselines.configs import CMLMConfig, DiffusionLMConfig, Gpt2Config
 from diffuseq.checkpoint import load_model
-from diffuseq.config import DiffuSeqConfig, DiffusionGeneration, PublishedConfig
+from diffuseq.config import BertSizes, Config, DiffuSeqConfig, DiffusionGeneration, PublishedConfig
 from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
+from diffuseq.registry import entry
 from diffuseq.system import Loss
 from diffuseq.training.run import train
 from diffuseq.training.signals import TrainingStopped
@@ -196,6 +197,44 @@ def test_a_system_that_cannot_be_is_refused_before_anything_is_read(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("system", "problem"),
+    [
+        (
+            dataclasses.replace(tiny.NETWORK, max_length=4),
+            "source has up to 6 tokens, but this system takes 4",
+        ),
+        (CMLMConfig(max_length=4), "source has up to 6 tokens, but this system takes 4"),
+        (
+            Gpt2Config(weights="random", max_length=9),
+            "Source, separator and target have up to 13 tokens together",
+        ),
+        (DiffusionLMConfig(sequence_length=7), "target has up to 6 tokens"),
+        (
+            DiffuSeqConfig(bert=BertSizes(positions=7), attention="all", token_wise=0.5),
+            "source has up to 6 tokens, but the BERT",
+        ),
+    ],
+)
+def test_texts_longer_than_the_network_takes_are_refused_before_the_first_step(
+    system: Any, problem: str, data: Path, tmp_path: Path
+) -> None:
+    sizes = {"layers": 1, "encoder_layers": 1, "decoder_layers": 1, "classifier_layers": 1}
+    system = dataclasses.replace(
+        system, **{name: size for name, size in sizes.items() if hasattr(system, name)}
+    )
+    generation = entry(system.kind).generation()
+    events: list[Event] = []
+    with pytest.raises(InputError, match=problem):
+        train(
+            dataclasses.replace(tiny.config(), system=system, generation=generation),
+            data,
+            tmp_path,
+            on_event=events.append,
+        )
+    assert "start" not in [event.kind for event in events]
+
+
 def test_generation_that_does_not_fit_the_network_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     seeing_all = DiffuSeqConfig(attention="all")
     by_reading = DiffusionGeneration(sampler="fixed-point")
@@ -206,6 +245,13 @@ def test_generation_that_does_not_fit_the_network_is_refused_before_anything_is_
         train(
             dataclasses.replace(config, generation=DiffusionGeneration(steps=0)), tmp_path, tmp_path / "out"
         )
+    assert not (tmp_path / "out").exists()
+
+
+def test_generation_settings_of_another_kind_of_system_are_refused(tmp_path: Path) -> None:
+    config = Config(tiny.NETWORK)  # with a diffusion's, by default
+    with pytest.raises(InputError, match=r"is a DiffusionGeneration, but a transformer.*AutoregressiveGen"):
+        train(config, tmp_path / "no data", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+
 from diffuseq.config import TextConfig, TrainingConfig
 from diffuseq.data.batching import BatchPlan, StoredPairs
 from diffuseq.data.grammar import write_corpus
@@ -56,6 +58,17 @@ class Corpus:
         return self._batches(
             self.train, settings.batch_size, settings.seed, settings.both_directions, multiple
         )
+
+    def longest_pairs(self, settings: TrainingConfig) -> list[tuple[int, int]]:
+        """Lengths of source and target of those pairs that have the longest source, the longest target, or most
+        tokens together: what a system takes of these it takes of all."""
+        pairs = []
+        for store, turned in ((self.train, settings.both_directions), (self.valid, False)):
+            lengths = np.stack([store.source_lengths, store.target_lengths]).astype(np.int64)
+            for measure in (lengths[0], lengths[1], lengths.sum(0)):
+                source, target = lengths[:, measure.argmax()].tolist()
+                pairs += [(source, target), (target, source)] if turned else [(source, target)]
+        return pairs
 
     def counted(self, settings: TrainingConfig) -> TrainingConfig:
         """The settings with `steps` for their `epochs`, if they have any."""

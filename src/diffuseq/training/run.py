@@ -26,7 +26,7 @@ from diffuseq.errors import InputError
 from diffuseq.files import same_place, write_text
 from diffuseq.model_card import CARD, has_own_card, model_card, own_card_note
 from diffuseq.plain import to_dict
-from diffuseq.registry import build
+from diffuseq.registry import build, check_generation_kind
 from diffuseq.text.tokenizer import TOKENIZER_FILES
 from diffuseq.training.corpus import Corpus, prepare_corpus
 from diffuseq.training.engine import ShareFailedError, in_shares, make_accelerator, on_main
@@ -69,6 +69,7 @@ def train(
     check(config.training)
     check_system(config.system)
     check_text(config.text)
+    check_generation_kind(config)
     check_generation(config.generation)
     check_fit(config.system, config.generation)
     out, accelerator = Path(out), make_accelerator(config.training.fsdp)
@@ -127,6 +128,8 @@ class Run:
         settings = self.corpus.counted(self.config.training)
         torch.manual_seed(settings.seed)
         system = build(self.config.system, self.corpus.tokenizer.special)
+        for source, target in self.corpus.longest_pairs(settings):  # now, and not in the middle of the run
+            system.check_lengths(source, target)
         if checkpoint is None:
             if settings.start_from is not None:
                 begin_as(system, settings.start_from, self.corpus.tokenizer)
