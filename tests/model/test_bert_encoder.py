@@ -75,7 +75,7 @@ def test_a_source_longer_than_berts_positions_is_refused(tokenizer: Tokenizer, f
     ids = torch.full((2, 62), tokenizer.special.unknown)
     assert encoder(ids, torch.zeros_like(ids, dtype=torch.bool)).shape == (2, 62, 24)
     longer = torch.full((2, 63), tokenizer.special.unknown)
-    with pytest.raises(InputError, match=r"63 tokens, but the BERT .* takes 62; lower max_source"):
+    with pytest.raises(InputError, match=r"63 tokens, but the BERT .* takes 62; shorten it"):
         encoder(longer, torch.zeros_like(longer, dtype=torch.bool))
 
 

@@ -255,6 +255,32 @@ def test_generation_settings_of_another_kind_of_system_are_refused(tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("attention", ["settled", "all"])
+def test_texts_without_a_token_are_told_and_stop_no_run(attention: str, data: Path, tmp_path: Path) -> None:
+    """A source and a target of nothing but a control character, in both splits."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for split in ("train", "valid"):
+        rows = (data / f"{split}.jsonl").read_text().splitlines()
+        empty = [{"src": "\x7f", "trg": "alpha"}, {"src": "beta", "trg": "\x7f"}]
+        (folder / f"{split}.jsonl").write_text("\n".join([*map(json.dumps, empty), *rows]) + "\n")
+    config = Config(
+        DiffuSeqConfig(
+            encoder_layers=1, decoder_layers=1, heads=2, width=16, feed_forward=16, embedding_width=8,
+            max_length=8, attention=attention,  # type: ignore[arg-type]
+        ),
+        tiny.config().text,
+        tiny.settings(),
+        DiffusionGeneration(sampler="settle", steps=2, candidates=1),
+    )  # fmt: skip
+    events: list[Event] = []
+    out = train(config, folder, tmp_path / "out", on_event=events.append)
+    assert any("2 texts have no token at all" in event.text for event in events)
+    assert all(0 < line["valid_loss"] < 100 for line in lines(out) if "valid_loss" in line)
+    (look, *_) = [event.values for event in events if event.kind == "evaluation"]
+    assert len(look["samples"]) == 2 and look["samples"][0]["source"] == "beta"
+
+
 def test_resuming_with_another_network_or_other_data_is_refused_by_name(data: Path, tmp_path: Path) -> None:
     config = tiny.config(steps=2, evaluate_rows=0)
     train(config, data, tmp_path / "out")

@@ -27,8 +27,8 @@ class BertEncoder(nn.Module):
         most = self.bert.config.max_position_embeddings - 2
         if source > most:
             raise InputError(
-                f"A source has up to {source} tokens, but the BERT that reads it takes {most}; lower max_source, "
-                "or take an encoder of our own (system.pretrained none)."
+                f"A source has up to {source} tokens, but the BERT that reads it takes {most}; shorten it "
+                "(text.max_source), or take an encoder of our own (system.pretrained none)."
             )
 
     def forward(self, ids: Tensor, padding: Tensor) -> Tensor:

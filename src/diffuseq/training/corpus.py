@@ -92,8 +92,8 @@ def prepare_corpus(
     """Read, tokenise and cache the data.
 
     data: a folder with train.jsonl and valid.jsonl, one jsonl file (every 20th row is then held out), or
-    "grammar" for the built-in corpus. texts: validation pairs to keep as text. Raises `InputError` for data
-    that cannot be used.
+    "grammar" for the built-in corpus. texts: validation pairs to keep as text, whose sources are to be answered.
+    Raises `InputError` for data that cannot be used.
     """
     bad_rows = BadRows()
     sources, hashes = _splits(data, cache, report, skip_bad_rows)
@@ -117,7 +117,8 @@ def prepare_corpus(
         for warning in filter(None, (leaks.warning() for leaks in find_leaks(data, skip_bad_rows))):
             report(Event("warning", f"{warning}."))
     fingerprint = sha256(json.dumps([store.identity for store in stores.values()]).encode()).hexdigest()
-    valid_pairs = list(itertools.islice(sources["valid"](BadRows()), texts))
+    readable = (pair for pair in sources["valid"](BadRows()) if tokenizer.encode([pair.source])[0])
+    valid_pairs = list(itertools.islice(readable, texts))
     return Corpus(tokenizer, stores["train"], stores["valid"], valid_pairs, fingerprint)
 
 

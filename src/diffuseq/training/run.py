@@ -187,7 +187,7 @@ class Run:
         warnings: list[str] = []
         with training.stop.at_once() if alone else nullcontext(), training.average.in_place():
             self.validation = validation_loss(training, data, batches)
-            if settings.evaluate_rows:
+            if self.corpus.valid_pairs:
                 sharded = self.accelerator.is_fsdp2
                 system = complete_copy(training) if sharded else training.system
                 answer = pipeline_answers(system, self.corpus.tokenizer, self.config)
