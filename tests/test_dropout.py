@@ -46,6 +46,9 @@ def test_the_ends() -> None:
     x = torch.randn(5, 3)
     assert torch.equal(drop(x, 0.0), x)
     assert torch.equal(drop(x, 1.0), torch.zeros_like(x))
+    assert torch.equal(drop(x, 1 - 1e-9), torch.zeros_like(x)), (
+        "as near to 1 as sixteen bits do not tell apart"
+    )
     assert drop(torch.empty(0, 3), 0.5).shape == (0, 3)
 
 

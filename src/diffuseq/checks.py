@@ -54,6 +54,8 @@ _SHARES = {
     *("from_empty", "roll_in_noise"),
 }
 """Settings of any system that are a share: from 0 to 1."""
+_LEAST = {"time_width": 2}
+"""Sizes of any system that cannot be 1: a time is a cosine and a sine at least."""
 _MOST_LAYERS, _MOST_MEMBERS, _LARGEST_SIZE, _LARGEST_NUMBER = 1000, 100, 1_000_000, 1e6
 
 
@@ -65,7 +67,7 @@ def check_system(config: Any, where: str = "system") -> None:
         if dataclasses.is_dataclass(value):
             check_system(value, name)
         elif isinstance(value, int) and not isinstance(value, bool) and "float" not in str(entry.type):
-            least = 0 if entry.default == 0 else 1
+            least = _LEAST.get(entry.name, 0 if entry.default == 0 else 1)
             most = _MOST_LAYERS if "layers" in entry.name else _LARGEST_SIZE
             if not least <= value <= most:
                 raise InputError(f"{name} is {value}; give a whole number from {least} to {most:,}.")
@@ -73,15 +75,30 @@ def check_system(config: Any, where: str = "system") -> None:
             low, high = (0.0, 1.0) if entry.name in _SHARES else (-_LARGEST_NUMBER, _LARGEST_NUMBER)
             if not low <= value <= high:
                 raise InputError(f"{name} is {value}; give a number from {low:g} to {high:g}.")
-    width, heads = getattr(config, "width", None), getattr(config, "heads", None)
-    if width and heads and width % heads:
-        raise InputError(
-            f"{where}.width is {width}, which cannot be split into {heads} heads; choose a multiple of heads."
-        )
+    for of in ("", "classifier_"):
+        _check_heads(config, where, of)
     if isinstance(config, DiffuSeqConfig):
         _check_attention(config)
     if isinstance(config, EnsembleConfig):
         _check_members(config, where)
+
+
+def _check_heads(config: Any, where: str, of: str) -> None:
+    """A network's width is shared out evenly among its heads, and ours turn their numbers in pairs (rotary
+    positions)."""
+    width, heads = getattr(config, f"{of}width", None), getattr(config, f"{of}heads", None)
+    if not width or not heads:
+        return
+    if width % heads:
+        raise InputError(
+            f"{where}.{of}width is {width}, which cannot be split into {heads} heads; choose a multiple of "
+            f"{of}heads."
+        )
+    if isinstance(config, DiffuSeqConfig) and width // heads % 2:
+        raise InputError(
+            f"{where}.width is {width}, of which each of {heads} heads gets {width // heads}, an odd number; "
+            f"choose a multiple of {2 * heads}, or another number of heads."
+        )
 
 
 def _check_members(config: EnsembleConfig, where: str) -> None:

@@ -73,7 +73,7 @@ class TrainingConfig:
     warmup: float = 0.02
     """Share of the training spent on a linear warm-up."""
     final_learning_rate: float = 0.0
-    """Where the decay ends, as a share of the peak."""
+    """Where a linear or cosine decay ends, as a share of the peak."""
     betas: tuple[float, float] = (0.9, 0.98)
     """Momentum terms of AdamW."""
     weight_decay: float = 0.0

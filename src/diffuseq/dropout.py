@@ -32,8 +32,9 @@ class Dropout(nn.Module):
 def drop(x: Tensor, share: float) -> Tensor:
     """x with a share of its numbers 0, to the nearest 2⁻¹⁶, and the others divided by the rest of the share; by the
     global generator."""
-    if x.device.type != "cpu" or not 0 < share < 1:
+    dropped = round(share * (1 << _BITS))
+    if x.device.type != "cpu" or not 0 < dropped < 1 << _BITS:
         return F.dropout(x, share)
     chance = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
-    kept = chance.view(torch.int16)[: x.numel()].view(x.shape) >= _LEAST + round(share * (1 << _BITS))
+    kept = chance.view(torch.int16)[: x.numel()].view(x.shape) >= _LEAST + dropped
     return x * (1 / (1 - share)) * kept.to(x.dtype)

@@ -65,6 +65,17 @@ def entry(kind: str) -> Entry:
     return SYSTEMS[kind]
 
 
+def check_generation_kind(config: Config) -> None:
+    """Raise `InputError` for generation settings of another kind of system."""
+    kind, given = config.system.kind, type(config.generation).__name__
+    expected = entry(kind).generation
+    if not isinstance(config.generation, expected):
+        raise InputError(
+            f"generation is a {given}, but a {kind} generates by a {expected.__name__}; give "
+            f"Config(…, generation={expected.__name__}())."
+        )
+
+
 def build(config: Any, special: SpecialTokens) -> System:
     """The system of a system config, with fresh weights. Raises `InputError` for sizes that make no sense."""
     check_system(config)

@@ -142,6 +142,10 @@ class System(nn.Module, ABC):
         """
         raise NotImplementedError
 
+    def check_lengths(self, source: int, target: int) -> None:
+        """Raise `InputError` for a pair of so many tokens that is longer than the network takes. Any is taken by
+        default."""
+
     def answer_length(self, source: Tensor, source_padding: Tensor) -> Tensor:
         """A likely length of the answer to each source [b s], long [b]; the source's own by default."""
         return (~source_padding).sum(1)

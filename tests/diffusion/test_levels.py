@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
-from diffuseq.diffusion.levels import GROUP, mixed_levels, one_level, settling_order
+from diffuseq.diffusion.levels import GROUP, grouped, mixed_levels, one_level, settling_order
 
 LENGTHS = torch.randint(1, 12, (4000,), generator=torch.Generator().manual_seed(0))
 PADDING = torch.arange(12) >= LENGTHS[:, None]
@@ -62,6 +64,17 @@ def test_a_share_of_the_rows_looks_ahead_in_groups_of_one_size() -> None:
         sizes = [row.count(rank) for rank in sorted(set(row))]
         inner = sizes[1:-1]
         assert len(set(inner)) <= 1 and all(GROUP[0] <= size <= GROUP[1] for size in inner)
+
+
+def test_groups_have_all_sizes_small_ones_more_often() -> None:
+    rank = torch.arange(200.0).expand(20_000, -1)
+    inner = (grouped(rank, torch.Generator().manual_seed(0)) == 1).sum(1)
+    count = inner.bincount(minlength=GROUP[1] + 1)
+    assert len(count) == GROUP[1] + 1 and not count[: GROUP[0]].any()
+    within = count[GROUP[0] :] / len(rank)
+    size = torch.arange(GROUP[0], GROUP[1] + 1)
+    expected = ((size + 1) / size).log() / math.log((GROUP[1] + 1) / GROUP[0])
+    torch.testing.assert_close(within, expected, atol=0.01, rtol=0)
 
 
 def test_only_rows_from_left_to_right_whose_end_comes_last_look_ahead() -> None:

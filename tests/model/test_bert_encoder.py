@@ -69,6 +69,16 @@ def test_its_states_are_berts_whatever_the_padding(tokenizer: Tokenizer, folder:
             torch.testing.assert_close(ours[i, : len(row)], theirs, atol=1e-5, rtol=1e-4)
 
 
+def test_a_source_longer_than_berts_positions_is_refused(tokenizer: Tokenizer, folder: Path) -> None:
+    bert = transformers.BertModel.from_pretrained(folder, add_pooling_layer=False).eval()
+    encoder = BertEncoder(bert, 24, tokenizer.special)
+    ids = torch.full((2, 62), tokenizer.special.unknown)
+    assert encoder(ids, torch.zeros_like(ids, dtype=torch.bool)).shape == (2, 62, 24)
+    longer = torch.full((2, 63), tokenizer.special.unknown)
+    with pytest.raises(InputError, match=r"63 tokens, but the BERT .* takes 62; shorten it"):
+        encoder(longer, torch.zeros_like(longer, dtype=torch.bool))
+
+
 def test_words_begin_with_the_angles_of_berts_words() -> None:
     words = torch.randn(200, 12, generator=torch.Generator().manual_seed(0))
     centred = torch.nn.functional.normalize(words - words.mean(0), dim=-1)

@@ -67,6 +67,27 @@ def test_padding_and_neighbours_change_no_row(copy: bool, rows: dict[str, torch.
 
 
 @pytest.mark.parametrize("copy", [True, False])
+@pytest.mark.parametrize("learns", [True, False])
+def test_an_empty_source_gives_finite_numbers_and_changes_no_other_row(
+    copy: bool, learns: bool, rows: dict[str, torch.Tensor]
+) -> None:
+    network = make_denoiser(copy)
+    level, padding = network.level(rows["log_snr"]), torch.zeros(3, 5, dtype=torch.bool)
+    found = []
+    for is_empty in (False, True):
+        source_padding = torch.zeros(3, 6, dtype=torch.bool)
+        source_padding[1] = is_empty
+        with torch.set_grad_enabled(learns):
+            encoded = network.encode(rows["source"], source_padding)
+            hidden = network.decode(rows["x"], level, padding, encoded)
+            found.append(network.distribution(hidden, encoded).view(3, 5, VOCAB))
+        assert source_padding[1].all() == is_empty, "what was given stays as it was"
+    whole, one_empty = found
+    assert one_empty.isfinite().all() and not torch.allclose(whole[1], one_empty[1])
+    assert torch.equal(whole[[0, 2]], one_empty[[0, 2]])
+
+
+@pytest.mark.parametrize("copy", [True, False])
 def test_the_distribution_sums_to_one_and_agrees_with_the_loss(
     copy: bool, rows: dict[str, torch.Tensor]
 ) -> None:

@@ -47,6 +47,12 @@ def test_the_published_steps_are_all_indices_of_the_chain():
     assert published_steps(CHAIN, end="lowest").time.tolist() == list(range(1999, -1, -1))
 
 
+def test_a_chain_down_to_its_lowest_level_has_a_call_less():
+    assert len(make_grid("trailing", CHAIN, 1999, "lowest")) == 1999
+    with pytest.raises(InputError, match=r"steps is 2000; .* 1 to 1999 network calls"):
+        make_grid("trailing", CHAIN, 2000, "lowest")
+
+
 @pytest.mark.parametrize(
     ("name", "schedule", "calls", "message"),
     [

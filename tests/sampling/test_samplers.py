@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from diffuseq.diffusion.schedule import LogLinearSchedule
+from diffuseq.diffusion.schedule import DiscreteSchedule, LogLinearSchedule
 from diffuseq.errors import InputError
 from diffuseq.sampling.ancestral import ancestral
 from diffuseq.sampling.ddim import ddim
@@ -55,6 +55,15 @@ def test_the_published_v2_solver_starts_each_update_from_the_estimate():
     weight = after.sigma / now.sigma + after.alpha * float(1 - torch.exp(-h))
     torch.testing.assert_close(step.x, weight * step.estimate.x0)
     assert not torch.allclose(step.x, next(dpm_solver(denoise, X, grid)).x)
+
+
+def test_the_solver_passes_levels_that_are_the_same():
+    """Where a long chain has no signal left, its levels are all at the lowest log-SNR that is told apart."""
+    grid = make_grid("uniform-time", DiscreteSchedule.named("trunc_lin", 10_000), 12, "lowest")
+    assert grid.alpha[0] == grid.alpha[1] == grid.alpha[2]
+    assert last(dpm_solver(denoise, X, grid)).isfinite().all()
+    first, second, third, *_ = dpm_solver(denoise, X, grid)
+    assert torch.equal(first.x, X) and torch.equal(second.x, X) and torch.equal(third.x, X)
 
 
 def test_states_keep_their_dtype():

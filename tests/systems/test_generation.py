@@ -278,10 +278,16 @@ def test_a_length_that_is_asked_for_is_kept(tiny_pipe: DiffuSeqPipeline) -> None
     assert last_draft(tiny_pipe, SOURCES[0], length=7).tokens.shape == (3, 7)
 
 
-def test_no_answer_has_tokens_without_text(tiny_pipe: DiffuSeqPipeline) -> None:
-    special = tiny_pipe.tokenizer.special
-    tokens = last_draft(tiny_pipe, SOURCES[0], temperature=5.0, candidates=20, length=20).tokens
-    assert not torch.isin(tokens, torch.tensor([special.pad, special.start, special.end, special.mask])).any()
+@pytest.mark.parametrize("temperature", [5.0, 100.0])
+@pytest.mark.parametrize("sampler", ["settle", "ddim", "fixed-point"])
+def test_no_answer_has_tokens_without_text(pipe: DiffuSeqPipeline, sampler: str, temperature: float) -> None:
+    """However hot: the words of such a temperature are drawn as if all were equally likely."""
+    draft = last_draft(
+        pipe, SOURCES[0], temperature=temperature, candidates=50, length=20, **SAMPLERS[sampler]
+    )
+    special = pipe.tokenizer.special
+    silent = torch.tensor([special.pad, special.start, special.end, special.mask])
+    assert not torch.isin(draft.tokens[~draft.padding], silent).any()
 
 
 def test_candidates_have_the_likeliest_lengths_in_proportion_to_their_probability(

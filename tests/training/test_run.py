@@ -12,10 +12,12 @@ import pytest
 import tiny_runs as tiny
 import torch
 
+from diffuseq.baselines.configs import CMLMConfig, DiffusionLMConfig, Gpt2Config
 from diffuseq.checkpoint import load_model
-from diffuseq.config import DiffuSeqConfig, DiffusionGeneration
+from diffuseq.config import BertSizes, Config, DiffuSeqConfig, DiffusionGeneration, PublishedConfig
 from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
+from diffuseq.registry import entry
 from diffuseq.system import Loss
 from diffuseq.training.run import train
 from diffuseq.training.signals import TrainingStopped
@@ -177,15 +179,60 @@ def test_overwriting_deletes_nothing_that_the_new_run_needs(data: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    "system", [DiffuSeqConfig(width=34, heads=4), DiffuSeqConfig(token_wise=0.5)], ids=["width", "attention"]
+    ("system", "problem"),
+    [
+        (DiffuSeqConfig(width=34, heads=4), "width is 34, which cannot be split into 4 heads"),
+        (DiffuSeqConfig(width=100, heads=4), "width is 100, of which each of 4 heads gets 25.*multiple of 8"),
+        (DiffuSeqConfig(token_wise=0.5), "token_wise is 0.5"),
+        (DiffusionLMConfig(classifier_width=34), "classifier_width is 34, .* 8 heads"),
+        (PublishedConfig(time_width=1), "time_width is 1; give a whole number from 2"),
+    ],
 )
 def test_a_system_that_cannot_be_is_refused_before_anything_is_read(
-    system: DiffuSeqConfig, tmp_path: Path
+    system: Any, problem: str, tmp_path: Path
 ) -> None:
     config = dataclasses.replace(tiny.config(), system=system)
-    with pytest.raises(InputError, match=r"^system\."):
+    with pytest.raises(InputError, match=rf"^system\.{problem}"):
         train(config, tmp_path / "no data", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("system", "problem"),
+    [
+        (
+            dataclasses.replace(tiny.NETWORK, max_length=4),
+            "source has up to 6 tokens, but this system takes 4",
+        ),
+        (CMLMConfig(max_length=4), "source has up to 6 tokens, but this system takes 4"),
+        (
+            Gpt2Config(weights="random", max_length=9),
+            "Source, separator and target have up to 13 tokens together",
+        ),
+        (DiffusionLMConfig(sequence_length=7), "target has up to 6 tokens"),
+        (
+            DiffuSeqConfig(bert=BertSizes(positions=7), attention="all", token_wise=0.5),
+            "source has up to 6 tokens, but the BERT",
+        ),
+    ],
+)
+def test_texts_longer_than_the_network_takes_are_refused_before_the_first_step(
+    system: Any, problem: str, data: Path, tmp_path: Path
+) -> None:
+    sizes = {"layers": 1, "encoder_layers": 1, "decoder_layers": 1, "classifier_layers": 1}
+    system = dataclasses.replace(
+        system, **{name: size for name, size in sizes.items() if hasattr(system, name)}
+    )
+    generation = entry(system.kind).generation()
+    events: list[Event] = []
+    with pytest.raises(InputError, match=problem):
+        train(
+            dataclasses.replace(tiny.config(), system=system, generation=generation),
+            data,
+            tmp_path,
+            on_event=events.append,
+        )
+    assert "start" not in [event.kind for event in events]
 
 
 def test_generation_that_does_not_fit_the_network_is_refused_before_anything_is_read(tmp_path: Path) -> None:
@@ -201,15 +248,58 @@ def test_generation_that_does_not_fit_the_network_is_refused_before_anything_is_
     assert not (tmp_path / "out").exists()
 
 
+def test_generation_settings_of_another_kind_of_system_are_refused(tmp_path: Path) -> None:
+    config = Config(tiny.NETWORK)  # with a diffusion's, by default
+    with pytest.raises(InputError, match=r"is a DiffusionGeneration, but a transformer.*AutoregressiveGen"):
+        train(config, tmp_path / "no data", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("attention", ["settled", "all"])
+def test_texts_without_a_token_are_told_and_stop_no_run(attention: str, data: Path, tmp_path: Path) -> None:
+    """A source and a target of nothing but a control character, in both splits."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for split in ("train", "valid"):
+        rows = (data / f"{split}.jsonl").read_text().splitlines()
+        empty = [{"src": "\x7f", "trg": "alpha"}, {"src": "beta", "trg": "\x7f"}]
+        (folder / f"{split}.jsonl").write_text("\n".join([*map(json.dumps, empty), *rows]) + "\n")
+    config = Config(
+        DiffuSeqConfig(
+            encoder_layers=1, decoder_layers=1, heads=2, width=16, feed_forward=16, embedding_width=8,
+            max_length=8, attention=attention,  # type: ignore[arg-type]
+        ),
+        tiny.config().text,
+        tiny.settings(),
+        DiffusionGeneration(sampler="settle", steps=2, candidates=1),
+    )  # fmt: skip
+    events: list[Event] = []
+    out = train(config, folder, tmp_path / "out", on_event=events.append)
+    assert any("2 texts have no token at all" in event.text for event in events)
+    assert all(0 < line["valid_loss"] < 100 for line in lines(out) if "valid_loss" in line)
+    (look, *_) = [event.values for event in events if event.kind == "evaluation"]
+    assert len(look["samples"]) == 2 and look["samples"][0]["source"] == "beta"
+
+
 def test_resuming_with_another_network_or_other_data_is_refused_by_name(data: Path, tmp_path: Path) -> None:
     config = tiny.config(steps=2, evaluate_rows=0)
     train(config, data, tmp_path / "out")
     wider = dataclasses.replace(config, system=dataclasses.replace(config.system, width=32))
     with pytest.raises(InputError, match=r"system\.width is 32.*16"):
         train(wider, data, tmp_path / "out", resume=True)
+    other_optimizer = tiny.config(steps=4, evaluate_rows=0, optimizer="muon")
+    with pytest.raises(InputError, match=r"training\.optimizer is 'muon'.*'adamw'"):
+        train(other_optimizer, data, tmp_path / "out", resume=True)
     other = tiny.write_data(tmp_path / "other", rows=61)
     with pytest.raises(InputError, match="data or the tokenizer"):
         train(config, other, tmp_path / "out", resume=True)
+
+
+def test_a_run_without_averaging_goes_on_without_it(data: Path, tmp_path: Path) -> None:
+    train(tiny.config(steps=2, evaluate_rows=0, ema=0.0), data, tmp_path / "out")
+    with pytest.raises(InputError, match=r"training\.ema is 0\.9.*started with 0\.0"):
+        train(tiny.config(steps=4, evaluate_rows=0, ema=0.9), data, tmp_path / "out", resume=True)
+    train(tiny.config(steps=4, evaluate_rows=0, ema=0.0), data, tmp_path / "out", resume=True)
 
 
 def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(

@@ -147,7 +147,6 @@ class Autoregressive(System):
         self.check_lengths(request.source.shape[1], _room(request))
 
     def check_lengths(self, source: int, target: int) -> None:
-        """Raise `InputError` for texts that are longer than the network takes."""
         for what, length, limit in (
             ("source", source, self.longest_source),
             ("target", target, self.longest_target),

@@ -33,7 +33,7 @@ class CMLM(NonAutoregressive):
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Loss:
         """Cross entropy of the masked words and of the lengths, a mean over the words."""
-        self.check_lengths(batch)
+        self.check_lengths(batch.source.shape[1], batch.target.shape[1])
         encoded = self.encode(batch.source, batch.source_padding)
         masked = mask_uniformly(batch.target_padding, generator)
         tokens = batch.target.masked_fill(masked, self.special.mask)

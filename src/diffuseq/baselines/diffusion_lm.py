@@ -112,17 +112,19 @@ class DiffusionLM(System):
         logs = {name: term.detach().mean() for name, term in vars(terms).items()}
         return Loss(terms.total.mean() + classifier, {**logs, "classifier": classifier.detach()})
 
-    def _sequences(self, batch: Batch) -> Tensor:
-        """`[START] y [END] [PAD] …`, long [b l]. Raises `InputError` where a target does not fit."""
-        ids, _ = opened(*closed(batch.target, batch.target_padding, self.special), self.special.start)
-        room = self.config.sequence_length - ids.shape[1]
-        if room < 0:
+    def check_lengths(self, source: int, target: int) -> None:
+        if target + 2 > self.config.sequence_length:
             raise InputError(
-                f"A target has up to {ids.shape[1] - 2} tokens, but a sequence_length of "
+                f"A target has up to {target} tokens, but a sequence_length of "
                 f"{self.config.sequence_length} has room for {self.config.sequence_length - 2}; "
                 "raise sequence_length or lower max_target."
             )
-        return F.pad(ids, (0, room), value=self.special.pad)
+
+    def _sequences(self, batch: Batch) -> Tensor:
+        """`[START] y [END] [PAD] …`, long [b l]. Raises `InputError` where a target does not fit."""
+        self.check_lengths(batch.source.shape[1], batch.target.shape[1])
+        ids, _ = opened(*closed(batch.target, batch.target_padding, self.special), self.special.start)
+        return F.pad(ids, (0, self.config.sequence_length - ids.shape[1]), value=self.special.pad)
 
     def _network_time(self, index: Tensor) -> Tensor:
         """What the networks are told for indices t of the chain [b]: t·1000/T."""

@@ -59,11 +59,15 @@ class Gpt2(Autoregressive):
             network = pretrained.transformers().GPT2Model(_architecture(config, special, dropout))
         super().__init__(config, special)
         self.label_smoothing = config.label_smoothing
-        self.longest_source = self.longest_target = config.max_length
         self.network = network
 
     def check_lengths(self, source: int, target: int) -> None:
-        super().check_lengths(source + 1 + target, target)
+        length = source + 1 + target
+        if length > self.config.max_length:
+            raise InputError(
+                f"Source, separator and target have up to {length} tokens together, but this system takes "
+                f"{self.config.max_length}; shorten them or build the system with a larger max_length."
+            )
 
     def read(self, tokens: Tensor, real: Tensor, positions: Tensor, cache: Any = None) -> Any:
         """The output for `tokens` [n t] at `positions` [n t]; real: bool [n s+t], with the cached ones."""

@@ -53,7 +53,7 @@ class LevT(NonAutoregressive):
         target's tokens half are missing there on average, so that the two policies of insertion have half as
         many decisions as deletion; they count double, which gives the three equal weight.
         """
-        self.check_lengths(batch)
+        self.check_lengths(batch.source.shape[1], batch.target.shape[1])
         encoded = self.encode(batch.source, batch.source_padding)
         goal, goal_padding = self._bounded(batch.target, batch.target_padding)
         tokens, padding = self._shorten(goal, goal_padding, generator)

@@ -90,7 +90,7 @@ def grouped(rank: Tensor, generator: torch.Generator | None) -> Tensor:
     the others in the middle of one.
     """
     size, begin, whole = torch.rand(3, len(rank), 1, generator=generator, device=rank.device)
-    least, most = map(math.log, GROUP)
-    size = (least + size * (most - least)).exp().ceil()
+    least, most = math.log(GROUP[0]), math.log(GROUP[1] + 1)
+    size = (least + size * (most - least)).exp().floor().clamp_max(GROUP[1])
     begin = (begin * size).floor().masked_fill(whole < 0.3, 0.0)
     return ((rank + begin) / size).floor()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffuseq.errors import InputError
 from diffuseq.system import SpecialTokens
 
 
@@ -21,8 +22,21 @@ class BertEncoder(nn.Module):
         self.bert, self.special = bert, special
         self.bring = nn.Linear(bert.config.hidden_size, width, bias=False)
 
+    def check_length(self, source: int) -> None:
+        """Raise `InputError` for a source of more tokens than BERT has positions for."""
+        most = self.bert.config.max_position_embeddings - 2
+        if source > most:
+            raise InputError(
+                f"A source has up to {source} tokens, but the BERT that reads it takes {most}; shorten it "
+                "(text.max_source), or take an encoder of our own (system.pretrained none)."
+            )
+
     def forward(self, ids: Tensor, padding: Tensor) -> Tensor:
-        """Source ids [b s] → states [b s w]; BERT sees them between the marks that it was trained with."""
+        """Source ids [b s] → states [b s w]; BERT sees them between the marks that it was trained with.
+
+        Raises `InputError` for sources that are too long.
+        """
+        self.check_length(ids.shape[1])
         start = torch.full_like(ids[:, :1], self.special.start)
         marked = torch.cat((start, ids, torch.full_like(start, self.special.pad)), dim=1)
         lengths = (~padding).sum(1, keepdim=True)

@@ -164,7 +164,10 @@ class Denoiser(nn.Module):
         nn.init.zeros_(self.modulation_head.bias)
 
     def encode(self, ids: Tensor, padding: Tensor) -> Encoded:
-        """Source ids [b s] → everything that the decoder needs of them."""
+        """Source ids [b s] → everything that the decoder needs of them. One of nothing but padding counts as one
+        token of it: attention and the pointer need something to look at."""
+        padding = padding.clone()
+        padding[:, 0] = False
         if self.reader is not None:
             return self.remember(self.reader(ids, padding), ids, padding)
         return self.remember(self.read(self.word_embedding(ids), padding), ids, padding)

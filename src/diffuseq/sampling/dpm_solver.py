@@ -36,7 +36,8 @@ def dpm_solver(
     """x_s = (σ_s/σ_t)·x_t + α_s·(1 − e^{−h})·D (Algorithm 2), D extrapolated from two estimates (2M).
 
     x: noise at the grid's first level [n l d]. D = x̂_0 + h/(2·h_before)·(x̂_0 − x̂_0 before), or x̂_0 alone: with
-    order 1, in the first step, in the step to clean data (where it is exact), and in the last step if
+    order 1, in the first step and after one of no length (two levels that are the same), in the step to clean data
+    (where it is exact), and in the last step if
     `first_order_last`, which by default holds for fewer than ten calls. stochastic is SDE-DPM-Solver++:
     x_s = (σ_s/σ_t)·e^{−h}·x_t + α_s·(1 − e^{−2h})·D + σ_s·√(1 − e^{−2h})·ε, with fresh ε from `noise`.
 
@@ -54,8 +55,9 @@ def dpm_solver(
         estimate = denoise(x, now.time)
         data, h = estimate.x0, _half_log_snr(after) - _half_log_snr(now)
         is_last = index == len(grid) - 1
-        if order == 2 and before is not None and after.sigma > 0 and not (is_last and last_is_first_order):
-            x0_before, h_before = before
+        x0_before, h_before = before or (data, 0.0)
+        is_first_order = order == 1 or after.sigma == 0 or (is_last and last_is_first_order)
+        if h_before and not is_first_order:
             data = data + h / (2 * h_before) * (data - x0_before)
         before = estimate.x0, h
         start = estimate.x0 if published_v2 else x

@@ -84,10 +84,10 @@ def published_steps(schedule: DiscreteSchedule, calls: int | None = None, end: E
     has its own ᾱ, so any number of calls is right.
     """
     calls = len(schedule) - (end == "lowest") if calls is None else calls
+    _check_calls(calls, len(schedule), len(schedule) - (end == "lowest"))
     if end == "clean":
         indices = torch.cat([_spread_indices(len(schedule), calls), torch.tensor([-1.0]).double()])
     else:
-        _check_calls(calls + 1, len(schedule))
         indices = torch.linspace(len(schedule) - 1, 0, calls + 1, dtype=torch.float64).round()
     alpha_bar = torch.cat([schedule.alpha_bar, schedule.alpha_bar.new_ones(1)])[indices.long()]
     return Grid(indices, alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
@@ -126,12 +126,12 @@ def _at_times(schedule: Schedule, times: Tensor, end: End) -> Grid:
 
 def _spread_indices(num_steps: int, calls: int) -> Tensor:
     """`calls` indices of a chain, evenly spread, from the last (T − 1) down to about T/calls − 1; float64."""
-    _check_calls(calls, num_steps)
     return (torch.arange(calls, 0, -1, dtype=torch.float64) * num_steps / calls).round() - 1
 
 
-def _check_calls(calls: int, num_steps: int) -> None:
-    if not 1 <= calls <= num_steps:
+def _check_calls(calls: int, num_steps: int, most: int) -> None:
+    if not 1 <= calls <= most:
+        end = "" if most == num_steps else " down to its lowest level"
         raise InputError(
-            f"steps is {calls}; a chain of {num_steps} steps allows 1 to {num_steps} network calls."
+            f"steps is {calls}; a chain of {num_steps} steps allows 1 to {most} network calls{end}."
         )

@@ -79,6 +79,10 @@ class DiffuSeq(System):
         """A pretrained reader learns slowly, so that it keeps what it knows."""
         return self.config.pretrained_rate if name.startswith("denoiser.reader.bert.") else 1.0
 
+    def check_lengths(self, source: int, target: int) -> None:
+        if isinstance(self.denoiser.reader, BertEncoder):
+            self.denoiser.reader.check_length(source)
+
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Loss:
         source, source_padding = self._drop_source(batch, generator)
         draws = self.config.draws

@@ -117,6 +117,10 @@ class Ensemble(System):
         for step in by_fixed_point(read, self.special, settings, start, settings.steps):
             yield draft_of(step, start, settings.steps, step.index + 1)
 
+    def check_lengths(self, source: int, target: int) -> None:
+        for member in self.systems:
+            member.check_lengths(source, target)
+
     def answer_length(self, source: Tensor, source_padding: Tensor) -> Tensor:
         return self.leader.answer_length(source, source_padding)
 

@@ -8,7 +8,7 @@ Legend: n rows, l target length, m positions, d embedding width, w width, v voca
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,15 +24,15 @@ from diffuseq.sampling.step import Estimate
 if TYPE_CHECKING:
     from diffuseq.systems.diffuseq import DiffuSeq
 
-_NEVER = 1e-38
-"""The probability of tokens without text, which would only shorten an answer; its logarithm is finite."""
+_NEVER = -1e30
+"""The log-probability of tokens without text, which would only shorten an answer: out of reach at any temperature,
+and finite, for guidance takes differences."""
 
 
-def _of_text(probabilities: Iterable[Tensor], silent: list[int]) -> Iterator[Tensor]:
-    """The probabilities [m v] of each part, those of silent tokens out of reach."""
-    for probability in probabilities:
-        probability[:, silent] = _NEVER
-        yield probability
+def _log_p(probability: Tensor, silent: list[int]) -> Tensor:
+    """The logarithms of probabilities [… v], in their place, those of silent tokens out of reach."""
+    probability.log_()[..., silent] = _NEVER
+    return probability
 
 
 class Network:
@@ -86,7 +86,7 @@ class Network:
         if self.is_pinned is not None and self.known is not None:
             x0 = torch.where(self.is_pinned[..., None], self.known, x0)
         self._remember(x0)
-        return Estimate(x0, probability.log_())
+        return Estimate(x0, _log_p(probability, self.silent))
 
     def words(self, x: Tensor, is_open: Tensor) -> Iterator[Tensor]:
         """Log-probabilities [m v] at the open positions [n l], which are pure noise, in consecutive parts; the
@@ -104,7 +104,7 @@ class Network:
             x0[is_open] = self._mean(probability).to(x0.dtype)
             self._remember(x0)
             probabilities = iter([probability])
-        return (probability.log_() for probability in probabilities)
+        return (_log_p(probability, self.silent) for probability in probabilities)
 
     def _rank_settled(self, new: Tensor) -> None:
         """Words that settled [n l] in the last call come after all before, and from left to right."""
@@ -133,12 +133,13 @@ class Network:
         return hidden, opened
 
     def _distributions(self, hidden: Tensor, where: Tensor) -> Iterator[Tensor]:
-        """p of every word that has text [m v] at the positions `where` [n l] of the states [n l w], in parts."""
-        found = self.system.denoiser.distributions(hidden, self.encoded, where, self.table)
-        return _of_text(found, self.silent)
+        """p of every word [m v] at the positions `where` [n l] of the states [n l w], in parts."""
+        return self.system.denoiser.distributions(hidden, self.encoded, where, self.table)
 
     def _mean(self, probability: Tensor) -> Tensor:
-        """The x_0 estimate [… d] of p [… v]: the mean of the words' embeddings."""
+        """The x_0 estimate [… d] of p [… v]: the mean of the embeddings of words that have text; p of the others
+        becomes 0."""
+        probability[..., self.silent] = 0.0
         if self.temperature == 0:
             return self.table[probability.argmax(-1)]
         if self.temperature == 1:
@@ -189,7 +190,7 @@ class Reader:
             words, self.noise, self.levels, self.encoded, order, places_of(stale & is_known), places
         )
         found = denoiser.distributions(states, self.encoded, places < tokens.shape[1], self.table)
-        return (probability.log_() for probability in _of_text(found, self.silent))
+        return (_log_p(probability, self.silent) for probability in found)
 
     def _forget_rows_at_rest(self, is_moving: Tensor) -> None:
         """Rows in which nothing is asked for any more are not computed."""

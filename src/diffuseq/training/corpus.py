@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+
 from diffuseq.config import TextConfig, TrainingConfig
 from diffuseq.data.batching import BatchPlan, StoredPairs
 from diffuseq.data.grammar import write_corpus
@@ -57,6 +59,17 @@ class Corpus:
             self.train, settings.batch_size, settings.seed, settings.both_directions, multiple
         )
 
+    def longest_pairs(self, settings: TrainingConfig) -> list[tuple[int, int]]:
+        """Lengths of source and target of those pairs that have the longest source, the longest target, or most
+        tokens together: what a system takes of these it takes of all."""
+        pairs = []
+        for store, turned in ((self.train, settings.both_directions), (self.valid, False)):
+            lengths = np.stack([store.source_lengths, store.target_lengths]).astype(np.int64)
+            for measure in (lengths[0], lengths[1], lengths.sum(0)):
+                source, target = lengths[:, measure.argmax()].tolist()
+                pairs += [(source, target), (target, source)] if turned else [(source, target)]
+        return pairs
+
     def counted(self, settings: TrainingConfig) -> TrainingConfig:
         """The settings with `steps` for their `epochs`, if they have any."""
         if settings.epochs is None:
@@ -79,8 +92,8 @@ def prepare_corpus(
     """Read, tokenise and cache the data.
 
     data: a folder with train.jsonl and valid.jsonl, one jsonl file (every 20th row is then held out), or
-    "grammar" for the built-in corpus. texts: validation pairs to keep as text. Raises `InputError` for data
-    that cannot be used.
+    "grammar" for the built-in corpus. texts: validation pairs to keep as text, whose sources are to be answered.
+    Raises `InputError` for data that cannot be used.
     """
     bad_rows = BadRows()
     sources, hashes = _splits(data, cache, report, skip_bad_rows)
@@ -104,7 +117,8 @@ def prepare_corpus(
         for warning in filter(None, (leaks.warning() for leaks in find_leaks(data, skip_bad_rows))):
             report(Event("warning", f"{warning}."))
     fingerprint = sha256(json.dumps([store.identity for store in stores.values()]).encode()).hexdigest()
-    valid_pairs = list(itertools.islice(sources["valid"](BadRows()), texts))
+    readable = (pair for pair in sources["valid"](BadRows()) if tokenizer.encode([pair.source])[0])
+    valid_pairs = list(itertools.islice(readable, texts))
     return Corpus(tokenizer, stores["train"], stores["valid"], valid_pairs, fingerprint)
 
 

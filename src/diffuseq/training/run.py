@@ -26,7 +26,7 @@ from diffuseq.errors import InputError
 from diffuseq.files import same_place, write_text
 from diffuseq.model_card import CARD, has_own_card, model_card, own_card_note
 from diffuseq.plain import to_dict
-from diffuseq.registry import build
+from diffuseq.registry import build, check_generation_kind
 from diffuseq.text.tokenizer import TOKENIZER_FILES
 from diffuseq.training.corpus import Corpus, prepare_corpus
 from diffuseq.training.engine import ShareFailedError, in_shares, make_accelerator, on_main
@@ -69,6 +69,7 @@ def train(
     check(config.training)
     check_system(config.system)
     check_text(config.text)
+    check_generation_kind(config)
     check_generation(config.generation)
     check_fit(config.system, config.generation)
     out, accelerator = Path(out), make_accelerator(config.training.fsdp)
@@ -127,6 +128,8 @@ class Run:
         settings = self.corpus.counted(self.config.training)
         torch.manual_seed(settings.seed)
         system = build(self.config.system, self.corpus.tokenizer.special)
+        for source, target in self.corpus.longest_pairs(settings):  # now, and not in the middle of the run
+            system.check_lengths(source, target)
         if checkpoint is None:
             if settings.start_from is not None:
                 begin_as(system, settings.start_from, self.corpus.tokenizer)
@@ -184,7 +187,7 @@ class Run:
         warnings: list[str] = []
         with training.stop.at_once() if alone else nullcontext(), training.average.in_place():
             self.validation = validation_loss(training, data, batches)
-            if settings.evaluate_rows:
+            if self.corpus.valid_pairs:
                 sharded = self.accelerator.is_fsdp2
                 system = complete_copy(training) if sharded else training.system
                 answer = pipeline_answers(system, self.corpus.tokenizer, self.config)
@@ -273,13 +276,17 @@ class Run:
 
     def _check_resumable(self, values: dict[str, Any]) -> None:
         now, before = to_dict(self.config), values["config"]
-        for part in ("system", "text"):
-            for name, value in now[part].items():
-                if before[part].get(name) != value:
-                    raise InputError(
-                        f"{part}.{name} is {value!r}, but the run in {self.out} was started with "
-                        f"{before[part].get(name)!r}; resume with that, or start anew with --overwrite."
-                    )
+        fixed = [(part, name) for part in ("system", "text") for name in now[part]]
+        fixed.append(("training", "optimizer"))
+        if not before["training"].get("ema"):  # there is no average to go on with
+            fixed.append(("training", "ema"))
+        for part, name in fixed:
+            value, started_with = now[part][name], before[part].get(name)
+            if started_with != value:
+                raise InputError(
+                    f"{part}.{name} is {value!r}, but the run in {self.out} was started with "
+                    f"{started_with!r}; resume with that, or start anew with --overwrite."
+                )
         if values["data"] != self.corpus.fingerprint:
             raise InputError(
                 f"The data or the tokenizer is not what the run in {self.out} was started with; resume with "
