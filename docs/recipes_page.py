@@ -66,10 +66,11 @@ with `diffuseq combine answers/mine answers/transformer --pairs agreed/train.jso
 that file, and go on from one of the models with `--data agreed`. What either is worth stands in
 [results.md](results.md).
 
-The recipes of the other systems are in `src/diffuseq/baselines/recipes.py`: at published sizes `transformer`, `gru`,
-`gpt2-base`, `gpt2-large`, `gpvae-t5`, `levt`, `cmlm` and `diffusion-lm`; at that of `qqp` `transformer-medium`; at that
-of `qqp-small` `transformer-small`, `gru-small`, `gpt2-scratch-small`, `gpvae-t5-scratch-small`, `levt-small`,
-`cmlm-small` and `diffusion-lm-small`. What is as published stands in [baselines.md](baselines.md).
+The recipes of the other systems are in `src/diffuseq/baselines/recipes.py`: at published sizes `transformer`,
+`gru`, `gpt2-base`, `gpt2-large`, `gpvae-t5`, `levt`, `cmlm` and `diffusion-lm`; at that of `qqp`
+`transformer-medium`; at that of `qqp-small` `transformer-small`, `gru-small`, `gpt2-scratch-small`,
+`gpvae-t5-scratch-small`, `levt-small`, `cmlm-small` and `diffusion-lm-small`. What is as published stands in
+[baselines.md](baselines.md).
 
 Sizes count parameters with the largest vocabulary of the recipe; the smaller one of small data lowers them.
 A budget is in steps, in times through the pairs (through both directions where the recipe has both), or in minutes

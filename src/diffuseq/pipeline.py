@@ -122,7 +122,9 @@ class DiffuSeqPipeline:
         save_model(folder, self.system, self.config, self.tokenizer, self._card())
 
     def push_to_hub(self, name: str, **options: Any) -> str:
-        """Upload the folder to the hub as `name`; options go to `huggingface_hub`. Gives the address."""
+        """Upload the folder to the hub as `name`; options go to `huggingface_hub`. Gives the address.
+
+        Raises `InputError` for a model that was rounded to bf16, and where the hub refuses."""
         from diffuseq.checkpoint import push_model
 
         self._check_is_whole()
@@ -143,7 +145,7 @@ class DiffuSeqPipeline:
     def settings(self, **changes: Any) -> Generation:
         """The model's generation settings with some changed; numbers may be numpy's.
 
-        Raises `InputError` for an unknown name.
+        Raises `InputError` for an unknown name; whether the values can be used is checked where they are.
         """
         known = {f.name for f in dataclasses.fields(self.config.generation)}
         for name in changes:
@@ -194,7 +196,8 @@ class DiffuSeqPipeline:
         progress: Callable[[int], None] | None = None,
         template: str | None = None,
     ) -> list[Answer]:
-        """Answers in the order of the sources; `progress` is told how many more are done."""
+        """Answers in the order of the sources; `progress` is told how many more are done. Raises `InputError` as
+        `prepare` does."""
         answers: dict[int, Answer] = {}
         for batch in self.answer_batches(sources, settings, template):
             answers |= batch
@@ -214,7 +217,7 @@ class DiffuSeqPipeline:
 
         done: rows that are answered already. A batch of which some row is not is answered as a whole, so
         that going on after a stop gives the very answers of a call that was not stopped. turn: (i, n) answers
-        batch i of every n, as one of n processes.
+        batch i of every n, as one of n processes. Raises `InputError` as `prepare` does.
         """
         prompts = self._prepare_and_warn(sources, settings, template)
         for rows in itertools.islice(batches(prompts, settings.batch_size), turn[0], None, turn[1]):
@@ -228,7 +231,10 @@ class DiffuSeqPipeline:
     def stream(
         self, source: str, *, template: str | None = None, prefix: str = "", suffix: str = "", **changes: Any
     ) -> Iterator[TextDraft]:
-        """Every state of one source's candidates on the way from noise to text; the last is the answer."""
+        """Every state of one source's candidates on the way from noise to text; the last is the answer.
+
+        Raises `InputError` as a call does.
+        """
         settings = self.settings(**changes)
         prompts = self._prepare_and_warn([source], settings, one_template(template, prefix, suffix))
         return (self.readable(draft, prompts)[0] for draft in self.run(prompts, settings))
@@ -242,7 +248,8 @@ class DiffuSeqPipeline:
     ) -> list[Prompt]:
         """Check and encode sources, so that `run` can answer those of one shape together.
 
-        seeds: one a source instead of the settings'. Raises `InputError`.
+        seeds: one a source instead of the settings'. Raises `InputError` for settings that make no sense, and for
+        sources and templates that cannot be read or do not fit the model.
         """
         check_generation(settings)
         seeds = [settings.seed] * len(sources) if seeds is None else seeds

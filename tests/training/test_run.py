@@ -235,6 +235,27 @@ def test_texts_longer_than_the_network_takes_are_refused_before_the_first_step(
     assert "start" not in [event.kind for event in events]
 
 
+@pytest.mark.parametrize(
+    ("kind", "settings", "problem"),
+    [
+        ("transformer", {"max_length": 64}, "target"),
+        ("diffuseq", {"length": 64, "sampler": "settle"}, "An answer of 64 tokens"),
+        ("published", {"length": 64}, "64"),
+    ],
+)
+def test_generation_that_the_network_has_no_room_for_is_refused_before_the_first_step(
+    kind: str, settings: dict[str, Any], problem: str, data: Path, tmp_path: Path
+) -> None:
+    found, small = entry(kind), {"max_length": 32, "sequence_length": 64}
+    fields = {field.name for field in dataclasses.fields(found.config)}
+    system = found.config(**{name: size for name, size in small.items() if name in fields})
+    config = dataclasses.replace(tiny.config(), system=system, generation=found.generation(**settings))
+    events: list[Event] = []
+    with pytest.raises(InputError, match=problem):
+        train(config, data, tmp_path, on_event=events.append)
+    assert "start" not in [event.kind for event in events]
+
+
 def test_generation_that_does_not_fit_the_network_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     seeing_all = DiffuSeqConfig(attention="all")
     by_reading = DiffusionGeneration(sampler="fixed-point")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from diffuseq.data.pairs import Pair
-from diffuseq.system import System
+from diffuseq.system import Request, System
 from diffuseq.training.chance import mix
 from diffuseq.training.engine import reshard
 from diffuseq.training.loop import Data, Training
@@ -68,6 +68,18 @@ def look_at_answers(
         for pair, text in zip(pairs[:SAMPLES_SHOWN], texts, strict=False)
     ]
     return {**metrics, "samples": samples}, warn_degenerate(texts)
+
+
+def try_to_answer(system: System, settings: Any) -> None:
+    """Raise `InputError` for generation settings that the network cannot serve: it is asked for a draft of an
+    answer to one token, of which nothing stays, chance included."""
+    source = torch.full((1, 1), system.special.mask, device=system.device)
+    seeds = list(range(settings.candidates))
+    request = Request(source, torch.zeros_like(source, dtype=torch.bool), len(seeds), seeds, settings)
+    was_training = system.training
+    with torch.random.fork_rng(devices=[]):
+        next(system.eval().generate(request))
+    system.train(was_training)
 
 
 def pipeline_answers(system: System, tokenizer: Any, config: Any) -> Callable[[list[str]], Sequence[str]]:

@@ -30,7 +30,7 @@ from diffuseq.registry import build, check_generation_kind
 from diffuseq.text.tokenizer import TOKENIZER_FILES
 from diffuseq.training.corpus import Corpus, prepare_corpus
 from diffuseq.training.engine import ShareFailedError, in_shares, make_accelerator, on_main
-from diffuseq.training.evaluate import look_at_answers, pipeline_answers, validation_loss
+from diffuseq.training.evaluate import look_at_answers, pipeline_answers, try_to_answer, validation_loss
 from diffuseq.training.loop import check, prepare, train_steps
 from diffuseq.training.signals import TrainingStopped
 from diffuseq.training.snapshot import averaged_state, complete_copy, restore, take_snapshot
@@ -128,8 +128,10 @@ class Run:
         settings = self.corpus.counted(self.config.training)
         torch.manual_seed(settings.seed)
         system = build(self.config.system, self.corpus.tokenizer.special)
-        for source, target in self.corpus.longest_pairs(settings):  # now, and not in the middle of the run
+        # now, and not in the middle of the run
+        for source, target in self.corpus.longest_pairs(settings):
             system.check_lengths(source, target)
+        try_to_answer(system, self.config.generation)
         if checkpoint is None:
             if settings.start_from is not None:
                 begin_as(system, settings.start_from, self.corpus.tokenizer)
