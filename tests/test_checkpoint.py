@@ -126,6 +126,9 @@ def test_generation_settings_are_edited_in_their_own_file(folder: Path) -> None:
     path = folder / "generation_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "candidates": 7}))
     assert load_model(folder)[2].generation.candidates == 7
+    path.unlink()  # the defaults may not even fit the model
+    with pytest.raises(InputError, match=r"lacks generation_config.json"):
+        load_model(folder)
 
 
 def test_transformers_opens_the_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:

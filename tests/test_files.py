@@ -17,6 +17,7 @@ from diffuseq.files import (
     atomic_folder,
     check_file,
     check_folder,
+    check_outputs,
     hash_file,
     remembered_hash,
     same_place,
@@ -195,3 +196,15 @@ def test_one_place_has_many_names(tmp_path: Path) -> None:
     assert same_place(tmp_path / "file", tmp_path / "link")
     assert not same_place(tmp_path / "file", tmp_path)
     assert not same_place(tmp_path / "new", tmp_path / "new")  # nothing is there
+
+
+def test_what_is_read_is_not_written_and_nothing_is_written_twice(tmp_path: Path) -> None:
+    read, new = tmp_path / "read.jsonl", tmp_path / "new.jsonl"
+    read.write_text("rows")
+    (tmp_path / "link.jsonl").symlink_to(read)
+    check_outputs({"--output": new, "--pairs": None}, [read])
+    for path in (read, tmp_path / "link.jsonl"):
+        with pytest.raises(InputError, match="is what is read; give --pairs another name"):
+            check_outputs({"--output": new, "--pairs": path}, [read, "-"])
+    with pytest.raises(InputError, match=r"--output and --pairs are both .*give each a name of its own"):
+        check_outputs({"--output": new, "--pairs": tmp_path / "x" / ".." / "new.jsonl"})

@@ -118,6 +118,8 @@ def test_what_is_shared_has_the_scores_beside_the_card_unless_they_are_older(fol
     assert (folder / "README.md").read_text() == text
     os.utime(folder / "scores.json", (0, 0))
     assert current_card(folder) == text
+    (folder / "scores.json").write_text("[]")  # of a comparison, whose report is in this folder
+    assert current_card(folder) == text
     add_scores(folder, scores)
     assert current_card(folder) == shared
 

@@ -200,8 +200,7 @@ def load_config(folder: Path) -> Config:
             f"{folder / CONFIG} has format_version {version!r}, and this diffuseq reads {FORMAT_VERSION}; "
             "use the version that wrote it, or `diffuseq import` a published model."
         )
-    if (folder / GENERATION).exists():
-        values["generation"] = read_json(folder / GENERATION)
+    values["generation"] = read_json(folder / GENERATION)
     return config_from_dict(values)
 
 

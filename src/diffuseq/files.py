@@ -10,7 +10,7 @@ import shutil
 import socket
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,22 @@ def same_place(path: str | Path, other: str | Path) -> bool:
         return os.path.samefile(path, other)
     except OSError:
         return False
+
+
+def check_outputs(written: Mapping[str, Path | None], read: Iterable[str | Path] = ()) -> None:
+    """Raise `InputError` where a file that is to be written is one that is read, or is to be written twice.
+
+    written: the paths by the options that name them, for the message.
+    """
+    read, first = list(read), dict[str, str]()
+    for option, path in written.items():
+        if path is None:
+            continue
+        if any(same_place(path, other) for other in read):
+            raise InputError(f"{path} is what is read; give {option} another name.")
+        other = first.setdefault(os.path.realpath(path), option)
+        if other != option:
+            raise InputError(f"{other} and {option} are both {path}; give each a name of its own.")
 
 
 @contextmanager

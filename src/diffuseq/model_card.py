@@ -130,7 +130,7 @@ def current_card(folder: Path) -> str | None:
     """The card of a model folder as it is shared, or None where there is none.
 
     A scores.json in the folder is in it, unless it is older than the card or the config, which saving a model
-    writes last.
+    writes last, or a list of several systems' scores, as `diffuseq compare` writes.
     """
     card, scores = folder / CARD, folder / SCORES
     if not card.is_file():
@@ -139,7 +139,8 @@ def current_card(folder: Path) -> str | None:
     written = max(path.stat().st_mtime for path in (card, folder / "config.json") if path.is_file())
     if not scores.is_file() or scores.stat().st_mtime < written:
         return text
-    return _with_evaluation(text, evaluation_section(_read_scores(scores)))
+    content = _read_scores(scores)
+    return text if isinstance(content, list) else _with_evaluation(text, evaluation_section(content))
 
 
 def evaluation_section(scores: Mapping[str, Any]) -> str:

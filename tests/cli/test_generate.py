@@ -60,6 +60,9 @@ def test_what_is_read_is_not_written_over(refused: Refused, tmp_path: Path) -> N
     assert "is what is read" in refused("--output", "in.txt")
     assert "is what is read" in refused("--trace", str(tmp_path / "in.txt"))
     assert (tmp_path / "in.txt").read_text() == "why tea?\nwhy rice?\n"
+    assert "--output and --trace are both" in refused(
+        "--output", "x.jsonl", "--trace", str(tmp_path / "x.jsonl")
+    )
 
 
 @pytest.mark.parametrize("limit", ["0", "-3"])

@@ -134,3 +134,12 @@ def test_a_terminal_gets_a_bar_and_a_file_gets_plain_lines() -> None:
 @pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (200, "3 min 20 s"), (3900, "1 h 5 min")])
 def test_times_are_told_as_people_say_them(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+def test_documents_do_not_fill_the_terminal() -> None:
+    out = io.StringIO()
+    sample = {"source": "why " * 5000, "target": "so", "answer": "so " * 5000}
+    with Reporter(Console(file=out)) as reporter:
+        reporter(Event("evaluation", values={"step": 1, "samples": [sample, {"source": "a", "answer": "b"}]}))
+    assert len(out.getvalue()) < 1000 and "why…\n    → so so" in out.getvalue()
+    assert out.getvalue().endswith("  a\n    → b\n")

@@ -90,3 +90,20 @@ def test_a_quoted_field_may_have_lines_and_more_of_them_where_asked(tmp_path: Pa
     assert read(path, delimiter, quoted_lines=MOST_LINES + 5)[0] == [("x", long), ("y", "z")]
     with pytest.raises(InputError, match="quoted_lines is 0"):
         read(path, delimiter, quoted_lines=0)
+
+
+@pytest.mark.parametrize("found", [",", ";", "\t"])
+@pytest.mark.parametrize("usual", [",", "\t"])
+def test_the_header_tells_what_separates_the_cells(usual: str, found: str, tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    path.write_bytes(f'\ufeff"q"{found}"a"\r\n"one; two"{found}"3"\r\nfour{found}"5,6"\r\n'.encode())
+    assert read(path, usual) == ([("one; two", "3"), ("four", "5,6")], {})
+
+
+def test_lines_that_end_in_carriage_returns_alone_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    path.write_bytes(b"q,a\rone,two\rthree,four\r")
+    with pytest.raises(
+        InputError, match="carriage return stands in the row; save the file with other line ends"
+    ):
+        read(path, ",")

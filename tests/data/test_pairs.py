@@ -178,3 +178,34 @@ def test_no_bytes_make_a_reader_fail_with_anything_but_an_input_error(
             list(reader(path))
         except InputError as error:
             assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("reader", [read_pairs, read_sources])
+@pytest.mark.parametrize("name", ["pairs.csv", "pairs.TSV", "pairs.csv.gz", "pairs.parquet"])
+def test_a_table_is_neither_taken_for_texts_nor_for_broken_json(name: str, reader: object) -> None:
+    with pytest.raises(InputError, match=rf"{name} is a table.* `diffuseq prepare columns {name} "):
+        next(reader(name))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_utf_16_is_told_whether_bad_rows_are_skipped_or_not(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_bytes("\ufeff".encode(encoding) * (encoding != "utf-16") + '{"src": "a"}\n'.encode(encoding))
+    for skip in (False, True):
+        with pytest.raises(InputError, match=r"train.jsonl is in UTF-16; save it as UTF-8"):
+            list(read_sources(path, skip))
+
+
+def test_a_list_in_one_json_value_is_not_taken_for_texts(tmp_path: Path) -> None:
+    path = tmp_path / "questions.json"
+    path.write_text(json.dumps([{"src": "a"}], indent=1))
+    with pytest.raises(InputError, match=r"questions.json:1: the line is not JSON"):
+        list(read_sources(path))
+
+
+def test_a_split_may_be_compressed(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "validation.jsonl.gz", "wt") as file:
+        file.write(json.dumps({"src": "a", "trg": "b"}) + "\n")
+    assert next(read_pairs(find_split(tmp_path, "valid"))).target == "b"
+    with pytest.raises(InputError, match=r"no train.jsonl \(there is: validation.jsonl.gz\)"):
+        find_split(tmp_path, "train")

@@ -211,3 +211,13 @@ def test_a_chunk_that_cannot_be_encoded_leaves_no_store(
     with pytest.raises(InputError, match="no text"):
         build_store(numbered(9), third_fails, tmp_path / "store", **limits)  # type: ignore[arg-type]
     assert not (tmp_path / "store").exists()
+
+
+def test_targets_in_which_a_token_stands_twice_in_a_row_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "CHUNK_PAIRS", 2)
+    targets = ["5 5", "5 6 5", "4 5 5 5 6 6", "5", "7 8 8 8"]
+    # sources, neighbours across texts and what is cut away do not count
+    pairs = [pair("3 3", target) for target in targets] + [pair("1 5", "5"), pair("5", "1 2 3 9 9")]
+    assert build(tmp_path / "store", pairs, max_target=4).report.doubled_targets == 3

@@ -73,6 +73,19 @@ def test_existing_splits_are_refused_unless_they_may_be_overwritten(qqp: Path, t
     assert not (tmp_path / "out" / "test.jsonl").exists(), "a split of the earlier data must not stay"
 
 
+def test_the_raw_data_are_not_replaced_by_their_splits(tmp_path: Path) -> None:
+    raw = write_lines(
+        tmp_path / "train.jsonl", *(json.dumps({"q": f"why {i}?", "a": "so"}) for i in range(9))
+    )
+    before = raw.read_bytes()
+    other = write_lines(tmp_path / "other.jsonl", json.dumps({"q": "who?", "a": "me"}))
+    for named in ({"raw": [raw]}, {"raw": [other], "valid_files": (str(raw),)}):
+        options = columns(source_column="q", target_column="a", valid_files=named.get("valid_files", ()))
+        with pytest.raises(InputError, match=r"train.jsonl is what is read; give --out another name"):
+            prepare("columns", named["raw"], tmp_path, options, overwrite=True)
+    assert raw.read_bytes() == before
+
+
 def test_a_failure_leaves_no_file_behind(tmp_path: Path) -> None:
     good = ["1", "1", "2", "a", "b", "1"]
     path = write_tsv(tmp_path / "q.tsv", [QQP_HEADER, good, good, good, ["9", "1", "2", "", "b", "1"]])
@@ -90,7 +103,7 @@ def test_rows_of_the_wrong_width_or_encoding_are_bad_rows(tmp_path: Path) -> Non
         file.write(b"1\t2\t3\n1\t1\t2\t\xff\tb\t1\n1\t1\t2\ta\tb\tmaybe\n")
     account = Account(skip_bad_rows=True)
     prepare("qqp", [path], tmp_path / "out", small(), account=account)
-    assert set(account.bad.counts) == {
+    assert {reason.partition(" (")[0] for reason in account.bad.counts} == {
         "the row has 3 columns, the header 6",
         "the field 'question1' is not valid UTF-8",
         "the field 'is_duplicate' is neither 0 nor 1",

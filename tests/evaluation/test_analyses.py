@@ -135,6 +135,16 @@ def test_steps_end_at_the_answer_and_every_word_settles_on_the_way(subjects, tes
     assert all(0 < share <= 1 for course in courses for share in course.settling if share is not None)
 
 
+def test_a_model_of_short_or_empty_answers_is_left_out_of_what_cannot_be_measured(subjects, test_set):
+    measured = steps.measure(subjects[:1], test_set, LIMITS, silent)[0]
+    nothing = replace(measured, div4=(None,) * 3, settling=(None,) * 10, example=None)
+    for courses in ([nothing], [nothing, measured]):
+        figures = steps.draw(courses)
+        assert {"steps-bleu", "steps-div4", "steps-settling"} <= {figure.name for figure in figures}
+        for figure in figures:
+            figure.drawing.canvas.draw()
+
+
 def test_an_autoregressive_system_settles_from_left_to_right(subjects, test_set):
     transformer = steps.measure(subjects[1:2], test_set, LIMITS, silent)[0]
     known = [share for share in transformer.settling if share is not None]

@@ -100,6 +100,11 @@ def test_the_command_writes_predictions_and_pairs(folder: Path, capsys: pytest.C
             for weight in ("nan", "inf", "-1e9")
         ),
         (("good", "nowhere", "--output", "x.jsonl"), "no file or folder"),
+        (("good", "other", "--output", "x.jsonl", "--pairs", "./x.jsonl"), "--output and --pairs are both"),
+        (
+            ("good", "other", "--pairs", "other/predictions.jsonl"),
+            "is what is read; give --pairs another name",
+        ),
     ],
 )
 def test_mistakes_end_with_one_sentence_and_nothing_written(

@@ -371,3 +371,59 @@ def test_tensorboard_is_written_where_asked(data: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     train(tiny.config(steps=1, evaluate_rows=0, tensorboard=True), data, tmp_path)
     assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_lines_of_metrics_stay_whole_whatever_the_texts_hold(data: Path, tmp_path: Path) -> None:
+    """JSON escapes no line separator (U+2028) and no next line (U+0085), which end a line for Python."""
+    train(tiny.config(steps=4, log_every=2), data, tmp_path)
+    metrics = tmp_path / "metrics.jsonl"
+    kept = '{"step": 3, "samples": [{"source": "one\u2028two\u0085three"}]}\n'
+    metrics.write_text(metrics.read_text(encoding="utf-8") + kept, encoding="utf-8")
+    train(tiny.config(steps=6, log_every=2), data, tmp_path, resume=True)
+    assert kept in metrics.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"), [([], "it has no row"), ([{"src": "a"}], "skipped 1 row: the field 'trg'")]
+)
+def test_a_split_without_pairs_is_named(
+    rows: list[dict[str, str]], why: str, data: Path, tmp_path: Path
+) -> None:
+    for split, text in (
+        ("train", (data / "train.jsonl").read_text()),
+        ("valid", "".join(json.dumps(row) + "\n" for row in rows)),
+    ):
+        (tmp_path / f"{split}.jsonl").write_text(text)
+    for given in (tmp_path, tmp_path / "valid.jsonl"):
+        with pytest.raises(InputError, match=rf"valid.jsonl gives no pair \({why}"):
+            train(tiny.config(), given, tmp_path / "out", skip_bad_rows=True)
+    assert not (tmp_path / "out" / "cache" / "tokenizer").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "changes", "warned"),
+    [
+        ("no no", {}, True),
+        ("no no", {"repeats": True}, False),
+        ("no no", {"sampler": "ddim"}, False),
+        ("no", {}, False),
+    ],
+)
+def test_targets_that_answers_could_not_have_are_told(
+    target: str, changes: dict[str, Any], warned: bool, tmp_path: Path
+) -> None:
+    rows = [{"src": f"q{i}", "trg": target} for i in range(20)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    small = {"encoder_layers": 1, "decoder_layers": 1, "heads": 2, "width": 16, "feed_forward": 16}
+    levels = {"attention": "all", "token_wise": 0.5} if "sampler" in changes else {}
+    config = dataclasses.replace(
+        tiny.config(steps=1, evaluate_rows=0),
+        system=DiffuSeqConfig(**small, **levels),  # type: ignore[arg-type]
+        generation=DiffusionGeneration(**{"sampler": "fixed-point", **changes}),
+    )
+    events: list[Event] = []
+    train(config, tmp_path / "pairs.jsonl", tmp_path / "out", on_event=events.append)
+    told = [event.text for event in events if "--generation.repeats" in event.text]
+    assert [text[: text.index(",")] for text in told] == (
+        ["100% of the training targets have a token twice in a row"] if warned else []
+    )

@@ -12,7 +12,7 @@ import tyro
 from diffuseq.errors import InputError
 from diffuseq.evaluation.combine import combine, write_pairs
 from diffuseq.evaluation.predictions import read_predictions, write_predictions
-from diffuseq.files import check_file
+from diffuseq.files import check_file, check_outputs
 
 EXAMPLES = """examples:
   diffuseq combine runs/ours runs/transformer --output runs/both/predictions.jsonl
@@ -54,6 +54,8 @@ def main(argv: list[str]) -> int:
     for path in filter(None, (asked.output, asked.pairs)):
         check_file(path)
     systems = [read_predictions(run) for run in asked.runs]
+    read = [file for system in systems for file in system.files]
+    check_outputs({"--output": asked.output, "--pairs": asked.pairs}, read)
     rows = list(combine(systems, source_weight=asked.source_weight, copies=asked.copies))
     if asked.output is not None:
         count = write_predictions(asked.output, (row.prediction for row in rows))

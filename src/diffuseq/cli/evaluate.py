@@ -17,7 +17,7 @@ from diffuseq.evaluation.catalogue import METRICS
 from diffuseq.evaluation.predictions import FILE_NAME, Predictions, is_published, read_predictions
 from diffuseq.evaluation.score import CANDIDATES, Scores, Value, score
 from diffuseq.evaluation.tables import CLOSER
-from diffuseq.files import check_file, write_text
+from diffuseq.files import check_file, check_outputs, write_text
 from diffuseq.model_card import add_scores
 
 EXAMPLES = """examples:
@@ -83,8 +83,9 @@ def run(arguments: Evaluate) -> int:
         raise InputError(f"--card is for one system, and {len(systems)} are given; evaluate each by itself.")
     if arguments.json is not None:
         check_file(arguments.json)
-    for group in systems:
-        predictions = read_predictions(*group)
+    read = [read_predictions(*group) for group in systems]
+    check_outputs({"--json": arguments.json}, (file for predictions in read for file in predictions.files))
+    for predictions in read:
         scores = score(
             predictions,
             task=arguments.task,

@@ -19,6 +19,8 @@ from diffuseq.training.tracking import Event, duration
 
 _START_FROM = ("--training.start-from", "--training.start_from")
 _BUDGETS = ("steps", "epochs", "minutes")
+LONGEST_SAMPLE = 300
+"""Characters of a text that are shown while training."""
 EXAMPLES = """examples:
   diffuseq train tiny                                  the built-in corpus, minutes on a laptop
   diffuseq train qqp --data data/qqp --out models/qqp  your pairs: train.jsonl and valid.jsonl
@@ -212,7 +214,7 @@ class Reporter:
         numbers = ", ".join(f"{k} {v:.4f}" for k, v in values.items() if isinstance(v, float))
         self._say(f"step {values['step']:,}, validation: {numbers}", "bold")
         for sample in values["samples"]:
-            self._say(f"  {sample['source']}\n    → {sample['answer']}")
+            self._say(f"  {_beginning(sample['source'])}\n    → {_beginning(sample['answer'])}")
 
     def _save(self, text: str, values: dict[str, Any]) -> None:
         self._show("training", None, None)
@@ -231,6 +233,11 @@ class Reporter:
         if note is not None:
             changes["note"] = note
         self.progress.update(self._task, **changes)
+
+
+def _beginning(text: str) -> str:
+    """As much of a text as a glance takes in; a document would fill the terminal."""
+    return text if len(text) <= LONGEST_SAMPLE else f"{text[: LONGEST_SAMPLE - 1]}…"
 
 
 def _overview(recipes: list[str]) -> str:

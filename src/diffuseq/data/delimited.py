@@ -1,4 +1,7 @@
-"""Rows of csv and tsv files with a header. A stray quotation mark is told, and swallows no rows after it."""
+"""Rows of csv and tsv files with a header. A stray quotation mark is told, and swallows no rows after it.
+
+Spreadsheets separate the cells of a csv by semicolons or tabs where the comma is a decimal point; the header tells.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from diffuseq.errors import InputError
 
 MOST_LINES = 20
 """Of a row with quoted fields, unless more are asked for: longer texts are rare, stray quotation marks are not."""
+_DELIMITERS = (",", ";", "\t")
 _NO_ACCIDENT = 4
 """So many delimiters on the lines of one row, each line with as many as a row has, are no accident of a text."""
 
@@ -33,12 +37,14 @@ def delimited_rows(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """("file:line" of the first line, {column: cell}) of every row of a csv or tsv file, as a stream.
 
+    delimiter: what separates the cells, unless the header has none but another (comma, semicolon, tab).
     A row that cannot be used is one of the account's bad rows; after a stray quotation mark reading goes on with
     the line after its first. Raises `InputError` as the account does, and for `quoted_lines` below 1.
     """
     if options.quoted_lines is not None and options.quoted_lines < 1:
         raise InputError(f"quoted_lines is {options.quoted_lines}; give a number of lines of at least 1.")
     lines = _Lines(path)
+    delimiter = lines.delimiter(delimiter)
     header: list[str] = []
     while row := lines.next_row(delimiter, options, len(header)):
         place, cells = row
@@ -60,6 +66,12 @@ class _Lines:
         self._file = numbered_lines(path)
         self._again: deque[tuple[str, str]] = deque()
         self._taken: list[tuple[str, str]] = []
+
+    def delimiter(self, usual: str) -> str:
+        """What separates the cells of the first line, the header: the usual one if it is there at all."""
+        header = next(self._take(1), "")
+        self._again.extend(self._taken)
+        return next((each for each in (usual, *_DELIMITERS) if each in header), usual)
 
     def next_row(
         self, delimiter: str, options: ReadOptions, columns: int
@@ -108,4 +120,9 @@ def _reason(error: csv.Error | BadRowError) -> BadRowError:
         return error
     if "expected after" in str(error) or "unexpected end of data" in str(error):  # of strict quotation marks
         return _StrayQuoteError()
+    if "new-line character" in str(error):  # a carriage return, for lines end in "\n" here
+        return BadRowError(
+            "a carriage return stands in the row; save the file with other line ends, or put the field in "
+            "quotation marks"
+        )
     return BadRowError(f"the row is not valid: {error}")

@@ -31,6 +31,9 @@ SPLITS = ("train", "valid", "test")
 _SPLIT_ALIASES = {"valid": ("valid", "validation", "dev"), "train": ("train",), "test": ("test",)}
 _SPELLINGS = (("src", "trg"), ("source", "target"))
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_TABLES = (".csv", ".tsv", ".parquet")
+_SAVE_AS_UTF_8 = "if the whole file has another encoding, save it as UTF-8"
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ def read_pairs(
     report: where skipped rows are counted when `skip_bad_rows`. Blank lines are no rows.
     Raises `InputError` with file, line and reason for the first bad row, and for a file that cannot be read.
     """
+    _refuse_table(path)
     report = BadRows() if report is None else report
     for place, line in numbered_lines(path):
         try:
@@ -132,7 +136,7 @@ def checked_text(value: Any, name: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell, or bytes that are not UTF-8
-        raise BadRowError(f"the field {name!r} is not valid UTF-8") from None
+        raise BadRowError(f"the field {name!r} is not valid UTF-8 ({_SAVE_AS_UTF_8})") from None
     return text
 
 
@@ -164,7 +168,7 @@ def _references(value: Any, name: str) -> tuple[str, ...]:
 
 
 def find_split(folder: str | Path, split: str) -> Path:
-    """The jsonl file of a split in a data folder: train, valid (also validation, dev) or test.
+    """The jsonl file of a split in a data folder, also .gz: train, valid (also validation, dev) or test.
 
     Raises `InputError` when the folder or the file is missing; the message lists what is there.
     """
@@ -176,10 +180,10 @@ def find_split(folder: str | Path, split: str) -> Path:
     if not folder.is_dir():
         raise InputError(f"{folder} is a file; give the folder that holds train.jsonl and valid.jsonl.")
     for name in _SPLIT_ALIASES.get(split, (split,)):
-        path = folder / f"{name}.jsonl"
-        if path.is_file():
-            return path
-    present = ", ".join(sorted(p.name for p in folder.glob("*.jsonl"))[:20]) or "no jsonl file"
+        for path in (folder / f"{name}.jsonl", folder / f"{name}.jsonl.gz"):
+            if path.is_file():
+                return path
+    present = ", ".join(sorted(p.name for p in folder.glob("*.jsonl*"))[:20]) or "no jsonl file"
     held_out = "" if split == "train" else f" where it holds some out (--{split}-share, --{split}-files)"
     raise InputError(
         f"{folder} has no {split}.jsonl (there is: {present}); `diffuseq prepare` writes one{held_out}."
@@ -199,12 +203,13 @@ def read_questions(
 ) -> Iterator[Question]:
     """The texts to generate for: jsonl (only the source is needed) or plain text, one source a line.
 
-    path: a file, or "-" for standard input. A file whose name ends in .jsonl, or any other input whose
+    path: a file, or "-" for standard input. A file whose name ends in .jsonl or .json, or any other input whose
     first line starts with `{`, is jsonl; a target or references in it are kept for scoring. Bad rows are
     treated as by `read_pairs`.
     """
+    _refuse_table(path)
     report = BadRows() if report is None else report
-    jsonl: bool | None = True if Path(path).suffix == ".jsonl" else None
+    jsonl: bool | None = True if Path(path).suffix in (".jsonl", ".json") else None
     for place, line in numbered_lines(path):
         try:
             text = decode(line)
@@ -217,6 +222,15 @@ def read_questions(
             handle_bad_row(place, str(reason), skip_bad_rows, report)
             continue
         yield question
+
+
+def _refuse_table(path: str | Path) -> None:
+    """Raise `InputError` for a table, whose lines would be taken for texts or for broken JSON."""
+    if Path(str(path).removesuffix(".gz")).suffix.lower() in _TABLES:
+        raise InputError(
+            f"{path} is a table, and jsonl is read here; `diffuseq prepare columns {path} --source-column … "
+            "--target-column … --out FOLDER` makes jsonl of it."
+        )
 
 
 def _question(row: Any) -> Question:
@@ -273,6 +287,8 @@ def numbered_lines(path: str | Path) -> Iterator[tuple[str, bytes]]:
         number = 0
         while line := stream.readline(MAX_LINE_BYTES + 1):
             number += 1
+            if number == 1 and line.startswith(_UTF_16):
+                raise InputError(f"{name} is in UTF-16; save it as UTF-8 (in a spreadsheet: CSV UTF-8).")
             if len(line) > MAX_LINE_BYTES:
                 _skip_line(stream, f"{name}:{number}")
             else:
@@ -298,7 +314,7 @@ def decode(line: bytes) -> str:
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError:
-        raise BadRowError("the line is not UTF-8") from None
+        raise BadRowError(f"the line is not UTF-8 ({_SAVE_AS_UTF_8})") from None
 
 
 def parse_json(text: str) -> Any:

@@ -26,7 +26,7 @@ from diffuseq.data.pairs import Pair
 from diffuseq.errors import InputError
 from diffuseq.files import atomic_folder, read_text
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 UNKNOWN_SHARE_TO_WARN = 0.01
 UNKNOWN_EXAMPLES = 10
 UNKNOWN_SEARCHES = 1000
@@ -40,7 +40,9 @@ EncodeBatch = Callable[[list[str]], list[list[int]]]
 
 @dataclass(frozen=True)
 class StoreReport:
-    """What building found: pairs, tokens, rows that were cut, rows with an empty side, unknown tokens."""
+    """What building found: pairs, tokens, rows that were cut, rows with an empty side, targets in which a token
+    stands twice in a row, unknown tokens.
+    """
 
     pairs: int
     tokens: int
@@ -48,6 +50,7 @@ class StoreReport:
     cut_targets: int
     cut_pairs: int
     empty_sides: int
+    doubled_targets: int
     unknown_tokens: int
     unknown_examples: tuple[str, ...]
 
@@ -211,7 +214,7 @@ class _Tally:
 
     def __init__(self) -> None:
         self.pairs = self.tokens = self.cut_sources = self.cut_targets = self.cut_pairs = 0
-        self.empty_sides = self.unknown_tokens = 0
+        self.empty_sides = self.doubled_targets = self.unknown_tokens = 0
         self.unknown_examples: dict[str, None] = {}
         self.searches_left = UNKNOWN_SEARCHES
 
@@ -315,6 +318,9 @@ def _append(
     tally.tokens += ids.size
     tally.pairs += len(rows) // 2
     tally.empty_sides += int((lengths == 0).sum())
+    row = np.repeat(np.arange(len(rows)), lengths)
+    doubled = row[1:][(ids[1:] == ids[:-1]) & (row[1:] == row[:-1])]
+    tally.doubled_targets += int((np.unique(doubled) % 2).sum())  # sources are even
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from diffuseq.data.releases import (
 )
 from diffuseq.data.tables import FILE_SUFFIXES, read_columns
 from diffuseq.errors import InputError, unknown_name
-from diffuseq.files import atomic_file, hash_file, write_text
+from diffuseq.files import atomic_file, check_outputs, hash_file, write_text
 from diffuseq.names import refuse_missing_path
 
 TASKS: dict[str, Reader] = {
@@ -93,7 +93,7 @@ def prepare(
     options, account, out = options or ReadOptions(), account or Account(), Path(out)
     paths = _existing(task, raw)
     _refuse_to_overwrite(out, overwrite)
-    counts = _write_splits(TASKS[task](paths, options, account), out, progress)
+    counts = _write_splits(TASKS[task](paths, options, account), out, account, progress)
     manifest = Manifest(
         task=task,
         counts=counts,
@@ -130,7 +130,9 @@ def _refuse_to_overwrite(out: Path, overwrite: bool) -> None:
         )
 
 
-def _write_splits(rows: Rows, out: Path, progress: Callable[[int], None] | None) -> dict[str, int]:
+def _write_splits(
+    rows: Rows, out: Path, account: Account, progress: Callable[[int], None] | None
+) -> dict[str, int]:
     """Write every pair to its split's file; a split without pairs has no file. Returns the counts."""
     counts: Counter[str] = Counter()
     with ExitStack() as stack:
@@ -143,6 +145,8 @@ def _write_splits(rows: Rows, out: Path, progress: Callable[[int], None] | None)
             counts[split] += 1
             if progress is not None and number % PROGRESS_ROWS == 0:
                 progress(number)
+        for split in SPLITS:
+            check_outputs({"--out": out / f"{split}.jsonl"}, account.used)
         if not counts["train"]:
             raise InputError(
                 f"The raw data gave no pair to train on (pairs found: {counts.total():,}); check the files, "

@@ -133,14 +133,25 @@ def _splits(
             with atomic_folder(data) as folder:
                 write_corpus(folder)
     if Path(data).is_file():
+        _refuse_empty(Path(data), skip)
         return _split_file(Path(data), cache, report, skip)
     paths = {split: find_split(data, split) for split in ("train", "valid")}
+    for path in paths.values():
+        _refuse_empty(path, skip)
 
     def reader(path: Path) -> Pairs:
         return lambda bad_rows: read_pairs(path, skip, bad_rows)
 
     hashes = {split: remembered_hash(path, cache / HASHES) for split, path in paths.items()}
     return {split: reader(path) for split, path in paths.items()}, hashes
+
+
+def _refuse_empty(path: Path, skip: bool) -> None:
+    """Raise `InputError` for a file without a pair, before a tokenizer is trained on another."""
+    bad_rows = BadRows()
+    if next(read_pairs(path, skip, bad_rows), None) is None:
+        why = "; ".join(bad_rows.lines()) or "it has no row"
+        raise InputError(f"{path} gives no pair ({why}); give data with at least one.")
 
 
 def _split_file(

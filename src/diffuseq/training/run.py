@@ -21,7 +21,8 @@ from accelerate import Accelerator
 
 from diffuseq.checkpoint import CONFIG, GENERATION, save_model
 from diffuseq.checks import check_fit, check_generation, check_system, check_text
-from diffuseq.config import Config
+from diffuseq.config import Config, DiffusionGeneration, Generation
+from diffuseq.data.store import StoreReport
 from diffuseq.errors import InputError
 from diffuseq.files import same_place, write_text
 from diffuseq.model_card import CARD, has_own_card, model_card, own_card_note
@@ -44,6 +45,8 @@ VALIDATION_ROWS = 2000
 """Validation pairs that the loss is measured on, at most."""
 ESTIMATE_AFTER = 20
 """Steps after which the whole cost is estimated."""
+REPEATS_TO_WARN = 0.05
+"""Share of the training targets with a token twice in a row; Quora's questions, for which it is off, have 1 %."""
 
 Checkpoint = tuple[int, dict[str, Tensors], dict[str, Any], list[str]]
 
@@ -88,6 +91,8 @@ def train(
             corpus = make_corpus()
             if overwrite:  # now that the data is known to be there
                 _delete_run(out)
+            if warning := _warning_of_repeats(corpus.train.report, config.generation):
+                report(Event("warning", warning))
             if note := own_card_note(out):
                 report(Event("message", note))
             return corpus
@@ -100,6 +105,19 @@ def train(
         with run.training.stop.caught():
             run.go_on()
     return out
+
+
+def _warning_of_repeats(found: StoreReport, settings: Generation) -> str | None:
+    """A sentence where answers as these targets are would never be written: not before training is paid for."""
+    share = found.doubled_targets / found.pairs
+    if not isinstance(settings, DiffusionGeneration) or settings.sampler not in ("settle", "fixed-point"):
+        return None
+    if settings.repeats or share <= REPEATS_TO_WARN:
+        return None
+    return (
+        f"{share:.0%} of the training targets have a token twice in a row, which answers never have while "
+        "generation.repeats is off; turn it on (--generation.repeats)."
+    )
 
 
 def _others_corpus(out: Path, accelerator: Accelerator, make_corpus: Callable[[], Corpus]) -> Corpus:

@@ -259,7 +259,10 @@ def _development(courses: Sequence[Course], metric: str, axis: str) -> Figure:
         labels = []
         for course in courses:
             pairs = zip(course.shares, getattr(course, metric), strict=True)
-            shares, values = zip(*((100 * x, y) for x, y in pairs if y is not None), strict=True)
+            points = [(100 * x, y) for x, y in pairs if y is not None]
+            if not points:  # no answer is long enough to be measured
+                continue
+            shares, values = zip(*points, strict=True)
             look = course.look
             marker = look.marker if len(shares) <= 20 else ""
             axes.plot(shares, values, color=look.colour, linestyle=look.line, marker=marker, markersize=4)
@@ -286,6 +289,8 @@ def _settling(courses: Sequence[Course]) -> Figure:
         labels = []
         for course in courses:
             points = [(x, 100 * y) for x, y in zip(places, course.settling, strict=True) if y is not None]
+            if not points:  # all answers are empty
+                continue
             look = course.look
             axes.plot(
                 *zip(*points, strict=True),
