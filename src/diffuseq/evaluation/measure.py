@@ -215,13 +215,17 @@ class Measure:
         most = max(len(targets) for targets in self.predictions.references)
         if catalogue.METRICS[metric].needs == "language model":
             return f"{metric}|model:{self._language_model}|seed:{self._seed}"
+        size = len(self.predictions.rows[0].candidates)
         if metric in ("self_bleu", "div4"):
-            few = min(catalogue.DIVERSITY_CANDIDATES, len(self.predictions.rows[0].candidates))
+            few = min(catalogue.DIVERSITY_CANDIDATES, size)
             return f"{metric}|smooth:method4|tok:split|candidates:{few}"
+        if metric == "div4_all":
+            return f"{metric}|tok:split|candidates:{size}"
         if metric.startswith("rouge"):
             return f"{metric}|f-measure|tok:a-z0-9|case:lower|stem:no|nrefs:{most}"
         if "bleu" in metric:
             references = most if metric == "bleu_multi" else 1
             order = "swapped" if metric == "bleu_swapped" else "answer-reference"
-            return f"{metric}|mean-of-sentences|smooth:method4|tok:split|order:{order}|nrefs:{references}"
+            best_of = f"|candidates:{size}" if metric == "bleu_best_candidate" else ""
+            return f"{metric}|mean-of-sentences|smooth:method4|tok:split|order:{order}|nrefs:{references}{best_of}"
         return f"{metric}|tok:split"

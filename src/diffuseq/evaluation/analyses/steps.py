@@ -244,12 +244,13 @@ def _example(recording: Recording, test: HeldOut, row: int) -> Example:
 
 
 def draw(courses: Sequence[Course]) -> list[Figure]:
-    """BLEU and div-4 along the way, settling by position, and a heat map for each model."""
-    figures = [
-        _development(courses, "bleu", "BLEU of an average candidate"),
-        _development(courses, "div4", "div-4 of three candidates"),
-        _settling(courses),
-    ]
+    """BLEU and div-4 along the way, settling by position, and a heat map for each model; without those for which
+    the answers of all models are too short."""
+    figures = [_development(courses, "bleu", "BLEU of an average candidate")]
+    if any(value is not None for course in courses for value in course.div4):
+        figures.append(_development(courses, "div4", "div-4 of three candidates"))
+    if any(value is not None for course in courses for value in course.settling):
+        figures.append(_settling(courses))
     return figures + [_heat_map(course, course.example) for course in courses if course.example is not None]
 
 
@@ -259,7 +260,10 @@ def _development(courses: Sequence[Course], metric: str, axis: str) -> Figure:
         labels = []
         for course in courses:
             pairs = zip(course.shares, getattr(course, metric), strict=True)
-            shares, values = zip(*((100 * x, y) for x, y in pairs if y is not None), strict=True)
+            points = [(100 * x, y) for x, y in pairs if y is not None]
+            if not points:
+                continue
+            shares, values = zip(*points, strict=True)
             look = course.look
             marker = look.marker if len(shares) <= 20 else ""
             axes.plot(shares, values, color=look.colour, linestyle=look.line, marker=marker, markersize=4)
@@ -286,6 +290,8 @@ def _settling(courses: Sequence[Course]) -> Figure:
         labels = []
         for course in courses:
             points = [(x, 100 * y) for x, y in zip(places, course.settling, strict=True) if y is not None]
+            if not points:
+                continue
             look = course.look
             axes.plot(
                 *zip(*points, strict=True),
