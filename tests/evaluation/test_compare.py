@@ -210,6 +210,20 @@ def test_a_narrow_terminal_gets_more_tables_and_no_broken_number(
         assert word in shown
 
 
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+def test_scores_are_whole_in_a_narrow_terminal(
+    runs: Path, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert evaluate_verb.main([str(runs / "good"), "--bootstrap", "20"]) == 0
+    shown = capsys.readouterr().out
+    assert max(len(line) for line in shown.splitlines() if line[:1] in "┃│┏┡└") <= width
+    scores = compared(runs).blocks[0].entries[0].scores
+    for row in ("chosen", "single", "copy", "references"):
+        assert f"{scores.value(row, 'rougeL'):.4f}" in shown
+    assert ("more columns" in shown) == (width < 80)
+
+
 def test_the_report_works_without_the_figures(runs: Path) -> None:
     page = html(compared(runs), [[]])
     assert "pip install diffuseq[plots]" in page and "<svg" not in page
