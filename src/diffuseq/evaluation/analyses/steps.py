@@ -266,7 +266,15 @@ def _development(courses: Sequence[Course], metric: str, axis: str) -> Figure:
             shares, values = zip(*points, strict=True)
             look = course.look
             marker = look.marker if len(shares) <= 20 else ""
-            axes.plot(shares, values, color=look.colour, linestyle=look.line, marker=marker, markersize=4)
+            axes.plot(
+                shares,
+                values,
+                color=look.colour,
+                linestyle=look.line,
+                marker=marker,
+                markersize=4,
+                clip_on=False,
+            )
             labels.append(Label(course.name, 100, values[-1], look.colour))
         axes.set_xlim(0, 100)
         rule(axes)
