@@ -10,7 +10,7 @@ import shutil
 import socket
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,18 @@ def same_place(path: str | Path, other: str | Path) -> bool:
         return os.path.samefile(path, other)
     except OSError:
         return False
+
+
+def check_apart(written: Sequence[Path], read: Sequence[Path], instead: str) -> None:
+    """Raise `InputError` where a file that is to be written is one that is read, or one to be written as well.
+
+    instead: what to do, for the message.
+    """
+    for number, path in enumerate(written):
+        if any(same_place(path, other) for other in read):
+            raise InputError(f"{path} is what is read; {instead}.")
+        if os.path.realpath(path) in map(os.path.realpath, written[:number]):
+            raise InputError(f"{path} would be written twice; {instead}.")
 
 
 @contextmanager

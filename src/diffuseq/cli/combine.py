@@ -12,7 +12,7 @@ import tyro
 from diffuseq.errors import InputError
 from diffuseq.evaluation.combine import combine, write_pairs
 from diffuseq.evaluation.predictions import read_predictions, write_predictions
-from diffuseq.files import check_file
+from diffuseq.files import check_apart, check_file
 
 EXAMPLES = """examples:
   diffuseq combine runs/ours runs/transformer --output runs/both/predictions.jsonl
@@ -51,9 +51,12 @@ def main(argv: list[str]) -> int:
         raise InputError("Nothing would be written; give --output, --pairs, or both.")
     if asked.best < 1:
         raise InputError(f"--best is {asked.best}; give a number of at least 1.")
-    for path in filter(None, (asked.output, asked.pairs)):
+    written = [path for path in (asked.output, asked.pairs) if path is not None]
+    for path in written:
         check_file(path)
     systems = [read_predictions(run) for run in asked.runs]
+    read = [file for system in systems for file in system.files]
+    check_apart(written, read, "give --output and --pairs names of their own")
     rows = list(combine(systems, source_weight=asked.source_weight, copies=asked.copies))
     if asked.output is not None:
         count = write_predictions(asked.output, (row.prediction for row in rows))

@@ -18,7 +18,7 @@ from diffuseq.evaluation.catalogue import METRICS, Metric
 from diffuseq.evaluation.predictions import FILE_NAME, Predictions, is_published, read_predictions
 from diffuseq.evaluation.score import CANDIDATES, Row, Scores, Value, score
 from diffuseq.evaluation.tables import CLOSER
-from diffuseq.files import check_file, write_text
+from diffuseq.files import check_apart, check_file, write_text
 from diffuseq.model_card import add_scores
 
 EXAMPLES = """examples:
@@ -85,8 +85,11 @@ def run(arguments: Evaluate) -> int:
         raise InputError(f"--card is for one system, and {len(systems)} are given; evaluate each by itself.")
     if arguments.json is not None:
         check_file(arguments.json)
-    for group in systems:
-        predictions = read_predictions(*group)
+    read = [read_predictions(*group) for group in systems]
+    if arguments.json is not None:
+        files = [file for predictions in read for file in predictions.files]
+        check_apart([arguments.json], files, "give --json a name of its own")
+    for predictions in read:
         scores = score(
             predictions,
             task=arguments.task,

@@ -17,7 +17,7 @@ from diffuseq.config import Precision, Runtime
 from diffuseq.data.pairs import BadRows, Question, read_questions
 from diffuseq.errors import InputError
 from diffuseq.evaluation.predictions import Prediction, write_predictions
-from diffuseq.files import check_file, hash_file, same_place, write_text
+from diffuseq.files import check_apart, check_file, hash_file, write_text
 from diffuseq.models import SHIPPED
 
 if TYPE_CHECKING:
@@ -127,9 +127,8 @@ def _check(files: Files) -> None:
         check_file(_settings_of(files.output), f"choose another --output than {files.output}")
     if files.trace is not None:
         check_file(files.trace, "give --trace the name of a plain file")
-    for path in filter(None, (files.output, files.trace)):
-        if same_place(path, files.input):
-            raise InputError(f"{path} is what is read; give --output and --trace names of their own.")
+    written = [path for path in (files.output, files.trace) if path is not None]
+    check_apart(written, [Path(files.input)], "give --output and --trace names of their own")
 
 
 def _questions(files: Files, team: Team) -> list[Question]:
