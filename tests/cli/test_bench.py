@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from rich.console import Console
 
-from diffuseq.cli.bench import main
+from diffuseq.cli.bench import main, show
 from diffuseq.errors import InputError
+from diffuseq.evaluation.speed.table import Table
 
 
 def test_every_part_is_measured_shown_and_written(tmp_path, capsys):
@@ -53,3 +55,13 @@ def test_the_share_of_the_machine_says_of_bf16_what_the_line_about_it_says(fast,
     assert ("bf16 in hardware" in shown) == fast
     assert ("does not have it in hardware" in shown) != fast
     assert ("width 32 is too narrow to gain by it" in shown) == fast
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+def test_no_number_is_broken_in_a_narrow_terminal(width, capsys):
+    columns = ("system", "ms at batch 1", "faster", "sentences/s at batch 32", "more")
+    rows = (("GPT-2", "45.6", "1×", "22,100", "1×"), ("ours, 10 calls", "12.3", "3.71×", "12,300", "0.56×"))
+    show(Table("Against GPT-2", columns, rows, {}, ()), Console(width=width))
+    shown = capsys.readouterr().out
+    assert all(number in shown for row in rows for number in row[1:])
+    assert (shown.count("┡") > 1) == (width < 80)

@@ -18,7 +18,7 @@ from rich.console import Console
 from diffuseq.answers import TextDraft
 from diffuseq.cli import main
 from diffuseq.cli.replay import Position, key_of, step_through
-from diffuseq.cli.view import LOOKS, draft_lines, one_line, plain_choice, view
+from diffuseq.cli.view import LOOKS, choice_view, draft_lines, one_line, plain_choice, view
 from diffuseq.cli.watch import record, watch
 from diffuseq.config import Generation
 from diffuseq.errors import InputError
@@ -168,6 +168,18 @@ def test_the_choice_says_how_much_candidates_agree() -> None:
     only = explain("a", ["a"], [-1.0], Generation(), 0.1, 1)
     assert only.mean_agreement(0) == 0
     assert plain_choice(only) == "answer (1 call, 0.10 s)  a"
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
+def test_a_narrow_terminal_shows_the_candidates_with_all_their_numbers(width: int) -> None:
+    settings = Generation(likelihood_weight=0.5, source_weight=2.0)
+    choice = explain("a", ["tea or milk", "tea and milk"], [-31.5, -2.25], settings, 0.1, 4)
+    console = paper(width)
+    console.print(choice_view(choice, width))
+    words = written(console).split()
+    for expected in ("milk", "tea", "→", "-31.50", "-2.25", f"{choice.mean_agreement(0):.2f}"):
+        assert any(word.startswith(expected) for word in words)
+    assert not any("…" in word for word in words)
 
 
 def test_keys_lead_through_frames_and_sources() -> None:

@@ -18,6 +18,7 @@ from diffuseq.baselines.configs import (
 from diffuseq.cli import analyse, main
 from diffuseq.config import Config, DiffuSeqConfig, DiffusionGeneration, TextConfig
 from diffuseq.evaluation.analyses import Limits, diversity, speed, steps
+from diffuseq.evaluation.analyses.drawing import Look
 from diffuseq.evaluation.analyses.result import Data, silent
 from diffuseq.evaluation.analyses.subjects import HeldOut, Subject, open_subjects
 from diffuseq.metrics.bleu import pairwise_sentence_bleu
@@ -157,6 +158,36 @@ def test_a_generation_of_many_steps_is_looked_at_some_fifty_times(tokenizer, tes
     course = steps.measure([Subject("ours", pipe)], test_set, LIMITS, silent)[0]
     assert len(course.shares) == 50
     assert course.shares[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("div4", "settling", "names"),
+    [
+        ((None, None), (1.0,), ["steps-bleu", "steps-settling"]),
+        ((None, None), (None,), ["steps-bleu"]),
+        ((None, 0.5), (1.0,), ["steps-bleu", "steps-div4", "steps-settling"]),
+    ],
+)
+def test_answers_too_short_for_a_figure_leave_it_out(div4, settling, names):
+    def course(index, div4, settling):
+        look = Look.of(index, "diffusion")
+        return steps.Course(
+            f"model {index}", look, (0.5, 1.0), (0.1, 0.2), div4, settling * steps.PARTS, None
+        )
+
+    empty = course(0, (None, None), (None,))
+    assert [figure.name for figure in steps.draw([empty, course(1, div4, settling)])] == names
+
+
+def test_words_and_names_may_have_dollar_signs():
+    words = ("$\\frac$", "$5$")
+    example = steps.Example("pay $5 or $6", words, (words,), (1.0, 1.0), (1.0,))
+    course = steps.Course(
+        "$x^2$", Look.of(0, "diffusion"), (1.0,), (0.1,), (0.2,), (1.0,) * steps.PARTS, example
+    )
+    drawn = [figure.svg() for figure in steps.draw([course])]
+    assert all("$x^2$" in svg for svg in drawn[:-1])
+    assert all(word in drawn[-1] for word in words)
 
 
 def test_speed_has_every_sampler_of_ours_and_points_for_the_others(subjects, test_set):

@@ -12,10 +12,11 @@ from diffuseq.cli import compare as compare_verb
 from diffuseq.cli import evaluate as evaluate_verb
 from diffuseq.errors import InputError
 from diffuseq.evaluation.compare import Run, compare, parse_runs
+from diffuseq.evaluation.plots import speed as speed_figure
 from diffuseq.evaluation.plots import spread
 from diffuseq.evaluation.predictions import Prediction, write_predictions
 from diffuseq.evaluation.published_rows import PUBLISHED, published_rows
-from diffuseq.evaluation.report import html, markdown, write_report
+from diffuseq.evaluation.report import html, markdown, remarks, write_report
 from diffuseq.evaluation.tables import quality
 
 WORDS = [f"w{i}" for i in range(30)]
@@ -127,6 +128,46 @@ def test_case_and_spacing_of_the_sources_may_differ(runs: Path) -> None:
     assert len(compare([Run("a", runs / "good"), Run("b", runs / "upper")], bootstrap=0).blocks) == 1
 
 
+def test_what_is_not_measured_alike_is_not_ranked_and_said(runs: Path) -> None:
+    rows = [replace(row, candidates=row.candidates[:2]) for row in make_rows(0.6)]
+    write_predictions(runs / "two" / "predictions.jsonl", rows)
+    given = [Run("good", runs / "good"), Run("two", runs / "two")]
+    names = ("bleu", "self_bleu", "div4", "div4_all", "bleu_best_candidate")
+    block = compare(given, bootstrap=100, metrics=names).blocks[0]
+    assert set(block.best) == {"bleu"} and block.worse == {(1, "bleu")}
+    assert any("self-BLEU, div-4 (numbers" in remark for remark in remarks(block))
+    for name in names[1:]:
+        block = compare(given, bootstrap=100, metrics=[name]).blocks[0]
+        assert block.best == {} and block.p_values[0][1] is None
+
+
+def test_other_references_are_said(runs: Path) -> None:
+    rows = make_rows(0.6)
+    several = [replace(row, references=(*row.references, "one more")) for row in rows[:40]]
+    other = [replace(row, references=("another one",)) for row in rows[40:]]
+    write_predictions(runs / "other" / "predictions.jsonl", [*several, *other])
+    recased = [replace(row, references=(row.references[0].upper(),)) for row in rows]
+    write_predictions(runs / "same" / "predictions.jsonl", recased)
+    given = [Run(name, runs / name) for name in ("good", "same", "other")]
+    block = compare(given, bootstrap=100).blocks[0]
+    assert "other has other references than good in 60 of 60 rows" in remarks(block)[0]
+    assert "Not measured alike, and so not compared: R-L (" in remarks(block)[1]
+    assert "rougeL" not in block.best and not any("same" in remark for remark in remarks(block))
+
+
+@pytest.mark.parametrize(("fast", "slow"), [(1.8, 2.2), (2.1, 2.3), (3.0, 40.0), (1.0, 3e5)])
+def test_an_axis_of_speeds_has_numbers_however_narrow(runs: Path, fast: float, slow: float) -> None:
+    for name, speed in (("good", fast), ("bad", slow)):
+        rows = [replace(row, seconds=1 / speed) for row in make_rows(0.5)]
+        write_predictions(runs / name / "predictions.jsonl", rows)
+    figure = speed_figure(compared(runs).blocks[0], "speed")
+    figure.svg()
+    axes = figure.drawing.axes[0]
+    low, high = axes.get_xlim()
+    shown = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert 3 <= len(shown) <= 8
+
+
 def test_the_report_is_one_file_without_requests_and_escapes_texts(runs: Path) -> None:
     comparison = compared(runs, task="qqp")
     paths = write_report(comparison, runs / "report", published="qqp")
@@ -167,6 +208,20 @@ def test_a_narrow_terminal_gets_more_tables_and_no_broken_number(
         assert all(cell.text in shown for cell in row[1:])
     for word in " ".join(table.header).split():
         assert word in shown
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+def test_scores_are_whole_in_a_narrow_terminal(
+    runs: Path, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert evaluate_verb.main([str(runs / "good"), "--bootstrap", "20"]) == 0
+    shown = capsys.readouterr().out
+    assert max(len(line) for line in shown.splitlines() if line[:1] in "┃│┏┡└") <= width
+    scores = compared(runs).blocks[0].entries[0].scores
+    for row in ("chosen", "single", "copy", "references"):
+        assert f"{scores.value(row, 'rougeL'):.4f}" in shown
+    assert ("more columns" in shown) == (width < 80)
 
 
 def test_the_report_works_without_the_figures(runs: Path) -> None:

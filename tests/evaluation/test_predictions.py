@@ -71,7 +71,11 @@ def test_published_files_become_candidates_and_lose_their_special_tokens(tmp_pat
             r":1: the field 'source' is int, not a text; the row has: source, references",
         ),
         ([ROW, {**ROW, "source": "x", "candidates": ["e"]}], r":2: 1 candidates, but .*:1 has 2"),
-        ([{**ROW, "seconds": -1}], r":1: the field 'seconds' is -1; it must be a number from 0 on"),
+        ([{**ROW, "seconds": -1}], r":1: the field 'seconds' is -1; it must be a number from 0 to"),
+        (
+            [{**ROW, "forwards": 10**400}],
+            r":1: the field 'forwards' is 1000\d+…; it must be a number from 0 to",
+        ),
         (
             [{**ROW, "log_p": [-1.0]}],
             r":1: the field 'log_p' must be null or one number for each of 2 candidates",
@@ -101,6 +105,7 @@ def test_seeds_that_do_not_align_are_refused(tmp_path: Path) -> None:
 def test_missing_files_and_foreign_folders_are_explained(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="There is no file or folder"):
         read_predictions(tmp_path / "nothing")
+    (tmp_path / "folder.json").mkdir()
     with pytest.raises(InputError, match=r"holds neither predictions\.jsonl nor"):
         read_predictions(tmp_path)
 

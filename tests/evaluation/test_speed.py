@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffuseq.errors import InputError
-from diffuseq.evaluation.speed import PARTS, measure
+from diffuseq.evaluation.speed import PARTS, measure, peak
 from diffuseq.evaluation.speed.growth import Series
 from diffuseq.evaluation.speed.peak import count_operations, product_rate
 from diffuseq.evaluation.speed.sampling import MEASURED_STEPS, Writer, published_steps
@@ -114,6 +114,29 @@ def test_actions_take_turns_after_a_warm_up():
 
 def test_the_rate_of_products_is_positive():
     assert product_rate(32, torch.float32, CPU, repeats=1) > 0
+
+
+def test_each_share_is_of_the_rate_in_its_own_precision(monkeypatch):
+    # Networks of some widths are trained in bf16 and answer in fp32.
+    rates = {torch.bfloat16: 8e9, torch.float32: 2e9}
+    monkeypatch.setattr(peak, "product_rate", lambda side, dtype, device: rates[dtype])
+    monkeypatch.setattr(
+        peak,
+        "our_trainee",
+        lambda size, device: Trainee(
+            replace(size.ours, training=replace(size.ours.training, precision="bf16")),
+            size.special,
+            training_batches(2, size.special, count=1),
+            device,
+        ),
+    )
+    table = peak.measure(TINY, CPU)
+    assert [row[0] for row in table.rows[:2]] == ["matrix product, bf16", "matrix product, fp32"]
+    for name, rate in (("training, whole step", 8e9), ("sampling, 10 calls", 2e9)):
+        shown = next(float(row[1].replace(",", "")) for row in table.rows if row[0] == name)
+        assert table.numbers[f"{name}: share"] == pytest.approx(1e9 * shown / rate, rel=0.01)
+    assert "Training is in bf16 and sampling in fp32" in table.notes[0]
+    assert "left out" not in table.notes[0]
 
 
 @pytest.mark.parametrize(

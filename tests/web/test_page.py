@@ -213,6 +213,20 @@ def test_side_by_side_shows_the_other_model_and_other_numbers_of_calls(page: Chr
     assert min(shares) >= 0
 
 
+@pytest.mark.parametrize(("own", "asked"), [(1, {"seed": 3}), (2, {"candidates": 4, "seed": 3})])
+def test_a_model_beside_gives_as_many_candidates_where_its_own_settings_have_several(
+    page: Chromium, own: int, asked: dict[str, int]
+) -> None:
+    body = page.evaluate(f"""(() => {{
+      const {{ compare }} = models;
+      models.compare = {{ ...compare, dials: {{ ...compare.dials, candidates: {own} }} }};
+      const [{{ body }}] = rivals({{ source: 'tea', settings: {{ candidates: 4, seed: 3, steps: 2 }} }});
+      models.compare = compare;
+      return body;
+    }})()""")
+    assert body["settings"] == asked
+
+
 def test_mistakes_are_told_where_a_screen_reader_hears_them(page: Chromium) -> None:
     page.evaluate("$('go').click()")
     assert page.evaluate("$('source').matches(':invalid')")

@@ -6,13 +6,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 from rich.console import Console
-from rich.table import Table as Printed
 
+from diffuseq.cli.compare import print_table
+from diffuseq.evaluation.tables import Cell, Table
 from diffuseq.files import check_file, write_text
+
+if TYPE_CHECKING:
+    from diffuseq.evaluation.speed.table import Table as Measured
 
 EXAMPLES = """examples:
   diffuseq bench --quick                        two minutes, a small network
@@ -50,7 +54,6 @@ def run(options: Bench, console: Console) -> None:
     """Measure the parts, print each table as soon as it is there, and write the json file at the end."""
     from diffuseq.evaluation.speed import PARTS, measure
     from diffuseq.evaluation.speed.machine import describe_machine, machine_line
-    from diffuseq.evaluation.speed.table import Table
     from diffuseq.training.loop import make_accelerator
 
     parts = list(PARTS) if options.only is None else [part.strip() for part in options.only.split(",")]
@@ -61,7 +64,7 @@ def run(options: Bench, console: Console) -> None:
     tables = measure(size, parts, device, quick=options.quick)
     machine = describe_machine(device)
     console.print(f"{machine_line(machine)}; size {size}", style="bold", soft_wrap=True)
-    found: dict[str, Table] = {}
+    found: dict[str, Measured] = {}
     for part, table in tables:
         show(table, console)
         found[part] = table
@@ -77,19 +80,12 @@ def run(options: Bench, console: Console) -> None:
         console.print(f"Written: {options.out}", soft_wrap=True)
 
 
-def show(table: object, console: Console) -> None:
+def show(table: Measured, console: Console) -> None:
     """Print one table with its notes."""
-    from diffuseq.evaluation.speed.table import Table
-
-    assert isinstance(table, Table)
-    printed = Printed(title=table.title, title_justify="left", title_style="bold")
-    for i, column in enumerate(table.columns):
-        printed.add_column(column, justify="right" if 0 < i < len(table.columns) else "left")
-    for row in table.rows:
-        printed.add_row(*row)
     console.print()
     if table.rows:
-        console.print(printed)
+        rows = tuple(tuple(map(Cell, row)) for row in table.rows)
+        print_table(console, Table(table.columns, rows), table.title)
     else:
         console.print(table.title, style="bold")
     for note in table.notes:

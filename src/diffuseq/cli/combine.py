@@ -51,7 +51,8 @@ def main(argv: list[str]) -> int:
         raise InputError("Nothing would be written; give --output, --pairs, or both.")
     if asked.best < 1:
         raise InputError(f"--best is {asked.best}; give a number of at least 1.")
-    for path in filter(None, (asked.output, asked.pairs)):
+    written = [path for path in (asked.output, asked.pairs) if path is not None]
+    for path in written:
         check_file(path)
     systems = [read_predictions(run) for run in asked.runs]
     read = [file for system in systems for file in system.files]

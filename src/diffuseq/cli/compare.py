@@ -82,13 +82,13 @@ def run(arguments: Compare) -> int:
         case=arguments.case,
     )
     for block in comparison.blocks:
-        _print(console, tables.quality(block), block.title)
-        _print(console, tables.cost(block), "Cost")
+        print_table(console, tables.quality(block), block.title)
+        print_table(console, tables.cost(block), "Cost")
         for sentence in findings(block) + remarks(block):
             console.print(f"• {escape(sentence)}")
     console.print(f"[dim]{tables.LEGEND}[/dim]")
     if printed is not None:
-        _print(console, tables.published(printed), f"As printed: {arguments.published}")
+        print_table(console, tables.published(printed), f"As printed: {arguments.published}")
         console.print(f"[dim]{published_rows.CAPTION}[/dim]")
     if arguments.out is not None:
         write_report(comparison, arguments.out, arguments.published)
@@ -98,7 +98,7 @@ def run(arguments: Compare) -> int:
     return 0
 
 
-def _print(console: Console, table: Table, title: str) -> None:
+def print_table(console: Console, table: Table, title: str) -> None:
     """One table, or several below one another where the terminal is too narrow for all columns."""
     for number, (part, widths) in enumerate(table.within(console.width)):
         console.print(_rich(part, widths, title if number == 0 else f"{title}, more columns"))

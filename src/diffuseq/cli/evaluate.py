@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,9 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from diffuseq.errors import InputError
-from diffuseq.evaluation.catalogue import METRICS
+from diffuseq.evaluation.catalogue import METRICS, Metric
 from diffuseq.evaluation.predictions import FILE_NAME, Predictions, is_published, read_predictions
-from diffuseq.evaluation.score import CANDIDATES, Scores, Value, score
+from diffuseq.evaluation.score import CANDIDATES, Row, Scores, Value, score
 from diffuseq.evaluation.tables import CLOSER
 from diffuseq.files import check_file, check_outputs, write_text
 from diffuseq.model_card import add_scores
@@ -25,6 +26,8 @@ EXAMPLES = """examples:
   diffuseq evaluate outputs/seed1.jsonl outputs/seed2.jsonl outputs/seed3.jsonl
   diffuseq evaluate runs/qqp/predictions.jsonl --nll runs/qqp
   diffuseq evaluate runs/simple --task simplification --bertscore-model microsoft/deberta-xlarge-mnli"""
+
+_LONGEST_NUMBER = len("±0.0123")
 
 
 @dataclass(frozen=True)
@@ -138,19 +141,13 @@ def _bound(arguments: Evaluate, predictions: Predictions, console: Console) -> d
 
 def show(scores: Scores, console: Console) -> None:
     """Print one system's scores: metrics down, ways of answering across."""
-    answers = {name: row for name, row in scores.rows.items() if name != CANDIDATES}
+    answers = [row for name, row in scores.rows.items() if name != CANDIDATES]
     counted = f"{scores.num_sources:,} sources, {scores.num_candidates} candidates each"
-    table = Table(title=escape(f"{scores.name}: {counted}"), title_justify="left", title_style="bold")
-    table.add_column("metric", no_wrap=True)
-    for row in answers.values():
-        table.add_column(escape(row.title), justify="right", overflow="fold")
-    for name in scores.signatures:
-        metric = METRICS[name]
-        if metric.group == "text":
-            cells = [_cell(row.values.get(name), metric.decimals) for row in answers.values()]
-            table.add_row(f"{metric.title} {CLOSER[metric.better]}", *cells)
-    if table.row_count:
-        console.print(table)
+    title = escape(f"{scores.name}: {counted}")
+    metrics = [METRICS[name] for name in scores.signatures if METRICS[name].group == "text"]
+    for rows in _side_by_side(answers, metrics, console.width) if metrics else ():
+        console.print(_table(title, rows, metrics, console.width))
+        title = escape(f"{scores.name}, more columns")
     parts = [
         f"{METRICS[name].title} {CLOSER[METRICS[name].better]} [bold]{value.value:.4f}[/bold]"
         for name, value in scores.rows[CANDIDATES].values.items()
@@ -162,6 +159,28 @@ def show(scores: Scores, console: Console) -> None:
         console.print("Cost: " + ", ".join(f"{name} {value:.3g}" for name, value in known.items()))
     for warning in scores.warnings:
         console.print(f"[yellow]Note:[/yellow] {escape(warning)}")
+
+
+def _side_by_side(rows: Sequence[Row], metrics: Sequence[Metric], width: int) -> Iterator[Sequence[Row]]:
+    """The rows in groups whose numbers fit into `width` characters beside one another, unbroken."""
+    room = width - 4 - max(len(_name(metric)) for metric in metrics)
+    size = max(1, room // (_LONGEST_NUMBER + 3))
+    yield from (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def _table(title: str, rows: Sequence[Row], metrics: Sequence[Metric], width: int) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    names = max(len(_name(metric)) for metric in metrics)
+    table.add_column("metric", overflow="fold", width=max(1, min(names, width - _LONGEST_NUMBER - 7)))
+    for row in rows:
+        table.add_column(escape(row.title), justify="right", overflow="fold")
+    for metric in metrics:
+        table.add_row(_name(metric), *(_cell(row.values.get(metric.name), metric.decimals) for row in rows))
+    return table
+
+
+def _name(metric: Metric) -> str:
+    return f"{metric.title} {CLOSER[metric.better]}"
 
 
 def _cell(value: Value | None, decimals: int) -> str:

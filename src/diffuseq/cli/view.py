@@ -27,6 +27,8 @@ NOISE = "░"
 BARS = "▁▂▃▄▅▆▇█"
 LARGEST_VIEW = 100
 """Columns; longer lines are harder to read."""
+LEAST_CANDIDATE = 16
+"""Columns that a candidate needs beside its numbers, which stand below it where there are fewer."""
 
 
 def view(source: str, frame: Frame, width: int, height: int) -> RenderableType:
@@ -108,16 +110,24 @@ def choice_view(choice: Choice, width: int) -> RenderableType:
     cost = f"{calls(choice.forwards)}, {choice.seconds:.2f} s"
     if len(choice.candidates) == 1:
         return Group(Text.assemble("→ ", (choice.text, "bold")), Text(f"  {cost}", style="bright_black"))
-    table = Table(box=None, padding=(0, 1), width=min(width, LARGEST_VIEW), show_edge=False)
+    inner = min(width, LARGEST_VIEW)
+    names = ("BLEU with the others", *(name for name, _, _ in choice.terms))
+    beside = inner - 5 - sum(max(len(name), 7) + 2 for name in names) >= LEAST_CANDIDATE
+    table = Table(box=None, padding=(0, 1), width=inner, show_edge=False)
     table.add_column("")
-    table.add_column("candidate", ratio=1, justify="left")
-    for name in ("BLEU with the others", *(name for name, _, _ in choice.terms)):
-        table.add_column(name, justify="right", max_width=20, no_wrap=True)
+    table.add_column("candidate", ratio=1, justify="left", overflow="fold")
+    for name in names if beside else ():
+        table.add_column(name, justify="right", no_wrap=True)
     for row, candidate in enumerate(choice.candidates):
         chosen = row == choice.chosen
         mark, style = ("→", "bold") if chosen else (" ", "")
-        numbers = (choice.mean_agreement(row), *(values[row] for _, _, values in choice.terms))
-        table.add_row(mark, Text(candidate, style=style), *(f"{number:.2f}" for number in numbers))
+        values = (choice.mean_agreement(row), *(values[row] for _, _, values in choice.terms))
+        numbers = [f"{value:.2f}" for value in values]
+        text = Text(candidate, style=style)
+        if not beside:
+            below = ", ".join(f"{name} {number}" for name, number in zip(names, numbers, strict=True))
+            text = Text.assemble(text, "\n", (below, "bright_black"))
+        table.add_row(mark, text, *(numbers if beside else ()))
     note = "  The one that agrees most with the others is chosen (minimum Bayes risk)."
     if choice.terms:
         signed = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,7 @@ class Block:
     columns: metric names. best: for each column the index of the best entry. worse: (entry, column) pairs
     that are significantly worse than the best. p_values: [entries][entries + 1] for `headline`, each entry
     against each other and, last, against copying; not adjusted. examples: (source, reference, answers).
+    warnings: what the systems were not measured alike in.
     """
 
     title: str
@@ -86,6 +87,7 @@ class Block:
     worse: frozenset[tuple[int, str]]
     p_values: tuple[tuple[float | None, ...], ...]
     examples: tuple[tuple[str, str, tuple[str, ...]], ...]
+    warnings: tuple[str, ...] = ()
 
     def value(self, entry: int, metric: str, row: str = CHOSEN) -> Value | None:
         """A system's score; metrics of the set of candidates are found wherever they are."""
@@ -235,20 +237,58 @@ def _block(title: str, task: catalogue.Task, entries: tuple[Entry, ...], bootstr
         for i, entry in enumerate(entries)
     )
     return Block(
-        title, task, entries, columns, headline, best, frozenset(worse), p_values, _examples(entries)
+        title,
+        task,
+        entries,
+        columns,
+        headline,
+        best,
+        frozenset(worse),
+        p_values,
+        _examples(entries),
+        tuple(_warnings(entries, columns)),
     )
 
 
+def _warnings(entries: Sequence[Entry], columns: Sequence[str]) -> Iterator[str]:
+    first = entries[0]
+    for entry in entries[1:]:
+        pairs = zip(first.predictions.references, entry.predictions.references, strict=True)
+        differing = sum(set(map(_plain, ours)) != set(map(_plain, theirs)) for ours, theirs in pairs)
+        if differing:
+            yield (
+                f"{entry.name} has other references than {first.name} in {differing:,} of"
+                f" {len(entry.predictions.rows):,} rows; scores against different references say little about who"
+                " is better."
+            )
+    unlike = [catalogue.METRICS[name].title for name in columns if not _is_alike(entries, name)]
+    if unlike:
+        yield (
+            f"Not measured alike, and so not compared: {', '.join(unlike)} (numbers of candidates or references"
+            " differ; the signatures say which)."
+        )
+
+
+def _is_alike(entries: Sequence[Entry], metric: str) -> bool:
+    """Whether all entries that have a metric have it by one signature."""
+    return len({e.scores.signatures[metric] for e in entries if _value(e, metric) is not None}) <= 1
+
+
 def _best(entries: Sequence[Entry], metric: str) -> int | None:
-    """The entry with the best value; None where no way is better, or there is nobody to beat."""
+    """The entry with the best value; None where no way is better, numbers are not comparable, or there is nobody to
+    beat."""
     better = catalogue.METRICS[metric].better
-    place = CANDIDATES if catalogue.METRICS[metric].group == "set" else CHOSEN
-    values = [entry.scores.value(place, metric) for entry in entries]
+    values = [_value(entry, metric) for entry in entries]
     known = [i for i, value in enumerate(values) if value is not None]
-    if better == "neither" or len(known) < 2:
+    if better == "neither" or len(known) < 2 or not _is_alike(entries, metric):
         return None
     sign = 1 if better == "higher" else -1
     return max(known, key=lambda i: sign * (values[i] or 0.0))
+
+
+def _value(entry: Entry, metric: str) -> float | None:
+    place = CANDIDATES if catalogue.METRICS[metric].group == "set" else CHOSEN
+    return entry.scores.value(place, metric)
 
 
 def _statistics(entry: Entry, metric: str, row: str = CHOSEN) -> Any:
@@ -261,6 +301,8 @@ def _p(entry: Entry, other: Entry | None, metric: str, bootstrap: int, seed: int
     ours = _statistics(entry, metric)
     theirs = _statistics(other, metric) if other else _statistics(entry, metric, COPY)
     if ours is None or theirs is None or not bootstrap:
+        return None
+    if other is not None and not _is_alike((entry, other), metric):
         return None
     return p_value(ours, theirs, bootstrap, seed)
 

@@ -150,8 +150,7 @@ def speed(block: Block, name: str) -> Figure:
         figure, axes = canvas(height=3.2)
         axes.set_xscale("log")
         _scatter(block, axes, points)
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.minorticks_off()
+        log_ticks(axes)
         axes.set_xlabel("sources answered a second, all candidates (log) → faster")
         axes.set_ylabel(f"{metric.title} → better")
     caption = (
@@ -222,6 +221,17 @@ def _number(value: float, decimals: int) -> str:
     return f"{value:.{min(decimals, 3)}f}"
 
 
+def log_ticks(axes: Any) -> None:
+    """Numbers beside a logarithmic x axis whose limits are set: a narrow one, too, has several."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    low, high = axes.get_xlim()
+    some = (1.0, 2.0, 5.0) if high < 100 * low else (1.0,)
+    axes.xaxis.set_major_locator(MaxNLocator(5) if high < 3 * low else LogLocator(subs=some))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
+
+
 def canvas(height: float) -> tuple[Any, Any]:
     """A figure of column width and so many inches height, and its axes; to be drawn on under `style`."""
     from matplotlib.figure import Figure as Canvas
@@ -252,6 +262,7 @@ def style() -> Any:
             "text.color": INK,
             "svg.fonttype": "none",
             "svg.hashsalt": "diffuseq",
+            "text.parse_math": False,  # names and words may have dollar signs
             "figure.facecolor": "white",
         }
     )

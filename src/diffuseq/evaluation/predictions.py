@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 FILE_NAME = "predictions.jsonl"
 _PUBLISHED_SPECIALS = ("[CLS]", "[SEP]", "[PAD]")  # [UNK] stays, as in the published script
 
+_LARGEST = 1e30
+"""Of a number in a row: sums of such numbers are numbers still."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -131,7 +134,9 @@ def _files(path: Path) -> list[Path]:
     if (path / FILE_NAME).is_file():
         return [path / FILE_NAME]
     found = sorted(
-        file for file in path.iterdir() if file.suffix in (".json", ".jsonl") and is_published(file)
+        file
+        for file in path.iterdir()
+        if file.suffix in (".json", ".jsonl") and file.is_file() and is_published(file)
     )
     if not found:
         raise InputError(
@@ -254,9 +259,16 @@ def _number(row: dict[str, Any], key: str, place: str) -> float | None:
     value = row.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise InputError(f"{place}: the field {key!r} is {value!r}; it must be a number from 0 on, or null.")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LARGEST:
+        raise InputError(
+            f"{place}: the field {key!r} is {_short(value)}; it must be a number from 0 to {_LARGEST:g}, or null."
+        )
     return float(value)
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:60]}…"
 
 
 def _log_p(row: dict[str, Any], place: str) -> tuple[float, ...] | None:
@@ -266,7 +278,7 @@ def _log_p(row: dict[str, Any], place: str) -> tuple[float, ...] | None:
     if (
         not isinstance(values, list)
         or len(values) != count
-        or any(isinstance(v, bool) or not isinstance(v, int | float) or not abs(v) < 1e30 for v in values)
+        or any(isinstance(v, bool) or not isinstance(v, int | float) or not abs(v) < _LARGEST for v in values)
     ):
         raise InputError(
             f"{place}: the field 'log_p' must be null or one number for each of {count} candidates."

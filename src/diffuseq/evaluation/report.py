@@ -63,14 +63,11 @@ def findings(block: Block) -> list[str]:
     verdicts: dict[str, list[str]] = {"above": [], "not distinguishable from": [], "below": []}
     for i, value in enumerate(values):
         chance = block.p_values[i][-1]
-        if value is None or chance is None:
+        own = block.entries[i].scores.value(COPY, block.headline)
+        if value is None or chance is None or own is None:
             continue
         verdict = (
-            "not distinguishable from"
-            if chance >= SIGNIFICANT
-            else "above"
-            if value.value > copy
-            else "below"
+            "not distinguishable from" if chance >= SIGNIFICANT else "above" if value.value > own else "below"
         )
         verdicts[verdict].append(block.entries[i].name)
     said += [
@@ -83,15 +80,16 @@ def findings(block: Block) -> list[str]:
 
 
 def remarks(block: Block) -> list[str]:
-    """Every warning once, with the systems that it is about unless it is about all."""
+    """What is not comparable, and every warning once, with the systems that it is about unless it is about all."""
     about: dict[str, list[str]] = {}
     for entry in block.entries:
         for warning in entry.scores.warnings:
             about.setdefault(warning, []).append(entry.name)
-    return [
+    said = [
         warning if len(names) == len(block.entries) else f"{' and '.join(names)}: {warning}"
         for warning, names in about.items()
     ]
+    return [*block.warnings, *said]
 
 
 def markdown(comparison: Comparison, drawn: Sequence[Sequence[Figure]], published: str | None = None) -> str:

@@ -4,7 +4,7 @@ STYLE = """
 :root { --ink: #1f2430; --quiet: #5b6472; --line: #e3e6ea; --tint: #f6f7f9; --accent: #0072b2; }
 * { box-sizing: border-box; }
 body {
-  margin: 0; background: #fff; color: var(--ink);
+  margin: 0; background: #fff; color: var(--ink); overflow-wrap: break-word;
   font: 16px/1.5 system-ui, "Segoe UI", Roboto, sans-serif;
 }
 main { max-width: 1120px; margin: 0 auto; padding: 32px 20px 64px; }
@@ -27,7 +27,7 @@ th, td {
 }
 thead th {
   color: var(--quiet); font-weight: 600; vertical-align: bottom; white-space: normal;
-  min-width: 5em;
+  min-width: 5em; max-width: 15em;
 }
 tr > th:first-child {
   text-align: left; position: sticky; left: 0; background: #fff; font-weight: 600;

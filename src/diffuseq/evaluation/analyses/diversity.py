@@ -181,7 +181,10 @@ def _curves(measured: Measured) -> Figure:
                 [aside, aside], [best.low[-1], best.high[-1]], color=look.colour, linewidth=1.6, clip_on=False
             )
             axes.plot(k, best.bleu, color=look.colour, linestyle=look.line, linewidth=1.7)
-            axes.plot(k[-1], best.bleu[-1], color=look.colour, marker=look.marker, markersize=5.5, zorder=4)
+            last, end = k[-1], best.bleu[-1]
+            axes.plot(
+                last, end, color=look.colour, marker=look.marker, markersize=5.5, zorder=4, clip_on=False
+            )
             labels.append(Label(f"{name}{_at(best.temperature)}", right, best.bleu[-1], look.colour))
             if index in measured.single:
                 value = measured.single[index]

@@ -16,7 +16,7 @@ from diffuseq.errors import InputError
 from diffuseq.evaluation.analyses.drawing import Label, Look, put_labels, rule
 from diffuseq.evaluation.analyses.result import Analysis, Data, Limits, Progress
 from diffuseq.evaluation.analyses.subjects import HeldOut, Subject
-from diffuseq.evaluation.plots import Figure, canvas, style
+from diffuseq.evaluation.plots import Figure, canvas, log_ticks, style
 from diffuseq.metrics.significance import Statistics, interval
 
 SAMPLERS: tuple[str, ...] = get_args(get_type_hints(DiffusionGeneration)["sampler"])
@@ -144,8 +144,7 @@ def draw(measured: Measured, num_rows: int) -> Figure:
         width = (max(speeds) / min(speeds)) ** 0.4 * 1.3  # room for the names at both sides, on a log axis
         axes.set_xlim(min(speeds) / (width if lines else 1.2), max(speeds) * (width if points else 1.2))
         axes.margins(y=0.12)
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.minorticks_off()
+        log_ticks(axes)
         rule(axes)
         axes.set_xlabel("sentences a second (log) → faster")
         axes.set_ylabel("BLEU → better")

@@ -244,12 +244,13 @@ def _example(recording: Recording, test: HeldOut, row: int) -> Example:
 
 
 def draw(courses: Sequence[Course]) -> list[Figure]:
-    """BLEU and div-4 along the way, settling by position, and a heat map for each model."""
-    figures = [
-        _development(courses, "bleu", "BLEU of an average candidate"),
-        _development(courses, "div4", "div-4 of three candidates"),
-        _settling(courses),
-    ]
+    """BLEU and div-4 along the way, settling by position, and a heat map for each model; without those for which
+    the answers of all models are too short."""
+    figures = [_development(courses, "bleu", "BLEU of an average candidate")]
+    if any(value is not None for course in courses for value in course.div4):
+        figures.append(_development(courses, "div4", "div-4 of three candidates"))
+    if any(value is not None for course in courses for value in course.settling):
+        figures.append(_settling(courses))
     return figures + [_heat_map(course, course.example) for course in courses if course.example is not None]
 
 
@@ -265,7 +266,15 @@ def _development(courses: Sequence[Course], metric: str, axis: str) -> Figure:
             shares, values = zip(*points, strict=True)
             look = course.look
             marker = look.marker if len(shares) <= 20 else ""
-            axes.plot(shares, values, color=look.colour, linestyle=look.line, marker=marker, markersize=4)
+            axes.plot(
+                shares,
+                values,
+                color=look.colour,
+                linestyle=look.line,
+                marker=marker,
+                markersize=4,
+                clip_on=False,
+            )
             labels.append(Label(course.name, 100, values[-1], look.colour))
         axes.set_xlim(0, 100)
         rule(axes)

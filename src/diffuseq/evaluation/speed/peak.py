@@ -23,6 +23,8 @@ from diffuseq.evaluation.speed.timing import time_in_turn, time_of
 from diffuseq.evaluation.speed.training import our_trainee, training_times
 from diffuseq.evaluation.speed.workload import training_batches
 
+_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
 
 def count_operations(action: Callable[[], object]) -> int:
     """Operations of all matrix products of an action.
@@ -45,10 +47,11 @@ def product_rate(side: int, dtype: torch.dtype, device: torch.device, repeats: i
 
 
 def measure(size: Size, device: torch.device) -> Table:
-    """Shares reached in training and in sampling, in the precision that they run in."""
+    """Shares reached in training and in sampling, each of the rate in the precision that it runs in."""
     writer, trainee = Writer(size, device), our_trainee(size, device)
-    dtype = torch.bfloat16 if writer.bf16 else torch.float32
-    before = product_rate(size.product, dtype, device)
+    learning, answering = _precision(trainee.training.bf16), _precision(writer.bf16)
+    used = dict.fromkeys((learning, answering))
+    before = {name: product_rate(size.product, _DTYPES[name], device) for name in used}
     passes = training_times({"": trainee}, size.repeats)[""]
     operations = count_operations(trainee.plain_passes) / trainee.pairs
     batches = training_batches(size.decoding_rows, size.special, count=2)
@@ -57,17 +60,19 @@ def measure(size: Size, device: torch.device) -> Table:
     if not writer.bf16:
         actions[f"published, {MEASURED_STEPS} steps"] = published_steps(size, device)
     measured = time_in_turn(actions, size.repeats, device)
-    rate = max(before, product_rate(size.product, dtype, device))
+    rates = {name: max(before[name], product_rate(size.product, _DTYPES[name], device)) for name in used}
     reached = {
-        "training, forward and backward": operations / passes.passes,
-        "training, whole step": operations / passes.total,
-        **{name: count_operations(action) / measured[name].median for name, action in actions.items()},
+        "training, forward and backward": (operations / passes.passes, learning),
+        "training, whole step": (operations / passes.total, learning),
     }
-    precision = "bf16" if writer.bf16 else "fp32"
-    rows = [(f"matrix product, {precision}", rounded(rate / 1e9), "100%")]
-    rows += [(name, rounded(value / 1e9), f"{value / rate:.0%}") for name, value in reached.items()]
-    numbers = {"matrix product: operations a second": rate}
-    numbers |= {f"{name}: share": value / rate for name, value in reached.items()}
+    for name, action in actions.items():
+        reached[name] = (count_operations(action) / measured[name].median, answering)
+    rows = [(f"matrix product, {name}", rounded(rate / 1e9), "100%") for name, rate in rates.items()]
+    rows += [
+        (name, rounded(value / 1e9), f"{value / rates[by]:.0%}") for name, (value, by) in reached.items()
+    ]
+    numbers = {f"matrix product, {name}: operations a second": rate for name, rate in rates.items()}
+    numbers |= {f"{name}: share": value / rates[by] for name, (value, by) in reached.items()}
     return Table(
         "Share of the machine",
         ("what", "10⁹ operations/s", "share"),
@@ -77,10 +82,15 @@ def measure(size: Size, device: torch.device) -> Table:
             "A product of [m k] and [k n] counts as 2·m·k·n, forward and backward, attention included; "
             "nothing else counts, the optimiser's own products neither. The machine's rate is the fastest of "
             f"square products of {size.product // 2} and {size.product}, before and after. "
-            + ("" if writer.bf16 else f"bf16 is left out: {_why_not_bf16(size, device)}. ")
+            f"Training is in {learning} and sampling in {answering}, each a share of the rate in it. "
+            + ("" if "bf16" in used else f"bf16 is left out: {_why_not_bf16(size, device)}. ")
             + f"Training needs {rounded(operations / 1e9)}·10⁹ operations a pair.",
         ),
     )
+
+
+def _precision(bf16: bool) -> str:
+    return "bf16" if bf16 else "fp32"
 
 
 def _why_not_bf16(size: Size, device: torch.device) -> str:

@@ -472,7 +472,10 @@ function templateChanged() {
 function rivals(asked) {
   const jobs = [];
   if (models.compare) {
-    const known = Object.entries(asked.settings).filter(([name]) => ["candidates", "seed"].includes(name) && name in models.compare.dials);
+    const { dials } = models.compare;
+    // A model that gives a single answer by its own settings (greedy, a beam) may be unable to give several.
+    const shared = dials.candidates > 1 ? ["candidates", "seed"] : ["seed"];
+    const known = Object.entries(asked.settings).filter(([name]) => shared.includes(name) && name in dials);
     const body = { source: asked.source, model: "compare", settings: Object.fromEntries(known) };
     jobs.push({ title: `${models.compare.title} (${models.compare.kind})`, body });
   }
