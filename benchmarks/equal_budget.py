@@ -34,7 +34,7 @@ from diffuseq.data.pairs import Question, find_split, read_questions
 from diffuseq.errors import InputError
 from diffuseq.evaluation.predictions import Prediction, write_predictions
 from diffuseq.files import write_text
-from diffuseq.memory import keep_freed_memory
+from diffuseq.memory import prepare_memory
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.recipes import recipe
 from diffuseq.training.corpus import Corpus, prepare_corpus
@@ -184,7 +184,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     torch.set_num_threads(1)
-    keep_freed_memory()
+    prepare_memory()
     try:
         run(options)
     except InputError as error:

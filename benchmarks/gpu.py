@@ -46,7 +46,7 @@ from diffuseq.errors import InputError
 from diffuseq.evaluation.predictions import Prediction, Predictions, write_predictions
 from diffuseq.evaluation.score import score
 from diffuseq.files import write_text
-from diffuseq.memory import keep_freed_memory
+from diffuseq.memory import prepare_memory
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.plain import to_dict
 from diffuseq.training.run import train
@@ -325,7 +325,7 @@ def say(text: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when all is done, 75 (try again) when the call was over before."""
     options = _options(argv)
-    keep_freed_memory()
+    prepare_memory()
     phases = chosen(options.phases if options.dry_run else options.phases or "headline", PHASES, "phase")
     options.only = options.only and chosen(options.only, _names(phases), "job of these phases")
     work = options.work or options.out / "work"

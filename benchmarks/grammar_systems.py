@@ -41,7 +41,7 @@ from diffuseq.config import Config
 from diffuseq.data.grammar import Grammar, build_corpus
 from diffuseq.errors import InputError
 from diffuseq.files import write_text
-from diffuseq.memory import keep_freed_memory
+from diffuseq.memory import prepare_memory
 from diffuseq.metrics.bleu import sentence_bleu
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.recipes import recipe
@@ -193,7 +193,7 @@ def table(results: Sequence[Result]) -> str:
 def on_the_grammar(questions: int) -> Iterator[tuple[Corpus, list[dict[str, Any]]]]:
     """The corpus that the recipe `tiny` trains on, and so many held-out questions; everything on one thread."""
     torch.set_num_threads(1)
-    keep_freed_memory()
+    prepare_memory()
     with tempfile.TemporaryDirectory() as cache:
         corpus = prepare_corpus(GRAMMAR, Path(cache), recipe("tiny").text, 0, ignore)
         yield corpus, build_corpus(num_train=0, num_valid=questions, num_test=0)["valid"]

@@ -20,7 +20,7 @@ import torch
 
 from diffuseq.config import Runtime
 from diffuseq.data.grammar import build_corpus
-from diffuseq.memory import keep_freed_memory
+from diffuseq.memory import prepare_memory
 from diffuseq.onnx_runtime import export_onnx
 from diffuseq.pipeline import DiffuSeqPipeline
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a json file for the table")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    keep_freed_memory()
+    prepare_memory()
     rows = []
     for model in options.models:
         with tempfile.TemporaryDirectory() as folder:

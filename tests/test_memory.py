@@ -1,11 +1,13 @@
 """Freed memory is kept where the system can, and nothing is touched elsewhere."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
 from diffuseq import memory
+from diffuseq.precision import _cpu_has_bf16
 
 PAGE_FAULTS = """
 import resource, sys
@@ -52,3 +54,36 @@ def test_other_systems_are_left_alone(monkeypatch):
 def test_what_the_environment_says_is_respected(monkeypatch):
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
     assert memory.keep_freed_memory() is False
+
+
+SIZES = """
+import resource, sys
+from diffuseq.memory import keep_few_products
+keep_few_products() if sys.argv[1] == "few" else None
+import torch
+weight = torch.ones(512, 2048, dtype=torch.bfloat16)
+for rows in range(1, 700):
+    torch.ones(rows, 512, dtype=torch.bfloat16) @ weight
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.skipif(
+    not _cpu_has_bf16(), reason="without bf16 in hardware products are not compiled for their sizes"
+)
+def test_few_of_the_products_that_were_compiled_are_kept():
+    few, many = (
+        int(
+            subprocess.run(
+                [sys.executable, "-c", SIZES, way], capture_output=True, check=True, text=True
+            ).stdout
+        )
+        for way in ("few", "many")
+    )
+    assert few < many - 50_000, "kilobytes"
+
+
+def test_how_many_products_are_kept_is_left_as_the_environment_says(monkeypatch):
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
+    memory.keep_few_products()
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "7"

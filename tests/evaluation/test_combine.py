@@ -127,10 +127,10 @@ def test_nothing_that_is_read_is_written_over(
     before = {path: path.read_bytes() for path in folder.rglob("*.jsonl")}
     for option in ("--output", "--pairs"):
         assert run("good", "other", option, folder / "other" / "predictions.jsonl") == 2
-        assert "is what is read; give --output and --pairs names of their own" in capsys.readouterr().err
+        assert f"is what is read; give {option} another name" in capsys.readouterr().err
     assert run("good", "other", "--output", "new.jsonl", "--pairs", "new.jsonl") == 2
-    assert "new.jsonl would be written twice" in capsys.readouterr().err
+    assert "--output and --pairs are both new.jsonl" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["evaluate", "good", "--json", "good/predictions.jsonl"])
-    assert "is what is read; give --json a name of its own" in capsys.readouterr().err
+    assert "is what is read; give --json another name" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in folder.rglob("*.jsonl")} == before

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from diffuseq.cli import streams
 from diffuseq.errors import InputError, unknown_name
-from diffuseq.memory import keep_freed_memory
+from diffuseq.memory import prepare_memory
 
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("diffuseq.cli.train", "Train a recipe on pairs of text."),
@@ -85,7 +85,7 @@ def _run(argv: list[str]) -> Any:
         return 0
     if argv[0] not in VERBS:
         raise unknown_name("command", argv[0], VERBS)
-    keep_freed_memory()
+    prepare_memory()
     from diffuseq.cli.arguments import common_rules
 
     try:
