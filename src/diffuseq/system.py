@@ -146,6 +146,10 @@ class System(nn.Module, ABC):
         """Raise `InputError` for a pair of so many tokens that is longer than the network takes. Any is taken by
         default."""
 
+    def longest_answer(self, source: int) -> int | None:
+        """How many tokens an answer to a source of so many has at most; None: any number."""
+        return None
+
     def answer_length(self, source: Tensor, source_padding: Tensor) -> Tensor:
         """A likely length of the answer to each source [b s], long [b]; the source's own by default."""
         return (~source_padding).sum(1)

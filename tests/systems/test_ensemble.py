@@ -223,6 +223,19 @@ def test_sources_that_a_member_cannot_read_are_refused(ordered_pipe: DiffuSeqPip
         together(ordered_pipe, short)(SOURCES)
 
 
+def test_answers_have_room_for_what_the_member_takes_that_takes_least(
+    ordered_pipe: DiffuSeqPipeline,
+) -> None:
+    short = member(ordered_pipe, dataclasses.replace(READERS["transformer"], max_length=12))
+    gpt2 = member(ordered_pipe, dataclasses.replace(READERS["gpt2"], max_length=20))
+    both = together(ordered_pipe, short)
+    assert isinstance(both.system, Ensemble) and both.system.longest_answer(9) == 12
+    assert Ensemble.of([ordered_pipe.system, short, gpt2]).longest_answer(9) == 10
+    assert Ensemble.of([ordered_pipe.system]).longest_answer(9) == ordered_pipe.system.config.max_length
+    answer = both(SOURCES[0], steps=3)  # who leads has not learned any length, and would have room for all
+    assert len(ordered_pipe.tokenizer.encode([answer.text])[0]) <= 12
+
+
 def test_members_that_cannot_be_mixed_are_refused(
     ordered_pipe: DiffuSeqPipeline, tiny_pipe: DiffuSeqPipeline, transformer: System
 ) -> None:

@@ -157,6 +157,9 @@ class Autoregressive(System):
                     "shorten it or build the system with a larger max_length."
                 )
 
+    def longest_answer(self, source: int) -> int | None:
+        return self.longest_target
+
     def _search(self, request: Request) -> Iterator[Draft]:
         settings: AutoregressiveGeneration = request.settings
         sources, width, template = len(request.source), request.candidates, request.template

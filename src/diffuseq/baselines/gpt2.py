@@ -69,6 +69,9 @@ class Gpt2(Autoregressive):
                 f"{self.config.max_length}; shorten them or build the system with a larger max_length."
             )
 
+    def longest_answer(self, source: int) -> int | None:
+        return self.config.max_length - source - 1
+
     def read(self, tokens: Tensor, real: Tensor, positions: Tensor, cache: Any = None) -> Any:
         """The output for `tokens` [n t] at `positions` [n t]; real: bool [n s+t], with the cached ones."""
         return self.network(

@@ -83,6 +83,9 @@ class DiffuSeq(System):
         if isinstance(self.denoiser.reader, BertEncoder):
             self.denoiser.reader.check_length(source)
 
+    def longest_answer(self, source: int) -> int | None:
+        return self.config.max_length
+
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Loss:
         source, source_padding = self._drop_source(batch, generator)
         draws = self.config.draws

@@ -110,7 +110,7 @@ class Ensemble(System):
         self.eval()
         settings: DiffusionGeneration = request.settings
         check_fit(self.config, settings)
-        start = Start.of(self.leader, request)
+        start = Start.of(self.leader, request, self.longest_answer(request.source.shape[1]))
         page, first = start.page, start.reader(self.leader, start.encoded)
         others = [member.reader(request, page.lengths, page.is_open_ended) for member in self.systems[1:]]
         read = mix_words([first, *others], self.weights)
@@ -120,6 +120,11 @@ class Ensemble(System):
     def check_lengths(self, source: int, target: int) -> None:
         for member in self.systems:
             member.check_lengths(source, target)
+
+    def longest_answer(self, source: int) -> int | None:
+        """What the member takes that takes least."""
+        most = [member.longest_answer(source) for member in self.systems]
+        return min((length for length in most if length is not None), default=None)
 
     def answer_length(self, source: Tensor, source_padding: Tensor) -> Tensor:
         return self.leader.answer_length(source, source_padding)

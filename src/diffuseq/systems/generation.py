@@ -75,10 +75,11 @@ class Start(NamedTuple):
     x: Tensor
 
     @classmethod
-    def of(cls, system: DiffuSeq, request: Request) -> Start:
+    def of(cls, system: DiffuSeq, request: Request, most: int | None = None) -> Start:
+        """most: as in `Page.of`."""
         settings: DiffusionGeneration = request.settings
         encoded = system.denoiser.encode(request.source, request.source_padding)
-        page = Page.of(system, request, encoded)
+        page = Page.of(system, request, encoded, most)
         without_source = None
         if settings.guidance != 1:
             without_source = _without_source(system, request).repeat(len(page.lengths))

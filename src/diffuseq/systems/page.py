@@ -35,8 +35,10 @@ class Page(NamedTuple):
     pinned: Tensor | None
 
     @classmethod
-    def of(cls, system: DiffuSeq, request: Request, encoded: Encoded) -> Page:
-        lengths, drafted = answer_lengths(system, request, encoded)
+    def of(cls, system: DiffuSeq, request: Request, encoded: Encoded, most: int | None = None) -> Page:
+        """most: what answers have room for that others write as well; as much as the system takes by default."""
+        most = system.config.max_length if most is None else most
+        lengths, drafted = answer_lengths(system, request, encoded, most)
         padding = torch.arange(int(lengths.max()), device=lengths.device) >= lengths[:, None]
         draft = first_draft(request, padding.shape[1], None if drafted is None else system.special.end)
         return cls(lengths, padding, drafted, draft, pinned_words(request))
@@ -70,10 +72,12 @@ _ROOM, _DRAFTED = 0.99, 0.7
 """Shares of all answers that have room, and that are no longer than what is drafted."""
 
 
-def answer_lengths(system: DiffuSeq, request: Request, encoded: Encoded) -> tuple[Tensor, Tensor | None]:
+def answer_lengths(
+    system: DiffuSeq, request: Request, encoded: Encoded, most: int
+) -> tuple[Tensor, Tensor | None]:
     """Lengths of the answers [n], and None: the template's, the one asked for, or the `length_beam` likeliest ones
     in proportion to their probability. With fixed-point, where none is given: the positions that they have room in,
-    and how many of these are drafted at first [n]."""
+    and how many of these are drafted at first [n]. Predicted ones are `most` at most."""
     settings, k = request.settings, request.candidates
     given = given_length(request)
     if given is not None:
@@ -82,8 +86,7 @@ def answer_lengths(system: DiffuSeq, request: Request, encoded: Encoded) -> tupl
     if settings.sampler == "fixed-point":
         covered = system.length_head.log_probs(*known).exp().cumsum(1)
         room, drafted = (  # lengths are counted from one, and then comes the end
-            ((covered < share).sum(1) + 2).clamp_max(system.config.max_length).repeat_interleave(k)
-            for share in (_ROOM, _DRAFTED)
+            ((covered < share).sum(1) + 2).clamp_max(most).repeat_interleave(k) for share in (_ROOM, _DRAFTED)
         )
         return room, drafted
     beam = max(1, min(settings.length_beam, k, system.config.max_length))
