@@ -58,7 +58,7 @@ class DiffuSeqPipeline:
         precision: Precision = "auto",
     ) -> DiffuSeqPipeline:
         """Open a model folder, a hub name, or a model that comes with the package (`qqp`, `qqp-large`,
-        `qqp-pair`, `qqp-transformer`, `grammar`).
+        `qqp-pair`, `qqp-transformer`, `qqp-three`, `grammar`).
 
         runtime: "onnx" computes with ONNX Runtime on the CPU, for a folder that `diffuseq export` has written.
         precision: bf16 rounds the weights and computes in it; auto does so where it is faster, but for small models

@@ -15,6 +15,7 @@ EXAMPLES = {
     "qqp": _QUESTIONS,
     "qqp-large": _QUESTIONS,
     "qqp-pair": _QUESTIONS,
+    "qqp-three": _QUESTIONS,
     "qqp-transformer": _QUESTIONS,
     "grammar": (
         "how do i learn to play the guitar in nine weeks?",
