@@ -40,7 +40,8 @@ class Files:
     model: Annotated[str, tyro.conf.Positional] = SHIPPED
     """A model folder, a hub name, or a model that comes with the package: qqp (Quora questions), qqp-large,
     qqp-pair (both together: better answers, in twice the time), qqp-transformer (the same by an
-    autoregressive system), qqp-three (all of them: the best, in three times the time) or grammar (the built-in corpus)."""
+    autoregressive system), qqp-three (all of them: the best, in three times the time) or grammar (the built-in
+    corpus)."""
     input: str = "-"
     """jsonl (`src` or `source`, references are kept) or plain text, a source a line; - is standard input."""
     output: Path | None = None

@@ -30,7 +30,8 @@ class Serve:
     model: Annotated[str, tyro.conf.Positional] = SHIPPED
     """A model folder, a hub name, or a model that comes with the package: qqp (Quora questions), qqp-large,
     qqp-pair (both together: better answers, in twice the time), qqp-transformer (the same by an
-    autoregressive system), qqp-three (all of them: the best, in three times the time) or grammar (the built-in corpus)."""
+    autoregressive system), qqp-three (all of them: the best, in three times the time) or grammar (the built-in
+    corpus)."""
     compare: str | None = None
     """A second model to show beside it, say an autoregressive baseline."""
     host: str = "127.0.0.1"
