@@ -223,6 +223,18 @@ def test_sources_that_a_member_cannot_read_are_refused(ordered_pipe: DiffuSeqPip
         together(ordered_pipe, short)(SOURCES)
 
 
+def test_a_source_that_leaves_no_room_for_an_answer_is_refused(ordered_pipe: DiffuSeqPipeline) -> None:
+    length = len(ordered_pipe.tokenizer.encode(SOURCES[:1])[0])
+    for room in (-2, 0, 1):
+        gpt2 = member(ordered_pipe, dataclasses.replace(READERS["gpt2"], max_length=length + 1 + room))
+        both = together(ordered_pipe, gpt2)
+        if room > 0:
+            assert len(ordered_pipe.tokenizer.encode([both(SOURCES[0]).text])[0]) == 1
+            continue
+        with pytest.raises(InputError, match=f"but this system takes {length + 1 + room}"):
+            both(SOURCES[0])
+
+
 def test_answers_have_room_for_what_the_member_takes_that_takes_least(
     ordered_pipe: DiffuSeqPipeline,
 ) -> None:

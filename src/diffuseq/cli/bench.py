@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 from rich.console import Console
 
-from diffuseq.cli.compare import print_table
+from diffuseq.cli.tables import print_table
 from diffuseq.evaluation.tables import Cell, Table
 from diffuseq.files import check_file, write_text
 

@@ -91,9 +91,7 @@ class Block:
 
     def value(self, entry: int, metric: str, row: str = CHOSEN) -> Value | None:
         """A system's score; metrics of the set of candidates are found wherever they are."""
-        rows = self.entries[entry].scores.rows
-        place = CANDIDATES if catalogue.METRICS[metric].group == "set" else row
-        return rows[place].values.get(metric)
+        return self.entries[entry].scores.rows[_row_of(metric, row)].values.get(metric)
 
 
 @dataclass(frozen=True)
@@ -287,13 +285,16 @@ def _best(entries: Sequence[Entry], metric: str) -> int | None:
 
 
 def _value(entry: Entry, metric: str) -> float | None:
-    place = CANDIDATES if catalogue.METRICS[metric].group == "set" else CHOSEN
-    return entry.scores.value(place, metric)
+    return entry.scores.value(_row_of(metric, CHOSEN), metric)
 
 
 def _statistics(entry: Entry, metric: str, row: str = CHOSEN) -> Any:
-    place = CANDIDATES if catalogue.METRICS[metric].group == "set" else row
-    return entry.scores.rows[place].statistics.get(metric)
+    return entry.scores.rows[_row_of(metric, row)].statistics.get(metric)
+
+
+def _row_of(metric: str, row: str) -> str:
+    """The row of the scores that has a metric which is asked of `row`: one of the set of candidates has its own."""
+    return CANDIDATES if catalogue.METRICS[metric].group == "set" else row
 
 
 def _p(entry: Entry, other: Entry | None, metric: str, bootstrap: int, seed: int) -> float | None:

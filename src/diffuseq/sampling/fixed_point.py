@@ -93,7 +93,8 @@ class _Texts:
         self.place = torch.arange(self.length, device=window.device)
         nothing = torch.full((len(window), self.length), -1, device=window.device)
         self.given = nothing if pinned is None else pinned
-        self.is_given = self.given >= 0
+        self.is_given, self.given_behind = self.given >= 0, F.pad(self.given, (-1, 1), value=-1)
+        self.may_move = ~self.is_given.any(1, keepdim=True)  # given words keep what is between them in place
         self.tokens, self.log_p = self.given, torch.zeros_like(quantiles)
         self.first, self.until, self.words = torch.full_like(window, -1), window - 1, window
 
@@ -117,11 +118,7 @@ class _Texts:
         if self.end is not None:
             never.append(torch.where(self.place == 0, self.end, -1).expand_as(asked)[asked])
         if not repeats:
-            before, given_behind = (
-                F.pad(self.tokens, (1, -1), value=-1),
-                F.pad(self.given, (-1, 1), value=-1),
-            )
-            never += [before[asked], given_behind[asked]]
+            never += [F.pad(self.tokens, (1, -1), value=-1)[asked], self.given_behind[asked]]
         return never
 
     def take(self, asked: Tensor, chosen: Tensor, log_p: Tensor, *, is_ousted: Tensor) -> None:
@@ -131,9 +128,7 @@ class _Texts:
         before = Drawn(self.tokens, self.log_p)
         drawn = Drawn(self.tokens.masked_scatter(asked, chosen), self.log_p.masked_scatter(asked, log_p))
         self.first = _first(asked & (drawn.tokens != before.tokens), self.length)
-        # given words keep what is between them in place
-        may_move = ~self.is_given.any(1, keepdim=True)
-        ousted = torch.zeros_like(asked).masked_scatter(asked, is_ousted) & may_move
+        ousted = torch.zeros_like(asked).masked_scatter(asked, is_ousted) & self.may_move
         self.tokens, self.log_p = realigned(drawn, before, self.first, ousted, self.window)
         if self.end is not None:
             self.words = _first(self.tokens == self.end, self.length).minimum(self.window)

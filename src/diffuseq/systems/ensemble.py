@@ -110,7 +110,9 @@ class Ensemble(System):
         self.eval()
         settings: DiffusionGeneration = request.settings
         check_fit(self.config, settings)
-        start = Start.of(self.leader, request, self.longest_answer(request.source.shape[1]))
+        length = request.source.shape[1]
+        self.check_lengths(length, 1)  # before what room is left is asked
+        start = Start.of(self.leader, request, self.longest_answer(length))
         page, first = start.page, start.reader(self.leader, start.encoded)
         others = [member.reader(request, page.lengths, page.is_open_ended) for member in self.systems[1:]]
         read = mix_words([first, *others], self.weights)

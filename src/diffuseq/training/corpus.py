@@ -64,9 +64,10 @@ class Corpus:
         tokens together: what a system takes of these it takes of all."""
         pairs = []
         for store, turned in ((self.train, settings.both_directions), (self.valid, False)):
-            lengths = np.stack([store.source_lengths, store.target_lengths]).astype(np.int64)
-            for measure in (lengths[0], lengths[1], lengths.sum(0)):
-                source, target = lengths[:, measure.argmax()].tolist()
+            sources, targets = store.source_lengths, store.target_lengths
+            for measure in (sources, targets, np.add(sources, targets, dtype=np.int64)):
+                row = measure.argmax()
+                source, target = int(sources[row]), int(targets[row])
                 pairs += [(source, target), (target, source)] if turned else [(source, target)]
         return pairs
 
