@@ -86,3 +86,47 @@ def test_how_many_products_are_kept_is_left_as_the_environment_says(monkeypatch)
     monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
     memory.keep_few_products()
     assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "7"
+
+
+PIECES = """
+import numpy as np
+from diffuseq.memory import FreedMemory, keep_freed_memory
+
+def resident():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1])
+
+keep_freed_memory()
+blocks = [np.ones(100_000) for _ in range(300)]
+kept = blocks[::10]
+del blocks
+before, freed = resident(), FreedMemory(0.0)
+given_back = freed.give_back()
+print(given_back, before, resident(), sum(block.sum() for block in kept))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is on Linux only")
+def test_what_is_free_between_other_blocks_is_given_back():
+    run = subprocess.run([sys.executable, "-c", PIECES], capture_output=True, text=True, check=True)
+    given_back, before, after, kept = run.stdout.split()
+    if given_back == "False":
+        pytest.skip("this system's malloc is not glibc's")
+    assert int(before) - int(after) > 150e6 / os.sysconf("SC_PAGE_SIZE")  # of 216 MB that were freed
+    assert float(kept) == 30 * 100_000
+
+
+def test_memory_is_given_back_seldom(monkeypatch):
+    calls, now = [], [100.0]
+    monkeypatch.setattr(memory.time, "monotonic", lambda: now[0])
+    freed = memory.FreedMemory(20.0)
+    monkeypatch.setattr(freed, "library", type("Library", (), {"malloc_trim": staticmethod(calls.append)}))
+    now[0] = 119.0
+    assert not freed.give_back() and calls == []
+    now[0] = 121.0
+    assert freed.give_back() and not freed.give_back() and calls == [0]
+
+
+def test_memory_of_another_library_is_left_alone(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert memory.FreedMemory(0.0).give_back() is False

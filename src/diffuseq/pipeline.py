@@ -29,6 +29,7 @@ from diffuseq.data.batch import pad
 from diffuseq.decoding.mbr import choose
 from diffuseq.errors import InputError, unknown_name
 from diffuseq.following import OnStep, Streamed, Streamer
+from diffuseq.memory import FreedMemory
 from diffuseq.precision import GENERATION_WIDTH, in_bf16, round_matrices, use_bf16, width_of
 from diffuseq.prompts import Prompt, batches, read_sources, with_template
 from diffuseq.sampling.noise import mix_seed
@@ -219,13 +220,14 @@ class DiffuSeqPipeline:
         that going on after a stop gives the very answers of a call that was not stopped. turn: (i, n) answers
         batch i of every n, as one of n processes. Raises `InputError` as `prepare` does.
         """
-        prompts = self._prepare_and_warn(sources, settings, template)
+        prompts, freed = self._prepare_and_warn(sources, settings, template), FreedMemory()
         for rows in itertools.islice(batches(prompts, settings.batch_size), turn[0], None, turn[1]):
             if all(row in done for row in rows):
                 continue
             batch = [prompts[row] for row in rows]
             began = time.perf_counter()
             answers, _ = self._answers(_last(self.run(batch, settings)), batch, settings, began)
+            freed.give_back()
             yield dict(zip(rows, answers, strict=True))
 
     def stream(

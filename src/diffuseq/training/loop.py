@@ -31,6 +31,7 @@ from torch.optim import Optimizer
 from diffuseq.config import TrainingConfig
 from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
+from diffuseq.memory import FreedMemory
 from diffuseq.precision import use_bf16, width_of
 from diffuseq.system import System
 from diffuseq.training.chance import mix, seed_global
@@ -238,11 +239,12 @@ def train_steps(training: Training, data: Data) -> Iterator[dict[str, float]]:
     recorded as CUDA graphs is gone at the end."""
     settings, progress = training.settings, training.progress
     window = Window()
-    batches = _load_all(training, data)
+    batches, freed = _load_all(training, data), FreedMemory()
     try:
         while training.done < 1 and training.stopping is None:
             take_step(training, next(batches), window)
             last = training.done >= 1 or training.stopping is not None
+            freed.give_back()
             yield window.close(training) if last or progress.step % settings.log_every == 0 else {}
     finally:
         training.graphed = None  # they know the training: as a circle they would keep their memory
