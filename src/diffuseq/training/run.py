@@ -147,7 +147,8 @@ class Run:
         torch.manual_seed(settings.seed)
         system = build(self.config.system, self.corpus.tokenizer.special)
         # now, and not in the middle of the run
-        for source, target in self.corpus.longest_pairs(settings):
+        longest = self.corpus.longest_pairs(settings)
+        for source, target in longest:
             system.check_lengths(source, target)
         try_to_answer(system, self.config.generation)
         if checkpoint is None:
@@ -167,7 +168,12 @@ class Run:
             self._warn_of_other_chunks(values["chunks"])
         if settings.teachers:
             self.training.teachers = load_teachers(
-                settings.teachers, settings.teaching, system, self.corpus.tokenizer, self.accelerator.device
+                settings.teachers,
+                settings.teaching,
+                system,
+                self.corpus.tokenizer,
+                self.accelerator.device,
+                longest,
             )
         step = self.training.progress.step
         self.metrics = Metrics(self.out, step, settings.tensorboard) if self.is_main else None
