@@ -37,7 +37,7 @@ from gpu_jobs import JOBS, PHASES, TASKS, Job, shrink
 
 from diffuseq.answers import Answer
 from diffuseq.baselines.configs import AutoregressiveGeneration, IterativeGeneration
-from diffuseq.checkpoint import load_model, save_model
+from diffuseq.checkpoint import load_config, load_model, save_model
 from diffuseq.config import Config, DiffusionGeneration
 from diffuseq.data.grammar import write_corpus
 from diffuseq.data.pairs import Pair, find_split, read_pairs
@@ -157,6 +157,7 @@ def _join(job: Job, folder: Path, results: Results, call: Call) -> bool:
 
 def _train(job: Job, folder: Path, results: Results, call: Call) -> bool:
     """Train until the end (True) or until the call is over (False); what it took goes into the results."""
+    _refuse_another_budget(job, folder, results)
     if not results.has("config"):
         results.put("config", value=to_dict(job.config))
     if not (folder / "training.json").exists() and not _train_on(job, folder, results, call):
@@ -164,6 +165,24 @@ def _train(job: Job, folder: Path, results: Results, call: Call) -> bool:
     if not results.has("training"):
         results.put("training", value=json.loads((folder / "training.json").read_text(encoding="utf-8")))
     return True
+
+
+def _refuse_another_budget(job: Job, folder: Path, results: Results) -> None:
+    """Raise `InputError` where WORK or OUT has the job with another budget, say from a dry run: it would count as
+    done."""
+
+    def budget(config: dict[str, Any]) -> dict[str, Any]:
+        return {name: config["training"][name] for name in ("minutes", "steps")}
+
+    found = {results.path: results.values.get("config")}
+    if (folder / "config.json").exists():
+        found[folder] = to_dict(load_config(folder))
+    for place, config in found.items():
+        if config is not None and budget(config) != budget(to_dict(job.config)):
+            raise InputError(
+                f"{place} is of a training of {budget(config)}, not of {budget(to_dict(job.config))}; give another "
+                "--out and --work, or delete it."
+            )
 
 
 def _train_on(job: Job, folder: Path, results: Results, call: Call) -> bool:
@@ -353,7 +372,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run_phase(phase: str, call: Call, options: argparse.Namespace) -> bool:
     if phase == "speed":
-        return run_speed(call)
+        return bool(options.only) or run_speed(call)  # no job of any name
     make, minutes = JOBS[phase]
     done = True
     for job in make(options.minutes or minutes):

@@ -167,3 +167,20 @@ def test_jobs_side_by_side(tmp_path, capsys):
         gpu.main([*arguments, "--only", "headline,transformer-medum"])
     with pytest.raises(InputError, match="at least two"):
         gpu.main([*arguments, "--only", "headline"])
+
+
+@pytest.mark.parametrize("new", ["work", "out"])
+def test_what_a_dry_run_left_is_not_taken_for_a_real_one(new, tmp_path):
+    """Neither the model nor the scores."""
+    arguments = ["--phases", "baselines", "--only", "gru", "--work", str(tmp_path / "work")]
+    assert gpu.main([*arguments, "--dry-run", "--out", str(tmp_path / "out")]) == 0
+    places = {"work": tmp_path / "work", "out": tmp_path / "out", new: tmp_path / "other"}
+    arguments = ["--phases", "baselines", "--only", "gru", "--data", str(tmp_path / "work" / "data")]
+    with pytest.raises(InputError, match=r"'steps': 4.*, not of .*'minutes': 2.0.*give another"):
+        gpu.main([*arguments, "--work", str(places["work"]), "--out", str(places["out"])])
+
+
+def test_jobs_by_name_leave_the_speed_of_the_machine_alone(tmp_path):
+    arguments = ["--dry-run", "--phases", "baselines,speed", "--only", "gru", "--out", str(tmp_path)]
+    assert gpu.main(arguments) == 0
+    assert (tmp_path / "gru.json").exists() and not (tmp_path / "speed.json").exists()
