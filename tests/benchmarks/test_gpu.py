@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import gpu_measure
 import pytest
 import torch
 from safetensors import safe_open
@@ -51,7 +52,9 @@ def test_the_headline_is_trained_measured_and_kept(tmp_path):
     assert found["training"]["steps"] == 4
     assert found["curve"][0]["scores"]["bleu"] >= 0
     assert set(found["test"]) == {"own settings"}
-    dials = {f"{calls} calls" for calls in gpu.CALLS} | {f"{count} candidates" for count in gpu.CANDIDATES}
+    dials = {f"{calls} calls" for calls in gpu_measure.CALLS} | {
+        f"{count} candidates" for count in gpu_measure.CANDIDATES
+    }
     assert set(found["valid"]) == {"own settings"} | dials
     assert found["valid"]["20 calls"]["cost"]["forwards"] == 20
     pipe = DiffuSeqPipeline.from_pretrained(tmp_path / "headline")
