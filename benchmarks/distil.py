@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
     if len(options.models) < 2:
         raise InputError("One model has nobody to agree with; give two or more --models.")
+    _refuse_other_answers(options)
     sources = options.out / "sources.jsonl"
     if not sources.exists():
         write_text(sources, draw_sources(find_split(options.data, "train"), options.sources, options.seed))
@@ -54,6 +55,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--training.ema", options.ema, "--system.dropout", options.dropout, "--training.evaluate-rows", 0,
     )  # fmt: skip
     return 0
+
+
+def _refuse_other_answers(options: argparse.Namespace) -> None:
+    """Note what answers OUT gets. Raises `InputError` where it has others, which would be taken for these."""
+    names = ("models", "sources", "seed", "candidates", "temperature")
+    asked, note = {name: getattr(options, name) for name in names}, options.out / "asked.json"
+    before = json.loads(note.read_text(encoding="utf-8")) if note.exists() else asked
+    for name, value in asked.items():
+        if before[name] != value:
+            raise InputError(
+                f"{options.out} has answers by --{name} {before[name]}, not {value}; give another --out."
+            )
+    write_text(note, json.dumps(asked) + "\n")
 
 
 def draw_sources(train: Path, count: int, seed: int) -> str:

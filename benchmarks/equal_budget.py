@@ -100,6 +100,8 @@ def train(name: str, config: Config, corpus: Corpus, minutes: float, folder: Pat
         "pairs_seen": progress.pairs,
         "steps": progress.step,
         "device": "cpu, one thread",
+        "minutes": minutes,
+        "seed": config.training.seed,
     }
     write_text(folder / "training.json", json.dumps(spent, indent=2) + "\n")
     return pipe
@@ -120,6 +122,27 @@ def answer(
     )
     write_text(folder / "training.json", (folder.parent / "training.json").read_text(encoding="utf-8"))
     print(f"{folder.parent.name}, {folder.name}: {seconds:.3f} CPU seconds a source", flush=True)
+
+
+def check_trained(folder: Path, minutes: float, seed: int) -> None:
+    """Raise `InputError` where a system was trained otherwise, say in a dry run, than is asked for now."""
+    before = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    for name, value in (("minutes", minutes), ("seed", seed)):
+        if before.get(name, value) != value:
+            raise InputError(
+                f"{folder} was trained with --{name} {before[name]:g}, not {value:g}; give another --out, or "
+                "delete that folder."
+            )
+
+
+def check_answered(place: Path, rows: int) -> None:
+    """Raise `InputError` where another number of rows was answered than is asked for now."""
+    with open(place / "predictions.jsonl", encoding="utf-8") as lines:
+        answered = sum(1 for _ in lines)
+    if answered != rows:
+        raise InputError(
+            f"{place} has answers to {answered} rows, not {rows}; give another --out, or delete that folder."
+        )
 
 
 def questions_of(data: Path, split: str, rows: int) -> list[Question]:
@@ -149,11 +172,13 @@ def run(options: argparse.Namespace) -> None:
             cache = options.out / "cache" / _text_name(config.text)
             corpus = prepare_corpus(options.data, cache, config.text, LOOK_ROWS, ignore)
             train(name, config, corpus, options.minutes, folder)
+        check_trained(folder, options.minutes, options.seed)
         pipe = DiffuSeqPipeline.from_pretrained(folder)
         for way, changes in entry.ways.items():
             place = folder / f"{way}{'' if options.split == 'valid' else f'-{options.split}'}"
             if not (place / "predictions.jsonl").is_file():
                 answer(pipe, questions, _smallest(pipe, changes) if options.dry_run else changes, place)
+            check_answered(place, len(questions))
     suffix = "" if options.split == "valid" else f"-{options.split}"
     runs = [
         f"{name}-{way}={options.out / name / (way + suffix)}"

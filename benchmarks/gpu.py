@@ -25,27 +25,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from choosing import chosen
+from gpu_call import Call, Results, say
 from gpu_jobs import JOBS, PHASES, TASKS, Job, shrink
+from gpu_measure import answer, device, measure, predictions, run_speed, scored, ways
 
-from diffuseq.answers import Answer
-from diffuseq.baselines.configs import AutoregressiveGeneration, IterativeGeneration
-from diffuseq.checkpoint import load_model, save_model
-from diffuseq.config import Config, DiffusionGeneration
+from diffuseq.checkpoint import load_config, load_model, save_model
+from diffuseq.config import Config
 from diffuseq.data.grammar import write_corpus
-from diffuseq.data.pairs import Pair, find_split, read_pairs
+from diffuseq.data.pairs import find_split
 from diffuseq.ensembles import save_ensemble
 from diffuseq.errors import InputError
-from diffuseq.evaluation.predictions import Prediction, Predictions, write_predictions
-from diffuseq.evaluation.score import score
-from diffuseq.files import write_text
 from diffuseq.memory import prepare_memory
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.plain import to_dict
@@ -55,68 +51,11 @@ from diffuseq.training.tracking import Event
 
 SHARD_BYTES = 15 * 2**20
 CURVE_ROWS = 500
-CALLS, CANDIDATES = (1, 2, 5, 10, 20, 50), (1, 2, 5, 10, 20)
 SAVING_S = 40
 """Kept free at the end of a call, to save."""
 
 
-@dataclass
-class Call:
-    """Where this call reads and writes, and until when it goes on. rows: validation rows, None for all."""
-
-    data: Path
-    work: Path
-    out: Path
-    deadline: float
-    every_minutes: float
-    rows: int | None = None
-    final: bool = False
-    dials: bool = True
-    dry: bool = False
-
-    @property
-    def is_over(self) -> bool:
-        return time.monotonic() > self.deadline
-
-    def folder(self, task: str) -> Path:
-        """The data of a task."""
-        return self.data / (TASKS[task] if (self.data / TASKS[task]).is_dir() else task)
-
-    def pairs(self, task: str, split: str, rows: int | None = None) -> list[Pair]:
-        return list(islice(read_pairs(find_split(self.folder(task), split)), rows or self.rows))
-
-
 # Doing it
-
-
-@dataclass
-class Results:
-    """OUT/NAME.json, written after everything that is measured, so that no call measures it twice."""
-
-    path: Path
-    values: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def open(cls, path: Path) -> Results:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        return cls(path, found)
-
-    def put(self, *keys: str, value: Any) -> None:
-        """Set values[key1][key2]… and write."""
-        *outer, last = keys
-        place = self.values
-        for key in outer:
-            place = place.setdefault(key, {})
-        place[last] = value
-        write_text(self.path, json.dumps(self.values, indent=1, ensure_ascii=False) + "\n")
-
-    def has(self, *keys: str) -> bool:
-        place: Any = self.values
-        for key in keys:
-            if not isinstance(place, dict) or key not in place:
-                return False
-            place = place[key]
-        return True
 
 
 def run_job(job: Job, call: Call) -> bool:
@@ -133,13 +72,13 @@ def run_job(job: Job, call: Call) -> bool:
             dtype=torch.int8, max_shard_bytes=SHARD_BYTES,
         )  # fmt: skip
     splits = ("valid", "test") if call.final and job.tested else ("valid",)
-    for split, name, changes in _ways(job, splits, call.dials):
+    for split, name, changes in ways(job, splits, call.dials):
         if results.has(split, name):
             continue
         if call.is_over:
             return False
         say(f"{job.name}: {split}, {name}")
-        results.put(split, name, value=_measure(pipe, job, call, split, changes))
+        results.put(split, name, value=measure(pipe, job, call, split, changes))
     return True
 
 
@@ -157,6 +96,7 @@ def _join(job: Job, folder: Path, results: Results, call: Call) -> bool:
 
 def _train(job: Job, folder: Path, results: Results, call: Call) -> bool:
     """Train until the end (True) or until the call is over (False); what it took goes into the results."""
+    _refuse_another_budget(job, folder, results)
     if not results.has("config"):
         results.put("config", value=to_dict(job.config))
     if not (folder / "training.json").exists() and not _train_on(job, folder, results, call):
@@ -164,6 +104,24 @@ def _train(job: Job, folder: Path, results: Results, call: Call) -> bool:
     if not results.has("training"):
         results.put("training", value=json.loads((folder / "training.json").read_text(encoding="utf-8")))
     return True
+
+
+def _refuse_another_budget(job: Job, folder: Path, results: Results) -> None:
+    """Raise `InputError` where WORK or OUT has the job with another budget, say from a dry run: it would count as
+    done."""
+
+    def budget(config: dict[str, Any]) -> dict[str, Any]:
+        return {name: config["training"][name] for name in ("minutes", "steps")}
+
+    found = {results.path: results.values.get("config")}
+    if (folder / "config.json").exists():
+        found[folder] = to_dict(load_config(folder))
+    for place, config in found.items():
+        if config is not None and budget(config) != budget(to_dict(job.config)):
+            raise InputError(
+                f"{place} is of a training of {budget(config)}, not of {budget(to_dict(job.config))}; give another "
+                "--out and --work, or delete it."
+            )
 
 
 def _train_on(job: Job, folder: Path, results: Results, call: Call) -> bool:
@@ -229,94 +187,12 @@ class Watcher:
             return
         if minutes < (curve[-1]["minutes"] if curve else 0.0) + self.call.every_minutes:
             return
-        system, tokenizer, config = load_model(self.folder, _device())
+        system, tokenizer, config = load_model(self.folder, device())
         answers = answer(DiffuSeqPipeline(system, tokenizer, config), self.pairs, config.generation)
         rows = scored(predictions(self.pairs, answers), self.job.task, bootstrap=0)["rows"]
         point = {"minutes": minutes, "step": step, "rows": len(self.pairs), "scores": rows["chosen"]}
         self.results.put("curve", value=[*curve, point])
         say(f"{self.job.name}: minute {minutes:.1f}, valid BLEU {rows['chosen']['bleu']:.4f}")
-
-
-Way = tuple[str, str, dict[str, Any]]
-
-
-def _ways(job: Job, splits: Sequence[str], dials: bool) -> Iterator[Way]:
-    """(split, name, changed settings): how the trained system generates; all but the first on valid only."""
-    generation = job.config.generation
-    for split in splits:
-        yield split, "own settings", {}
-    if isinstance(generation, AutoregressiveGeneration):
-        yield "valid", "10 samples", {"candidates": 10, "strategy": "sample", "temperature": 0.7}
-    elif isinstance(generation, IterativeGeneration):
-        yield "valid", "10 samples", {"candidates": 10, "temperature": 0.7}
-    if dials and job.dials and isinstance(generation, DiffusionGeneration):
-        for count in CANDIDATES:
-            yield "valid", f"{count} candidates", {"candidates": count}
-        for calls in CALLS:
-            yield "valid", f"{calls} calls", {"steps": calls}
-
-
-def _measure(
-    pipe: DiffuSeqPipeline, job: Job, call: Call, split: str, changes: dict[str, Any]
-) -> dict[str, Any]:
-    """The scores of one way of generating; the predictions of the recipe's own are kept."""
-    pairs = call.pairs(job.task, split)
-    answers = answer(pipe, pairs, pipe.settings(**changes))
-    if not changes:
-        rows = predictions(pairs, answers).rows
-        write_predictions(call.out / job.name / f"{split}.predictions.jsonl", rows)
-    return scored(predictions(pairs, answers), job.task, bootstrap=0 if changes or call.dry else 1000)
-
-
-def answer(pipe: DiffuSeqPipeline, pairs: Sequence[Pair], settings: Any) -> list[Answer]:
-    """Answers of all sources."""
-    return pipe.answer_all([pair.source for pair in pairs], settings)
-
-
-def predictions(pairs: Sequence[Pair], answers: Sequence[Answer]) -> Predictions:
-    """What `score` takes."""
-    rows = tuple(Prediction.of(pair, answer) for pair, answer in zip(pairs, answers, strict=True))
-    return Predictions("gpu", rows, ())
-
-
-def scored(found: Predictions, task: str, bootstrap: int) -> dict[str, Any]:
-    """Scores as plain numbers: the rows with their metrics (and intervals, where there are), and the cost."""
-    scores = score(found, task, bootstrap=bootstrap)
-    rows = {
-        name: {
-            metric: [v.value, v.low, v.high] if bootstrap and v.low is not None else v.value
-            for metric, v in row.values.items()
-        }
-        for name, row in scores.rows.items()
-    }
-    return {"sources": scores.num_sources, "rows": rows, "cost": scores.cost}
-
-
-def run_speed(call: Call) -> bool:
-    """`diffuseq bench` on this machine."""
-    from diffuseq.evaluation.speed import PARTS, measure
-    from diffuseq.evaluation.speed.machine import describe_machine
-
-    results, size = Results.open(call.out / "speed.json"), "tiny" if call.dry else "base"
-    results.put("machine", value=describe_machine(_device()))
-    for part in PARTS:
-        if results.has("parts", part):
-            continue
-        if call.is_over:
-            return False
-        say(f"speed: {part}")
-        ((_, table),) = measure(size, [part], _device())
-        results.put("parts", part, value=table.to_dict())
-    return True
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def say(text: str) -> None:
-    """A line with the time."""
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
 # The command
@@ -353,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run_phase(phase: str, call: Call, options: argparse.Namespace) -> bool:
     if phase == "speed":
-        return run_speed(call)
+        return bool(options.only) or run_speed(call)  # no job of any name
     make, minutes = JOBS[phase]
     done = True
     for job in make(options.minutes or minutes):

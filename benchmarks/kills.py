@@ -413,6 +413,10 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
         try:
             work = (options.folder or Path(temporary)).resolve()
+            if work.exists() and any(work.iterdir()):
+                sys.exit(
+                    f"kills: {work} is not empty, and runs that are whole already cannot be killed; give another."
+                )
             hunt(options.kills, options.seed, options.steps, options.rows, work)
         except Wrong as wrong:
             print(f"FAILED: {wrong}")

@@ -58,6 +58,20 @@ def test_the_loss_is_transformers_loss_on_the_target(tmp_path: Path) -> None:
             )
 
 
+def test_pairs_that_fit_one_by_one_fit_together(tmp_path: Path) -> None:
+    pretrained(tmp_path)
+    ours, long, short = loaded(tmp_path), [5, 6, 7] * 10, [8, 9]
+    alone = [
+        ours(Batch(*pad([source], 0), *pad([target], 0))) for source, target in ((long, short), (short, long))
+    ]
+    both = ours(Batch(*pad([long, short], 0), *pad([short, long], 0)))
+    weights = torch.tensor([float(loss.weight) for loss in alone])
+    mean = (weights * torch.stack([loss.value for loss in alone])).sum() / weights.sum()
+    torch.testing.assert_close(both.value, mean, atol=1e-5, rtol=1e-5)
+    with pytest.raises(InputError, match="up to 61 tokens together, but this system takes 40"):
+        ours(Batch(*pad([short, long], 0), *pad([short, long], 0)))
+
+
 @pytest.mark.parametrize("beams", [1, 4])
 def test_it_writes_what_transformers_generate_writes(tmp_path: Path, beams: int) -> None:
     theirs, ours = pretrained(tmp_path), loaded(tmp_path)

@@ -153,6 +153,16 @@ def test_strong_diversity_makes_every_group_begin_differently() -> None:
         assert {text[0] for text in texts} == set(WORDS)
 
 
+def test_a_group_that_is_finished_makes_no_word_dearer_for_the_next() -> None:
+    table = torch.full((1, VOCABULARY ** (LENGTH + 1), VOCABULARY), -9.0)
+    table[0, 0, [2, 3]] = torch.tensor([3.0, 2.0])  # the first group begins with 2, the second with 3
+    table[0, 2, [END, 4]] = torch.tensor([5.0, 3.0])  # 2 is a text, and would go on with 4
+    table[0, 3, [4, 2]] = torch.tensor([3.0, 2.0])
+    table[0, [3 * VOCABULARY + 2, 3 * VOCABULARY + 4], END] = 5.0
+    texts = found(table, 2, strategy="diverse-beam", beams=2, beam_groups=2, diversity=5.0)
+    assert texts == [[(2,), (3, 4)]]
+
+
 def test_the_first_group_is_a_plain_beam() -> None:
     table = language(sources=20)
     diverse = found(table, 1, strategy="diverse-beam", beams=6, beam_groups=3, diversity=5.0)

@@ -35,3 +35,14 @@ def test_models_answer_agree_and_the_first_goes_on(tiny_folder: Path, tmp_path: 
 def test_one_model_has_nobody_to_agree_with(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="two or more"):
         distil.main(["--models", "qqp", "--data", str(tmp_path), "--out", str(tmp_path / "out")])
+
+
+def test_answers_of_an_earlier_call_are_not_taken_for_others(tmp_path: Path) -> None:
+    (tmp_path / "asked.json").write_text(
+        json.dumps({"models": ["a", "b"], "sources": 6, "seed": 0, "candidates": 5, "temperature": 0.65})
+    )
+    arguments = ["--data", str(tmp_path), "--out", str(tmp_path), "--models", "a"]
+    with pytest.raises(InputError, match="answers by --sources 6, not 20000; give another --out"):
+        distil.main([*arguments, "b"])
+    with pytest.raises(InputError, match=r"--models .'a', 'b'., not .'a', 'c'."):
+        distil.main([*arguments, "c", "--sources", "6"])

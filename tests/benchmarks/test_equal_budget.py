@@ -10,6 +10,7 @@ import grammar_systems
 import pytest
 
 from diffuseq.data.grammar import write_corpus
+from diffuseq.errors import InputError
 from diffuseq.recipes import RECIPES
 
 
@@ -56,3 +57,21 @@ def test_the_grammar_judges_a_system_in_a_dry_run(tmp_path: Path, capsys: pytest
     ]
     assert rows[0]["scores"]["valid"] == 0
     assert "| cmlm | drawn |" in capsys.readouterr().out
+
+
+def test_what_a_dry_run_left_is_not_taken_for_a_real_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "gru"
+    folder.mkdir()
+    (folder / "training.json").write_text(json.dumps({"minutes": 0.05, "seed": 0}))
+    data = write_corpus(tmp_path / "data", num_train=30, num_valid=4, num_test=4)
+    arguments = ["--data", str(data), "--out", str(tmp_path), "--systems", "gru"]
+    assert equal_budget.main([*arguments, "--minutes", "20"]) == 2
+    assert "gru was trained with --minutes 0.05, not 20; give another --out" in capsys.readouterr().out
+    assert equal_budget.main([*arguments, "--minutes", "0.05", "--seed", "3"]) == 2
+    assert "--seed 0, not 3" in capsys.readouterr().out
+    (folder / "predictions.jsonl").write_text("{}\n" * 4)
+    equal_budget.check_answered(folder, 4)
+    with pytest.raises(InputError, match="answers to 4 rows, not 200"):
+        equal_budget.check_answered(folder, 200)

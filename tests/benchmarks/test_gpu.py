@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import gpu_measure
 import pytest
 import torch
 from safetensors import safe_open
@@ -51,7 +52,9 @@ def test_the_headline_is_trained_measured_and_kept(tmp_path):
     assert found["training"]["steps"] == 4
     assert found["curve"][0]["scores"]["bleu"] >= 0
     assert set(found["test"]) == {"own settings"}
-    dials = {f"{calls} calls" for calls in gpu.CALLS} | {f"{count} candidates" for count in gpu.CANDIDATES}
+    dials = {f"{calls} calls" for calls in gpu_measure.CALLS} | {
+        f"{count} candidates" for count in gpu_measure.CANDIDATES
+    }
     assert set(found["valid"]) == {"own settings"} | dials
     assert found["valid"]["20 calls"]["cost"]["forwards"] == 20
     pipe = DiffuSeqPipeline.from_pretrained(tmp_path / "headline")
@@ -167,3 +170,20 @@ def test_jobs_side_by_side(tmp_path, capsys):
         gpu.main([*arguments, "--only", "headline,transformer-medum"])
     with pytest.raises(InputError, match="at least two"):
         gpu.main([*arguments, "--only", "headline"])
+
+
+@pytest.mark.parametrize("new", ["work", "out"])
+def test_what_a_dry_run_left_is_not_taken_for_a_real_one(new, tmp_path):
+    """Neither the model nor the scores."""
+    arguments = ["--phases", "baselines", "--only", "gru", "--work", str(tmp_path / "work")]
+    assert gpu.main([*arguments, "--dry-run", "--out", str(tmp_path / "out")]) == 0
+    places = {"work": tmp_path / "work", "out": tmp_path / "out", new: tmp_path / "other"}
+    arguments = ["--phases", "baselines", "--only", "gru", "--data", str(tmp_path / "work" / "data")]
+    with pytest.raises(InputError, match=r"'steps': 4.*, not of .*'minutes': 2.0.*give another"):
+        gpu.main([*arguments, "--work", str(places["work"]), "--out", str(places["out"])])
+
+
+def test_jobs_by_name_leave_the_speed_of_the_machine_alone(tmp_path):
+    arguments = ["--dry-run", "--phases", "baselines,speed", "--only", "gru", "--out", str(tmp_path)]
+    assert gpu.main(arguments) == 0
+    assert (tmp_path / "gru.json").exists() and not (tmp_path / "speed.json").exists()

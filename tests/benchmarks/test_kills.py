@@ -83,3 +83,11 @@ def test_a_run_that_was_killed_when_all_was_done_may_begin_anew(generation):
     assert not made.check(folder)
     (folder / "predictions.jsonl").write_text(line(0).replace("0.5", "0.9") + line(1))
     made.check_whole(folder)
+
+
+def test_a_folder_with_runs_is_refused(tmp_path):
+    (tmp_path / "training").mkdir()
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--folder", str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "is not empty" in done.stderr

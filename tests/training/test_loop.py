@@ -130,6 +130,8 @@ def test_a_batch_smaller_than_its_micro_batches_is_refused() -> None:
         {"epochs": 1.0, "minutes": 1.0},
         {"warmup": 1.5},
         {"learning_rate": 0.0},
+        {"seed": -1},
+        {"seed": 2**63},
     ],
 )
 def test_settings_that_cannot_train_are_refused_by_name(changes: dict[str, float]) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transformers.pytorch_utils import Conv1D
 
 from diffuseq.baselines.configs import Gpt2Config, GpvaeT5Config
-from diffuseq.config import TrainingConfig
+from diffuseq.config import DiffuSeqConfig, TrainingConfig
 from diffuseq.errors import InputError
 from diffuseq.registry import build
 from diffuseq.system import SpecialTokens
@@ -108,6 +108,18 @@ def test_weight_decay_is_for_matrices_alone() -> None:
     for group in adamw.param_groups:
         for parameter in group["params"]:
             assert group["weight_decay"] == (0.1 if parameter.ndim >= 2 else 0.0)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_gains_and_offsets_of_channels_are_no_matrices_however_many_there_are(optimizer: str) -> None:
+    sizes = {"encoder_layers": 1, "decoder_layers": 1, "heads": 2, "width": 16, "feed_forward": 16}
+    system = build(DiffuSeqConfig(**sizes, embedding_width=8, max_length=8), tiny.SPECIAL)
+    adamw, *_ = make_optimizers(system, TrainingConfig(optimizer=optimizer, weight_decay=0.1))  # type: ignore[arg-type]
+    decay = {id(p): group["weight_decay"] for group in adamw.param_groups for p in group["params"]}
+    found = {name: p for name, p in system.named_parameters() if name.endswith(("gains", "offset", "bias"))}
+    assert sum(parameter.ndim >= 2 for parameter in found.values()) == 3
+    assert {name: decay[id(parameter)] for name, parameter in found.items()} == dict.fromkeys(found, 0.0)
+    assert decay[id(system.denoiser.word_embedding.weight)] == 0.1  # type: ignore[attr-defined, union-attr]
 
 
 def test_a_linear_decay_without_warm_up_is_the_published_one() -> None:

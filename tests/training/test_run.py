@@ -19,6 +19,7 @@ from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
 from diffuseq.registry import entry
 from diffuseq.system import Loss
+from diffuseq.training.ema import AveragedWeights
 from diffuseq.training.run import train
 from diffuseq.training.signals import TrainingStopped
 from diffuseq.training.tracking import Event
@@ -58,17 +59,51 @@ def test_a_run_leaves_a_model_its_metrics_and_its_cost(undisturbed: Path) -> Non
     assert "| valid_bleu |" in (undisturbed / "README.md").read_text()
 
 
+@pytest.mark.parametrize("step", [5, 6], ids=["between looks", "before a look"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_resuming_gives_the_undisturbed_weights_bit_for_bit(
-    data: Path, undisturbed: Path, tmp_path: Path, number: int
+    data: Path, undisturbed: Path, tmp_path: Path, number: int, step: int
 ) -> None:
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(TrainingStopped) as stopped:
-        train(tiny.config(), data, tmp_path, on_event=at(5, lambda: os.kill(os.getpid(), number)))
+        train(tiny.config(), data, tmp_path, on_event=at(step, lambda: os.kill(os.getpid(), number)))
     assert stopped.value.code == 128 + number
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert load_model(tmp_path)[0].num_parameters() > 0
     train(tiny.config(), data, tmp_path, resume=True)
+    assert tiny.same_weights(tmp_path, undisturbed)
+
+
+def test_a_signal_while_the_average_leaves_its_place_costs_no_weight(
+    data: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swap, calls = AveragedWeights._swap, []
+
+    def disturbed(average: AveragedWeights) -> None:
+        calls.append(average)
+        if len(calls) == 4:  # two of saving after step 4, two of the look after step 6
+            os.kill(os.getpid(), signal.SIGTERM)
+        swap(average)
+
+    monkeypatch.setattr(AveragedWeights, "_swap", disturbed)
+    with pytest.raises(TrainingStopped):
+        train(tiny.config(), data, tmp_path)
+    train(tiny.config(), data, tmp_path, resume=True)
+    assert tiny.same_weights(tmp_path, undisturbed)
+
+
+def test_a_run_that_was_stopped_before_its_last_look_takes_it_when_it_goes_on(
+    data: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """Else the scores that stay would be those of an earlier look."""
+    stop = at(12, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(TrainingStopped, match="after step 12"):
+        train(tiny.config(), data, tmp_path, on_event=stop)
+    assert not (tmp_path / "training.json").exists()
+    train(tiny.config(), data, tmp_path, resume=True)
+    found, calm = (json.loads((out / "training.json").read_text()) for out in (tmp_path, undisturbed))
+    assert {**found, "seconds": 0} == {**calm, "seconds": 0}
+    assert [line["step"] for line in lines(tmp_path)] == [4, 6, 8, 12, 12]
     assert tiny.same_weights(tmp_path, undisturbed)
 
 

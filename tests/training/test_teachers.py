@@ -169,3 +169,20 @@ def test_what_does_not_go_together_is_refused(data: Path, teacher: Path, tmp_pat
     )
     published = train(tiny.published(steps=1), data, tmp_path / "published")
     refused(tiny.config(teachers=(str(published),)), "no probability of a word given those before it")
+
+
+def test_a_teacher_that_does_not_take_all_pairs_is_refused_before_the_first_step(
+    data: Path, teacher: Path, tmp_path: Path
+) -> None:
+    text = dataclasses.replace(tiny.config().text, tokenizer=str(teacher))
+    short = dataclasses.replace(
+        tiny.config(steps=1, evaluate_rows=0),
+        system=dataclasses.replace(tiny.NETWORK, max_length=4),
+        text=dataclasses.replace(text, max_source=3, max_target=3),
+        generation=dataclasses.replace(tiny.config().generation, max_length=4),
+    )
+    name = str(train(short, data, tmp_path / "short"))
+    taught = dataclasses.replace(tiny.config(teachers=(name,)), text=text)
+    with pytest.raises(InputError, match=r"teacher .*short does not take all pairs.* takes 4"):
+        train(taught, data, tmp_path / "out")
+    assert not (tmp_path / "out" / "metrics.jsonl").exists()

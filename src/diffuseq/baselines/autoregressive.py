@@ -96,7 +96,7 @@ class Autoregressive(System):
 
     def _teacher_forced(self, batch: Batch) -> Tensor:
         """Hidden states [b t+1 d] before every word of the targets and before their end."""
-        self.check_lengths(batch.source.shape[1], batch.target.shape[1])
+        self.check_batch(batch)
         inputs, padding = opened(batch.target, batch.target_padding, self.start)
         return self.decode(batch.source, batch.source_padding, inputs, padding)
 
@@ -156,6 +156,10 @@ class Autoregressive(System):
                     f"The {what} has up to {length} tokens, but this system takes {limit}; "
                     "shorten it or build the system with a larger max_length."
                 )
+
+    def check_batch(self, batch: Batch) -> None:
+        """As `check_lengths`, for every pair of a batch."""
+        self.check_lengths(batch.source.shape[1], batch.target.shape[1])
 
     def longest_answer(self, source: int) -> int | None:
         return self.longest_target

@@ -17,6 +17,7 @@ from torch import Tensor
 from diffuseq import pretrained
 from diffuseq.baselines.autoregressive import Autoregressive
 from diffuseq.baselines.configs import Gpt2Config
+from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
 from diffuseq.system import Request, SpecialTokens
 
@@ -68,6 +69,15 @@ class Gpt2(Autoregressive):
                 f"Source, separator and target have up to {length} tokens together, but this system takes "
                 f"{self.config.max_length}; shorten them or build the system with a larger max_length."
             )
+
+    def check_batch(self, batch: Batch) -> None:
+        """Padding takes no position, so that the longest source and the longest target may be too long together."""
+        if (
+            batch.source.shape[1] + 1 + batch.target.shape[1] > self.config.max_length
+        ):  # a GPU waits for no more
+            lengths = torch.stack([(~batch.source_padding).sum(1), (~batch.target_padding).sum(1)])
+            source, target = lengths[:, lengths.sum(0).argmax()].tolist()
+            self.check_lengths(source, target)
 
     def longest_answer(self, source: int) -> int | None:
         return self.config.max_length - source - 1

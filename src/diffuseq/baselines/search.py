@@ -230,6 +230,11 @@ class Beam:
         """Whether every slot for a finished hypothesis is taken; bool [b]."""
         return self.ended_scores.isfinite().all(-1)
 
+    @property
+    def open(self) -> Tensor:
+        """Which live hypotheses still count: none of a source that is finished; bool [b w]."""
+        return self.scores.isfinite() & ~self.full[:, None]
+
     def finish(self, tokens: Tensor, confidence: Tensor, log_p: Tensor, scores: Tensor, length: int) -> Beam:
         """Take up hypotheses [b m l] of `length` tokens with `log_p` and normalised `scores` [b m]; keep w."""
         padding = torch.ones_like(tokens, dtype=torch.bool)
@@ -319,7 +324,7 @@ def beam_search(
                 settings.diversity * used if group else None,
             )
             words = beams[group].tokens[..., position]
-            used.scatter_add_(1, words, torch.ones_like(words, dtype=used.dtype))
+            used.scatter_add_(1, words, beams[group].open.to(used.dtype))
             chosen.append(words)
             origins.append(first + group * width + parents)
         current = torch.cat(chosen, 1).flatten()
@@ -338,9 +343,7 @@ def _standing(
     length = position + 1
     closed = []
     for beam in beams:
-        open_scores = beam.scores / length**length_penalty
-        # A full source is finished: its open hypotheses no longer count.
-        open_scores = open_scores.masked_fill(beam.full[:, None], -torch.inf)
+        open_scores = (beam.scores / length**length_penalty).masked_fill(~beam.open, -torch.inf)
         closed.append(beam.finish(beam.tokens, beam.confidence, beam.scores, open_scores, length))
     ranks = range(beams[0].scores.shape[1])
     chosen = [(group, rank) for rank in ranks for group in range(len(beams))][:candidates]

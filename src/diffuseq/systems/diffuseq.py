@@ -266,10 +266,14 @@ class DiffuSeq(System):
         self, x: Tensor, level: Level, padding: Tensor, encoded: Encoded, generator: torch.Generator | None
     ) -> Tensor | None:
         """Self-conditioning (Chen et al., 2022): a share of the rows sees the network's own estimate."""
-        share = self.config.self_condition
-        if not share:
+        if not self.config.self_condition:
             return None
-        rows = torch.randperm(x.shape[0], generator=generator, device=x.device)[: round(share * x.shape[0])]
+        number = self.config.self_condition * x.shape[0]
+        if (
+            not number.is_integer()
+        ):  # chance decides about the last one, or a batch of one row would never have any
+            number += float(torch.rand((), generator=generator, device=x.device))
+        rows = torch.randperm(x.shape[0], generator=generator, device=x.device)[: int(number)]
         estimate = torch.zeros_like(x)
         if not len(rows):
             return estimate

@@ -46,6 +46,8 @@ from diffuseq.training.window import Window
 
 MOST_ROWS = 1_000_000
 """Validation rows that are generated for at a look, at most."""
+SEEDS = 2**63
+"""Seeds are below it: PyTorch's generators take no larger ones, and NumPy's none below 0."""
 
 
 class Data(Protocol):
@@ -188,6 +190,8 @@ def check(settings: TrainingConfig) -> None:
     for name in ("batch_size", "accumulate", "steps", "log_every", "evaluate_every", "save_every", "keep"):
         if getattr(settings, name) < 1:
             raise InputError(f"training.{name} is {getattr(settings, name)}; give a number of at least 1.")
+    if not 0 <= settings.seed < SEEDS:
+        raise InputError(f"training.seed is {settings.seed}; give a whole number from 0 to below 2^63.")
     if not 0 <= settings.teaching <= 1:
         raise InputError(f"training.teaching is {settings.teaching}; give a share from 0 to 1.")
     for name in ("ema", "warmup"):

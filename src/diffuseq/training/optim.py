@@ -23,6 +23,9 @@ NOT_HIDDEN = ("embedding", "head")
 """Parameters with one of these in their name are tables of words or outputs, not hidden matrices; so is the weight
 of every `nn.Embedding`, whatever its name (transformers call theirs wte or relative_attention_bias)."""
 
+OF_CHANNELS = ("gains", "offset")
+"""Parameters with one of these in their name are rows of numbers, one for every channel, and no matrices."""
+
 
 class Muon(Optimizer):
     """Momentum, orthogonalised: every update of a matrix has all its singular values near one.
@@ -132,14 +135,14 @@ def make_optimizers(system: System, settings: TrainingConfig) -> list[Optimizer]
     alike: dict[tuple[bool, float], list[nn.Parameter]] = defaultdict(list)
     for name, p in named:
         if id(p) not in taken:
-            alike[p.ndim >= 2, system.learning_rate_share(name)].append(p)
+            alike[is_matrix(name, p), system.learning_rate_share(name)].append(p)
     groups = [
         {
             "params": params,
-            "weight_decay": settings.weight_decay if is_matrix else 0.0,
+            "weight_decay": settings.weight_decay if decays else 0.0,
             "lr": settings.learning_rate * share,
         }
-        for (is_matrix, share), params in sorted(alike.items(), key=lambda item: item[0], reverse=True)
+        for (decays, share), params in sorted(alike.items(), key=lambda item: item[0], reverse=True)
     ]
     optimizers: list[Optimizer] = []
     if groups:
@@ -152,6 +155,11 @@ def make_optimizers(system: System, settings: TrainingConfig) -> list[Optimizer]
     return optimizers
 
 
+def is_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is a matrix, or several; scales and biases of channels are none, in whatever number."""
+    return parameter.ndim >= 2 and not any(part in name for part in OF_CHANNELS)
+
+
 def hidden_matrices(system: System, named: dict[str, nn.Parameter]) -> list[nn.Parameter]:
     """What Muon is for: matrices inside the network, neither tables nor heads, that learn at the full rate."""
     tables = {id(module.weight) for module in system.modules() if isinstance(module, nn.Embedding)}
@@ -159,6 +167,7 @@ def hidden_matrices(system: System, named: dict[str, nn.Parameter]) -> list[nn.P
         p
         for name, p in named.items()
         if p.ndim == 2
+        and is_matrix(name, p)
         and min(p.shape) > 1
         and id(p) not in tables
         and not any(part in name for part in NOT_HIDDEN)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,8 @@ class Run:
         torch.manual_seed(settings.seed)
         system = build(self.config.system, self.corpus.tokenizer.special)
         # now, and not in the middle of the run
-        for source, target in self.corpus.longest_pairs(settings):
+        longest = self.corpus.longest_pairs(settings)
+        for source, target in longest:
             system.check_lengths(source, target)
         try_to_answer(system, self.config.generation)
         if checkpoint is None:
@@ -167,7 +168,12 @@ class Run:
             self._warn_of_other_chunks(values["chunks"])
         if settings.teachers:
             self.training.teachers = load_teachers(
-                settings.teachers, settings.teaching, system, self.corpus.tokenizer, self.accelerator.device
+                settings.teachers,
+                settings.teaching,
+                system,
+                self.corpus.tokenizer,
+                self.accelerator.device,
+                longest,
             )
         step = self.training.progress.step
         self.metrics = Metrics(self.out, step, settings.tensorboard) if self.is_main else None
@@ -183,48 +189,63 @@ class Run:
         for logs in train_steps(training, self.corpus.training_data(settings)):
             step, ended = training.progress.step, training.done >= 1
             self._tell(logs, step - first)
-            if training.stopping is None and (ended or step % settings.evaluate_every == 0):
-                try:
-                    self.evaluate()
-                except Exception as error:
-                    # whatever went wrong in a look at the answers, the training is not lost
-                    if self.accelerator.num_processes == 1 or isinstance(error, ShareFailedError):
-                        self.save()
-                    raise
-            if ended or training.stopping is not None or step % settings.save_every == 0:
-                self.save()
-            if training.stopping is not None and not ended:
-                raise TrainingStopped(training.stopping, step)
+            self._look_and_save(
+                ended or step % settings.evaluate_every == 0, ended or step % settings.save_every == 0
+            )
+        if not self.validation:  # the last look was cut short when the run was stopped
+            self._look_and_save(True, True)
         self.finish()
+
+    def _look_and_save(self, look: bool, save: bool) -> None:
+        """Either where it is time for it. Raises `TrainingStopped` after a signal, unless all is done."""
+        training = self.training
+        if training.done >= 1:
+            self.validation = {}  # what was seen so far is of other weights than those that stay
+        if training.stopping is None and look:
+            try:
+                self.evaluate()
+            except Exception as error:
+                # whatever went wrong in a look at the answers, the training is not lost
+                if self.accelerator.num_processes == 1 or isinstance(error, ShareFailedError):
+                    self.save()
+                raise
+        if save or training.stopping is not None:
+            self.save()
+        if training.stopping is not None and (training.done < 1 or not self.validation):
+            raise TrainingStopped(training.stopping, training.progress.step)
 
     def evaluate(self) -> None:
         """Loss, BLEU and sample answers by the averaged weights. A signal cuts it short (in one process)."""
-        training, settings = self.training, self.config.training
-        alone = self.accelerator.num_processes == 1
-        data = self.corpus.validation_data(settings)
-        batches = -(-min(VALIDATION_ROWS, len(self.corpus.valid)) // data.plan.batch_size)
-        answers: dict[str, Any] = {}
-        warnings: list[str] = []
-        with training.stop.at_once() if alone else nullcontext(), training.average.in_place():
-            self.validation = validation_loss(training, data, batches)
-            if self.corpus.valid_pairs:
-                sharded = self.accelerator.is_fsdp2
-                system = complete_copy(training) if sharded else training.system
-                answer = pipeline_answers(system, self.corpus.tokenizer, self.config)
-                answers, warnings = look_at_answers(
-                    in_shares(self.accelerator, answer), self.corpus.valid_pairs, self.config.text.lowercase
-                )
+        training, alone = self.training, self.accelerator.num_processes == 1
+        with training.average.in_place():  # around it, for no signal may leave half of the weights in place
+            seen = training.stop.heeded_in(self._look) if alone else self._look()
         self.accelerator.wait_for_everyone()
-        if alone and training.stop.number is not None:
+        if seen is None:
             training.stopping = training.stop.number
             return
-        self.validation |= {name: value for name, value in answers.items() if name != "samples"}
-        values = {"step": training.progress.step, **self.validation, "samples": answers.get("samples", [])}
+        self.validation, samples, warnings = seen
+        values = {"step": training.progress.step, **self.validation, "samples": samples}
         if self.metrics is not None:
             self.metrics.add(values)
         self.report(Event("evaluation", values=values))
         for warning in warnings:
             self._warn(warning)
+
+    def _look(self) -> tuple[dict[str, float], list[dict[str, str]], list[str]]:
+        """Scores of the weights in place, samples, and warnings."""
+        training, settings = self.training, self.config.training
+        data = self.corpus.validation_data(settings)
+        batches = -(-min(VALIDATION_ROWS, len(self.corpus.valid)) // data.plan.batch_size)
+        scores = validation_loss(training, data, batches)
+        if not self.corpus.valid_pairs:
+            return scores, [], []
+        system = complete_copy(training) if self.accelerator.is_fsdp2 else training.system
+        answer = pipeline_answers(system, self.corpus.tokenizer, self.config)
+        answers, warnings = look_at_answers(
+            in_shares(self.accelerator, answer), self.corpus.valid_pairs, self.config.text.lowercase
+        )
+        samples = answers.pop("samples")
+        return scores | answers, samples, warnings
 
     def save(self) -> None:
         """The model folder, and the checkpoint to resume from."""

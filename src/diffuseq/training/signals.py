@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -23,7 +24,10 @@ class TrainingStopped(Exception):  # noqa: N818
 
 
 class Asked(Exception):  # noqa: N818
-    """Raised inside `StopSignal.at_once` to leave something long."""
+    """Raised by `StopSignal.heeded_in` to leave something long."""
+
+
+T = TypeVar("T")
 
 
 class StopSignal:
@@ -46,15 +50,13 @@ class StopSignal:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Within the block a signal, also one that came before, ends the block."""
-        self._at_once = True
+    def heeded_in(self, action: Callable[[], T]) -> T | None:
+        """What `action` gives; None where a signal, also one that came before, put an end to it at once."""
         try:
-            if self.number is None:
-                yield
+            self._at_once = True
+            return action() if self.number is None else None
         except Asked:
-            pass
+            return None
         finally:
             self._at_once = False
 

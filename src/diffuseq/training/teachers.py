@@ -44,19 +44,25 @@ class Teachers:
 
 
 def load_teachers(
-    names: Sequence[str], share: float, pupil: System, tokenizer: Tokenizer, device: torch.device
+    names: Sequence[str],
+    share: float,
+    pupil: System,
+    tokenizer: Tokenizer,
+    device: torch.device,
+    pairs: Sequence[tuple[int, int]] = (),
 ) -> Teachers:
     """The models of these names or folders. Raises `InputError` where one cannot be opened, does not say which
-    words to expect, or does in another vocabulary, and where the pupil cannot learn from them."""
+    words to expect, does in another vocabulary, or takes no pairs as long as these (lengths of source and target),
+    and where the pupil cannot learn from them."""
     if not pupil.reads_in_order:
         raise InputError(
             "training.teachers is given, but this system learns no more than the words themselves; leave it "
             'out, or train a diffuseq with attention "settled" or an autoregressive system.'
         )
-    return Teachers([_load(name, tokenizer, device) for name in names], share)
+    return Teachers([_load(name, tokenizer, device, pairs) for name in names], share)
 
 
-def _load(name: str, tokenizer: Tokenizer, device: torch.device) -> System:
+def _load(name: str, tokenizer: Tokenizer, device: torch.device, pairs: Sequence[tuple[int, int]]) -> System:
     system, own, _ = load_model(name, device)
     if own.fingerprint != tokenizer.fingerprint:
         raise InputError(
@@ -68,4 +74,9 @@ def _load(name: str, tokenizer: Tokenizer, device: torch.device) -> System:
             f"The teacher {name} has no probability of a word given those before it; give a diffuseq with "
             'attention "settled" or an autoregressive system.'
         )
+    for source, target in pairs:
+        try:
+            system.check_lengths(source, target)
+        except InputError as error:
+            raise InputError(f"The teacher {name} does not take all pairs of the data. {error}") from None
     return system
