@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from diffuseq.cli.view import choice_view, plain_choice, plain_frame, view
+from diffuseq.cli.view import choice_view, plain_choice, plain_frame, view, visible
 from diffuseq.trace import Choice, Frame, Recording, append_trace
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _keep(recording: Recording, trace: Path | None) -> Answer:
 def show_frames(console: Console, source: str, frames: Iterable[Frame]) -> None:
     """Draw frames over each other in a terminal, and one a line elsewhere."""
     if not console.is_terminal:
-        print_line(console, f"source  {source}")
+        print_line(console, f"source  {visible(source)}")
         for frame in frames:
             print_line(console, plain_frame(frame))
         return
