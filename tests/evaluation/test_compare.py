@@ -183,6 +183,15 @@ def test_the_report_is_one_file_without_requests_and_escapes_texts(runs: Path) -
     assert len(identifiers) == len(set(identifiers))
 
 
+def test_names_with_signs_break_no_markdown(runs: Path) -> None:
+    given = [Run("a|b", runs / "good"), Run("`c*", runs / "bad")]
+    text = markdown(compare(given, bootstrap=100), [[]])
+    widths = {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|  |")}
+    assert widths == {5}  # of the header of p-values: nothing, two systems, copying
+    assert "a|b" not in text and "`c*" not in text
+    assert r"  - a\|b: " in text and r"- a\|b leads in" in text
+
+
 def test_the_tables_show_best_worse_and_cost(runs: Path) -> None:
     text = markdown(compared(runs, task="qqp"), [[]])
     good, bad = (
@@ -252,3 +261,11 @@ def test_the_verbs_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare_verb.main([str(runs / "good"), str(runs / "bad"), "--bootstrap", "20"]) == 0
     shown = capsys.readouterr().out
     assert "copy" in shown and "leads in BLEU" in shown
+
+
+def test_paths_are_shown_whatever_signs_they_have(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores, report = runs / "a [" / "b].json", runs / "[red]"
+    assert evaluate_verb.main([str(runs / "good"), "--bootstrap", "0", "--json", str(scores)]) == 0
+    assert compare_verb.main([str(runs / "good"), "--bootstrap", "0", "--out", str(report)]) == 0
+    shown = capsys.readouterr().out
+    assert str(scores) in shown and str(report / "report.html") in shown

@@ -79,6 +79,8 @@ def run(arguments: Analyse) -> int:
     heading = f"Models: {names}. Rows: the first {len(test.sources):,} of {test.name}. Seed: {limits.seed}."
     paths = write(done, arguments.out, heading)
     console.print(
-        f"Written: {arguments.out / 'analyses.md'}, {len(paths) - 1} figures and csv files.", soft_wrap=True
+        f"Written: {arguments.out / 'analyses.md'}, {len(paths) - 1} figures and csv files.",
+        soft_wrap=True,
+        markup=False,
     )
     return 0

@@ -77,7 +77,7 @@ def run(options: Bench, console: Console) -> None:
             "parts": {part: table.to_dict() for part, table in found.items()},
         }
         write_text(options.out, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        console.print(f"Written: {options.out}", soft_wrap=True)
+        console.print(f"Written: {options.out}", soft_wrap=True, markup=False)
 
 
 def show(table: Measured, console: Console) -> None:

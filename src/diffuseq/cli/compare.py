@@ -91,6 +91,8 @@ def run(arguments: Compare) -> int:
     if arguments.out is not None:
         write_report(comparison, arguments.out, arguments.published)
         console.print(
-            f"Written: {arguments.out / 'report.html'}, report.md, scores.json, plots/", soft_wrap=True
+            f"Written: {arguments.out / 'report.html'}, report.md, scores.json, plots/",
+            soft_wrap=True,
+            markup=False,
         )
     return 0

@@ -109,9 +109,9 @@ def run(arguments: Evaluate) -> int:
     if arguments.json is not None:
         text = json.dumps(results[0] if len(results) == 1 else results, ensure_ascii=False, indent=1)
         write_text(arguments.json, text + "\n")
-        console.print(f"Written: {arguments.json}", soft_wrap=True)
+        console.print(f"Written: {arguments.json}", soft_wrap=True, markup=False)
     if arguments.card is not None:
-        console.print(f"Written: {add_scores(arguments.card, results[0])}", soft_wrap=True)
+        console.print(f"Written: {add_scores(arguments.card, results[0])}", soft_wrap=True, markup=False)
     return 0
 
 
