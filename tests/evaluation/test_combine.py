@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,20 @@ def test_the_command_writes_predictions_and_pairs(folder: Path, capsys: pytest.C
     shown = capsys.readouterr()
     assert "1 pairs of 2 sources" in shown.out and "1 sources have none but copies" in shown.err
     assert set(json.loads(pairs.read_text())) == {"src", "trg"}
+
+
+def test_other_references_than_the_first_systems_are_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, other = folder / "good" / "predictions.jsonl", folder / "other" / "predictions.jsonl"
+    first, second = read_predictions(other).rows
+    spelled = replace(first, references=(first.references[0].upper(),))
+    write_predictions(other, [spelled, replace(second, references=("something else",))])
+    assert run(good, other, "--output", folder / "both.jsonl") == 0
+    told = f"{other} has other references than {good} in 1 of 2 rows; those of {good} are written."
+    assert told in capsys.readouterr().err
+    assert run(good, other, "--pairs", folder / "train.jsonl") == 0
+    assert "references" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
