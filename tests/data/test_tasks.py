@@ -257,14 +257,31 @@ def test_given_files_are_the_splits_and_shares_go_by_source(tmp_path: Path) -> N
 
 def test_mistakes_with_columns_say_what_to_do(tmp_path: Path) -> None:
     path = write_tsv(tmp_path / "a.csv", [["question", "answer"], ["a", "b"]], ",")
-    with pytest.raises(InputError, match="Did you mean 'question'"):
+    with pytest.raises(InputError, match=r"column in .*a\.csv:2 'questoin'.*Did you mean 'question'"):
         prepare("columns", [path], tmp_path / "out", columns(source_column="questoin"))
+    with pytest.raises(
+        InputError, match=r"skipped 1 row: the row has no column 'questoin' \(first: .*a\.csv:2"
+    ):
+        wrong = columns(source_column="questoin")
+        prepare("columns", [path], tmp_path / "out", wrong, account=Account(skip_bad_rows=True))
     with pytest.raises(InputError, match="--source-column"):
         prepare("columns", [path], tmp_path / "out", ReadOptions())
     with pytest.raises(InputError, match="nothing to train"):
         prepare("columns", [path], tmp_path / "out", columns(test_share=1.0))
     with pytest.raises(InputError, match="none of the tables"):
         prepare("columns", [write_lines(tmp_path / "a.txt", "x")], tmp_path / "out", columns())
+
+
+def test_a_row_without_a_column_is_a_bad_row(tmp_path: Path) -> None:
+    rows = [{"answer": "b"}, {"question": "a", "answer": "b"}, {"question": "c", "answer": None}]
+    path = write_lines(tmp_path / "a.jsonl", *map(json.dumps, rows))
+    with pytest.raises(InputError, match=r"Unknown column in .*a\.jsonl:1 'question'; choose one of: answer"):
+        prepare("columns", [path], tmp_path / "out", columns(valid_share=0, test_share=0))
+    account = Account(skip_bad_rows=True)
+    options = columns(valid_share=0, test_share=0)
+    manifest = prepare("columns", [path], tmp_path / "out", options, account=account)
+    assert manifest.counts == {"train": 1}
+    assert manifest.skipped == {"the row has no column 'question'": 1, "the field 'answer' is not a text": 1}
 
 
 def test_without_the_optional_package_the_message_names_it(

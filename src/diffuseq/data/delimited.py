@@ -1,11 +1,13 @@
 """Rows of csv and tsv files with a header. A stray quotation mark is told, and swallows no rows after it.
 
-Spreadsheets separate the cells of a csv by semicolons or tabs where the comma is a decimal point; the header tells.
+Spreadsheets separate the cells of a csv by semicolons or tabs where the comma is a decimal point; the header tells,
+or a line before it.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from diffuseq.errors import InputError
 MOST_LINES = 20
 """Of a row with quoted fields, unless more are asked for: longer texts are rare, stray quotation marks are not."""
 _DELIMITERS = (",", ";", "\t")
+_TOLD = re.compile(r'("?)sep=(?P<delimiter>[^"\n])\1\n', re.IGNORECASE)
 _NO_ACCIDENT = 4
 """So many delimiters on the lines of one row, each line with as many as a row has, are no accident of a text."""
 
@@ -37,7 +40,8 @@ def delimited_rows(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """("file:line" of the first line, {column: cell}) of every row of a csv or tsv file, as a stream.
 
-    delimiter: what separates the cells, unless the header has none but another (comma, semicolon, tab).
+    delimiter: what separates the cells, unless the header has none but another (comma, semicolon, tab), or the line
+    `sep=;` stands before it, with whatever sign.
     A row that cannot be used is one of the account's bad rows; after a stray quotation mark reading goes on with
     the line after its first. Raises `InputError` as the account does, and for `quoted_lines` below 1.
     """
@@ -68,8 +72,11 @@ class _Lines:
         self._taken: list[tuple[str, str]] = []
 
     def delimiter(self, usual: str) -> str:
-        """What separates the cells of the first line, the header: the usual one if it is there at all."""
+        """What separates the cells: what a first line says that Excel has for this alone (sep=;), else what there
+        is in the header, the usual one if it is there at all."""
         header = next(self._take(1), "")
+        if told := _TOLD.fullmatch(header):
+            return told["delimiter"]
         self._again.extend(self._taken)
         return next((each for each in (usual, *_DELIMITERS) if each in header), usual)
 

@@ -22,6 +22,14 @@ PARQUET_BATCH = 1024
 HUB_SPLITS = {"train": "train", "validation": "valid", "valid": "valid", "dev": "valid", "test": "test"}
 
 
+class _MissingColumnError(BadRowError):
+    """A row without a column that is asked for."""
+
+    def __init__(self, column: str, columns: Iterable[str]) -> None:
+        super().__init__(f"the row has no column {column!r}")
+        self.column, self.columns = column, list(columns)
+
+
 def read_columns(raw: list[Path], options: ReadOptions, account: Account) -> Rows:
     """Any table: csv, tsv, jsonl or parquet files, or a data set on the hub (`owner/name[:config]`).
 
@@ -145,6 +153,8 @@ def _pairs(rows: Iterable[tuple[str, Row]], options: ReadOptions, account: Accou
         try:
             yield _pair(row, options)
         except BadRowError as reason:
+            if isinstance(reason, _MissingColumnError) and not account.skip_bad_rows:
+                raise unknown_name(f"column in {place}", reason.column, reason.columns) from None
             account.bad_row(place, reason)
 
 
@@ -162,10 +172,10 @@ def _pair(row: Row, options: ReadOptions) -> Pair:
 
 
 def _cell(row: Row, column: str) -> Any:
-    """A column's value; `a.b` is b inside a, unless a column is called so. A missing one is an error."""
+    """A column's value; `a.b` is b inside a, unless a column is called so. Raises `_MissingColumnError`."""
     if column in row:
         return row[column]
     outer, _, inner = column.partition(".")
     if inner and isinstance(row.get(outer), Mapping):
         return _cell(row[outer], inner)
-    raise unknown_name("column", column, map(str, row))
+    raise _MissingColumnError(column, map(str, row))
