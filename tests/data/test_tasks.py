@@ -272,6 +272,29 @@ def test_mistakes_with_columns_say_what_to_do(tmp_path: Path) -> None:
         prepare("columns", [write_lines(tmp_path / "a.txt", "x")], tmp_path / "out", columns())
 
 
+def test_a_column_that_stands_twice_is_refused_where_it_is_asked_for(tmp_path: Path) -> None:
+    rows = [["question", "answer", "note", "note"], ["a", "b", "c", "d"]]
+    free = columns(valid_share=0, test_share=0)
+    path = write_tsv(tmp_path / "a.csv", rows, ",")
+    assert prepare("columns", [path], tmp_path / "out", free).counts == {"train": 1}
+    with pytest.raises(
+        InputError, match=r"a\.csv:1 has 2 columns called 'note'; give each a name of its own"
+    ):
+        prepare("columns", [path], tmp_path / "new", columns(target_column="note"))
+    arrow = pytest.importorskip("pyarrow")
+    table = arrow.table([["a"], ["b"], ["c"]], names=["question", "answer", "answer"])
+    pytest.importorskip("pyarrow.parquet").write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet has 2 columns called 'answer'"):
+        prepare("columns", [tmp_path / "a.parquet"], tmp_path / "new", columns())
+
+
+def test_blank_lines_of_jsonl_are_no_rows(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "a.jsonl", json.dumps({"question": "a", "answer": "b"}), "", "  ")
+    assert prepare("columns", [path], tmp_path / "out", columns(valid_share=0, test_share=0)).counts == {
+        "train": 1
+    }
+
+
 def test_a_row_without_a_column_is_a_bad_row(tmp_path: Path) -> None:
     rows = [{"answer": "b"}, {"question": "a", "answer": "b"}, {"question": "c", "answer": None}]
     path = write_lines(tmp_path / "a.jsonl", *map(json.dumps, rows))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from diffuseq.data.pairs import BadRowError, numbered_lines
-from diffuseq.data.reading import Account, ReadOptions
+from diffuseq.data.reading import Account, ReadOptions, refuse_repeated
 from diffuseq.errors import InputError
 
 MOST_LINES = 20
@@ -43,7 +43,8 @@ def delimited_rows(
     delimiter: what separates the cells, unless the header has none but another (comma, semicolon, tab), or the line
     `sep=;` stands before it, with whatever sign.
     A row that cannot be used is one of the account's bad rows; after a stray quotation mark reading goes on with
-    the line after its first. Raises `InputError` as the account does, and for `quoted_lines` below 1.
+    the line after its first. Raises `InputError` as the account and `refuse_repeated` do, and for `quoted_lines`
+    below 1.
     """
     if options.quoted_lines is not None and options.quoted_lines < 1:
         raise InputError(f"quoted_lines is {options.quoted_lines}; give a number of lines of at least 1.")
@@ -56,6 +57,7 @@ def delimited_rows(
             account.bad_row(place, cells)
         elif not header:
             header = [cell.strip() for cell in cells]
+            refuse_repeated(place, header, options)
         elif len(cells) == len(header):
             yield place, dict(zip(header, cells, strict=True))
         elif cells:

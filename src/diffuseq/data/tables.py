@@ -11,7 +11,7 @@ from typing import Any
 
 from diffuseq.data.delimited import delimited_rows
 from diffuseq.data.pairs import BadRowError, Pair, checked_text, decode, numbered_lines, parse_json
-from diffuseq.data.reading import Account, ReadOptions, Rows, refuse_rows, split_by_source
+from diffuseq.data.reading import Account, ReadOptions, Rows, refuse_repeated, refuse_rows, split_by_source
 from diffuseq.errors import InputError, unknown_name
 
 Row = Mapping[str, Any]
@@ -77,7 +77,7 @@ def _table(path: Path, options: ReadOptions, account: Account) -> Iterator[tuple
         case ".jsonl":
             return _json_rows(path, account)
         case ".parquet":
-            return _parquet_rows(path)
+            return _parquet_rows(path, options)
     raise InputError(
         f"{path} is none of the tables that can be read; give {', '.join(SUFFIXES)} or a hub name."
     )
@@ -85,6 +85,8 @@ def _table(path: Path, options: ReadOptions, account: Account) -> Iterator[tuple
 
 def _json_rows(path: Path, account: Account) -> Iterator[tuple[str, Row]]:
     for place, line in numbered_lines(path):
+        if not line.strip():
+            continue
         try:
             row = parse_json(decode(line))
             if not isinstance(row, dict):
@@ -95,10 +97,11 @@ def _json_rows(path: Path, account: Account) -> Iterator[tuple[str, Row]]:
         yield place, row
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
+def _parquet_rows(path: Path, options: ReadOptions) -> Iterator[tuple[str, Row]]:
     """The rows of a parquet file, a batch at a time."""
     parquet = _optional("pyarrow.parquet")
     with _explained(str(path)), parquet.ParquetFile(path) as file:
+        refuse_repeated(path, file.schema_arrow.names, options)
         rows = chain.from_iterable(batch.to_pylist() for batch in file.iter_batches(PARQUET_BATCH))
         yield from _numbered(str(path), rows)
 
