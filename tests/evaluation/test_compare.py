@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -231,6 +232,24 @@ def test_scores_are_whole_in_a_narrow_terminal(
     for row in ("chosen", "single", "copy", "references"):
         assert f"{scores.value(row, 'rougeL'):.4f}" in shown
     assert ("more columns" in shown) == (width < 80)
+
+
+def test_names_that_are_not_utf_8_are_shown_with_escapes(
+    runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runs)
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        (runs / "good").rename(runs / name)
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 alone")
+    named = f"{name}2=bad"
+    assert compare_verb.main([name, named, "--bootstrap", "20", "--out", "report"]) == 0
+    assert r"caf\udce9 leads in BLEU" in capsys.readouterr().out
+    assert r"caf\udce92" in (runs / "report" / "report.html").read_text()
+    assert evaluate_verb.main([name, "--bootstrap", "20", "--json", "scores.json"]) == 0
+    scores = json.loads((runs / "scores.json").read_text())
+    assert (scores["name"], scores["files"]) == (r"caf\udce9", [f"{name}/predictions.jsonl"])
 
 
 def test_the_report_works_without_the_figures(runs: Path) -> None:
