@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from diffuseq.errors import InputError
@@ -24,6 +25,11 @@ def refuse_missing_path(name: str | Path, what: str, suffixes: tuple[str, ...] =
 def readable(name: str) -> str:
     """A name as text for files, figures and pages: what its bytes have that is not UTF-8 as escapes."""
     return name.encode(errors="backslashreplace").decode()
+
+
+def word(name: str | Path) -> str:
+    """A name as one word of a command that is told to be repeated, quoted where a shell would read it otherwise."""
+    return shlex.quote(str(name))
 
 
 def _can_only_be_a_path(name: str, suffixes: tuple[str, ...]) -> bool:

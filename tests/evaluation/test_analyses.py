@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from diffuseq.config import Config, DiffuSeqConfig, DiffusionGeneration, TextCon
 from diffuseq.evaluation.analyses import Limits, diversity, speed, steps
 from diffuseq.evaluation.analyses.drawing import Look
 from diffuseq.evaluation.analyses.result import Analysis, Data, silent, write
-from diffuseq.evaluation.analyses.subjects import HeldOut, Subject, open_subjects
+from diffuseq.evaluation.analyses.subjects import HeldOut, Subject, open_subjects, read_test_set
 from diffuseq.evaluation.plots import Figure
 from diffuseq.metrics.bleu import pairwise_sentence_bleu
 from diffuseq.pipeline import DiffuSeqPipeline
@@ -324,6 +325,11 @@ def test_rows_that_cannot_be_read_are_skipped_where_that_is_asked_for(models, tm
     assert not left.value.code and "skipped 1 row: the line is not JSON" in " ".join(
         capsys.readouterr().out.split()
     )
+
+
+def test_test_rows_have_the_name_of_their_folder_also_from_within(models, monkeypatch):
+    monkeypatch.chdir(models)
+    assert read_test_set(Path("test.jsonl"), 1).name == f"{models.name}/test.jsonl"
 
 
 def test_a_model_has_the_name_of_its_folder_also_from_within(models, monkeypatch):

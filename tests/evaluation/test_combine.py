@@ -79,13 +79,14 @@ def test_systems_that_answered_other_questions_are_refused() -> None:
 
 
 def test_the_command_writes_predictions_and_pairs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    output, pairs = folder / "both" / "predictions.jsonl", folder / "both" / "train.jsonl"
+    output, pairs = folder / "all of them" / "predictions.jsonl", folder / "both" / "train.jsonl"
     assert run(folder / "good", folder / "other", "--output", output, "--pairs", pairs) == 0
     assert [len(row.candidates) for row in read_predictions(output).rows] == [4, 4]
     assert [(pair.source, pair.target) for pair in read_pairs(pairs)] == [
         (SOURCES[0], "how can i learn singing?")
     ]
     shown = capsys.readouterr()
+    assert f"`diffuseq evaluate '{output}'` scores them" in shown.out
     assert "1 pairs of 2 sources" in shown.out and "1 sources have none but copies" in shown.err
     assert set(json.loads(pairs.read_text())) == {"src", "trg"}
 

@@ -19,6 +19,7 @@ from diffuseq.evaluation.predictions import (
     write_predictions,
 )
 from diffuseq.files import check_file, check_outputs
+from diffuseq.names import word
 
 EXAMPLES = """examples:
   diffuseq combine runs/ours runs/transformer --output runs/both/predictions.jsonl
@@ -67,7 +68,9 @@ def main(argv: list[str]) -> int:
     if asked.output is not None:
         _tell_other_references(systems)
         count = write_predictions(asked.output, (row.prediction for row in rows))
-        print(f"{count} predictions are in {asked.output}; `diffuseq evaluate {asked.output}` scores them.")
+        print(
+            f"{count} predictions are in {asked.output}; `diffuseq evaluate {word(asked.output)}` scores them."
+        )
     if asked.pairs is not None:
         pairs, without = write_pairs(asked.pairs, rows, asked.best)
         print(f"{pairs} pairs of {len(rows)} sources are in {asked.pairs}.")
