@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -150,6 +151,12 @@ def test_what_the_disk_refuses_is_one_sentence(tmp_path: Path) -> None:
 def test_a_hash_is_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     assert hash_file(tmp_path / "abc").startswith("ba7816bf8f01cfea")
+
+
+def test_a_name_that_is_not_utf_8_stands_in_a_file_as_json_reads_it(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.csv")
+    write_text(tmp_path / "a.json", json.dumps({"name": name}, ensure_ascii=False))
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"name": name}
 
 
 def test_what_is_no_plain_file_is_not_replaced_by_one(tmp_path: Path) -> None:

@@ -59,6 +59,12 @@ def test_a_card_has_front_matter_validation_limits_and_citation() -> None:
     assert headings(card) == ["## Training", "## On the validation set", "## Limits", "## Citation"]
 
 
+def test_data_whose_name_is_not_utf_8_leave_a_card_that_is_ours(tmp_path: Path) -> None:
+    write_card(tmp_path, model_card(recipe("tiny"), 1234, data=os.fsdecode(b"caf\xe9")))
+    assert r"- data: caf\udce9" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert not has_own_card(tmp_path)
+
+
 def test_a_card_names_the_recipe_and_what_was_changed_in_it() -> None:
     tiny = recipe("tiny")
     assert "- recipe: `tiny`\n" in model_card(tiny, 1)

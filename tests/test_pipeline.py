@@ -190,6 +190,15 @@ def test_what_is_no_text_is_named(pipe: DiffuSeqPipeline, source: Any, message: 
         pipe(source)
 
 
+def test_one_where_several_belong_and_a_number_for_a_name_are_told(pipe: DiffuSeqPipeline) -> None:
+    with pytest.raises(InputError, match="The sources are one text, 'hi'; give a list of texts"):
+        pipe.answer_all("hi", pipe.settings())
+    with pytest.raises(InputError, match="The models of an ensemble are one, 'grammar'; give a list"):
+        DiffuSeqPipeline.ensemble("grammar")
+    with pytest.raises(InputError, match="Unknown precision 16; choose one of: auto, bf16, fp32"):
+        DiffuSeqPipeline.from_pretrained("grammar", precision=16)  # type: ignore[arg-type]
+
+
 def test_a_stream_is_of_one_text(pipe: DiffuSeqPipeline) -> None:
     with pytest.raises(InputError, match="Source 1 is of the type list; give a text"):
         pipe.stream(["hi"])  # type: ignore[arg-type]

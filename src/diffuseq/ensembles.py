@@ -29,6 +29,8 @@ def load_ensemble(
     weights: what each counts for in the mixture; none: all the same. Raises `InputError` for models that cannot be
     opened or mixed, and for those of different vocabularies.
     """
+    if isinstance(models, str | Path):
+        raise InputError(f"The models of an ensemble are one, {str(models)!r}; give a list of models.")
     opened = [load_model(name, device) for name in models]
     if not opened:
         raise InputError("An ensemble of no models was asked for; name at least one.")

@@ -17,7 +17,7 @@ class InputError(ValueError):
 def unknown_name(what: str, given: str, allowed: Iterable[str]) -> InputError:
     """An `InputError` for a name that is none of the allowed ones, with the nearest of them suggested."""
     names = sorted(allowed)
-    near = difflib.get_close_matches(given, names, n=1)
+    near = difflib.get_close_matches(str(given), names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return InputError(f"Unknown {what} {given!r}; choose one of: {', '.join(names)}.{hint}")
 

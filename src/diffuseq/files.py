@@ -165,9 +165,10 @@ def read_text(path: Path, largest: int = 16 * 2**20) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small text file in one piece."""
+    """Write a small text file in one piece. What is not UTF-8, in the name of a file, stands as an escape there,
+    which JSON reads as it was."""
     with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -24,6 +24,7 @@ import diffuseq
 from diffuseq.config import Config, EnsembleConfig, TrainingConfig
 from diffuseq.errors import InputError
 from diffuseq.files import read_text, write_text
+from diffuseq.names import readable
 from diffuseq.plain import to_dict
 
 CARD, SCORES = "README.md", "scores.json"
@@ -261,6 +262,7 @@ def _limits(config: Config) -> list[str]:
 
 def _sealed(text: str) -> str:
     """The text with its seal."""
+    text = readable(text)
     return text + "\n" + _SEAL.format(digest=sha256(text.encode()).hexdigest()[:16])
 
 

@@ -1,8 +1,9 @@
-"""Names that may mean a file, a folder, or something on the hub; and which of them can only be paths."""
+"""Names that may mean a file, a folder, or something on the hub: which can only be paths, how they are shown."""
 
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from diffuseq.errors import InputError
@@ -19,6 +20,16 @@ def refuse_missing_path(name: str | Path, what: str, suffixes: tuple[str, ...] =
     """
     if _can_only_be_a_path(str(name), suffixes) and not Path(name).exists():
         raise InputError(f"There is no {name}; give {what} that exists, or a hub name (owner/name).")
+
+
+def readable(name: str) -> str:
+    """A name as text for files, figures and pages: what its bytes have that is not UTF-8 as escapes."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+def word(name: str | Path) -> str:
+    """A name as one word of a command that is told to be repeated, quoted where a shell would read it otherwise."""
+    return shlex.quote(str(name))
 
 
 def _can_only_be_a_path(name: str, suffixes: tuple[str, ...]) -> bool:

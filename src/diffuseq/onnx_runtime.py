@@ -31,6 +31,7 @@ from diffuseq.model.blocks import Memory
 from diffuseq.model.denoiser import Denoiser, Encoded, Level
 from diffuseq.model.packing import Packing
 from diffuseq.models import shipped_name
+from diffuseq.names import word
 from diffuseq.system import System
 from diffuseq.systems.diffuseq import DiffuSeq
 from diffuseq.weights import hash_weights, read_json
@@ -96,7 +97,7 @@ def use_onnx(system: System, folder: str | Path) -> System:
 def _advice(folder: Path) -> str:
     """The command that writes the graphs of a model; the package itself is no place for them."""
     if shipped_name(folder) is None:
-        return f"`diffuseq export {folder}`"
+        return f"`diffuseq export {word(folder)}`"
     return f"`diffuseq export {folder.name} --out FOLDER`, and answer with that FOLDER"
 
 

@@ -115,7 +115,10 @@ def batches(prompts: Sequence[Prompt], size: int) -> Iterator[list[int]]:
 
 
 def _checked_texts(sources: Sequence[Any]) -> list[str]:
-    """The sources as plain texts. Raises `InputError` for one that is none, or empty."""
+    """The sources as plain texts. Raises `InputError` for one that is none, or empty, and for a text alone, whose
+    letters would be taken for sources."""
+    if isinstance(sources, str):
+        raise InputError(f"The sources are one text, {sources[:40]!r}; give a list of texts.")
     for row, source in enumerate(sources, start=1):
         if not isinstance(source, str):
             raise InputError(

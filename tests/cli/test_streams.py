@@ -42,6 +42,15 @@ def status(*words: str) -> Any:
     return left.value.code or 0
 
 
+def run_unread(*words: str) -> tuple[int, bytes]:
+    """The status and what is told of a command whose output nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run([*COMMAND, *words], stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    return ended.returncode, ended.stderr
+
+
 @pytest.fixture
 def sources(tmp_path: Path) -> str:
     (tmp_path / "in.txt").write_text("why tea?\n")
@@ -82,11 +91,21 @@ def test_a_reader_that_has_left_is_no_error(
     "words", [["--help"], ["train", "--help"], ["generate", "grammar", "--help"]], ids=" ".join
 )
 def test_a_real_pipe_without_a_reader_ends_a_command_quietly(words: list[str]) -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    ended = subprocess.run([*COMMAND, *words], stdout=writing, stderr=subprocess.PIPE, check=False)
-    os.close(writing)
-    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert run_unread(*words) == (0, b"")
+
+
+def test_scores_are_written_though_the_reader_of_the_table_has_left(tmp_path: Path) -> None:
+    rows = [Prediction(f"s {i}", ("a b",), ("a b", "c"), None) for i in range(3)]
+    write_predictions(tmp_path / "predictions.jsonl", rows)
+    words = [str(tmp_path), "--bootstrap", "0"]
+    assert run_unread("evaluate", *words, "--json", str(tmp_path / "scores.json")) == (0, b"")
+    assert json.loads((tmp_path / "scores.json").read_text())["sources"] == 3
+    assert run_unread("compare", *words, "--out", str(tmp_path / "report")) == (0, b"")
+    assert (tmp_path / "report" / "report.html").is_file()
+
+
+def test_watching_ends_with_its_reader(sources: str) -> None:
+    assert run_unread("generate", "grammar", "--watch", "--input", sources) == (0, b"")
 
 
 def test_a_message_that_cannot_be_written_leaves_its_status(monkeypatch: pytest.MonkeyPatch) -> None:

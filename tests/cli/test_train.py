@@ -143,3 +143,11 @@ def test_documents_do_not_fill_the_terminal() -> None:
         reporter(Event("evaluation", values={"step": 1, "samples": [sample, {"source": "a", "answer": "b"}]}))
     assert len(out.getvalue()) < 1000 and "why…\n    → so so" in out.getvalue()
     assert out.getvalue().endswith("  a\n    → b\n")
+
+
+def test_control_characters_of_texts_are_told_as_escapes() -> None:
+    out = io.StringIO()
+    sample = {"source": "a\x1b[2J", "target": "so", "answer": "b\x07"}
+    with Reporter(Console(file=out)) as reporter:
+        reporter(Event("evaluation", values={"step": 1, "samples": [sample]}))
+    assert out.getvalue().endswith("  a\\x1b[2J\n    → b\\x07\n")

@@ -19,7 +19,7 @@ from diffuseq.answers import TextDraft
 from diffuseq.cli import main
 from diffuseq.cli.replay import Position, key_of, step_through
 from diffuseq.cli.view import LOOKS, choice_view, draft_lines, one_line, plain_choice, view
-from diffuseq.cli.watch import record, watch
+from diffuseq.cli.watch import record, show_choice, show_frames, watch
 from diffuseq.config import Generation
 from diffuseq.errors import InputError
 from diffuseq.pipeline import DiffuSeqPipeline
@@ -127,6 +127,21 @@ def test_words_that_look_like_markup_are_shown_as_they_are() -> None:
     console.print(view("[bold]x[/]", Frame(0, 1, 1, 0.0, [[Piece(" [red]", 0.9, "settled")]]), 60, 24))
     assert "[red]" in written(console)
     assert "[bold]x[/]" in written(console)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_control_characters_are_shown_and_not_obeyed(terminal: bool) -> None:
+    hostile = "a\x1b[2Jb\x9bc\x07d\r\ne"
+    escaped = "a\\x1b[2Jb\\x9bc\\x07d\\r\\ne"
+    frame = Frame(0, 1, 1, 0.0, [[Piece(f" {hostile}", 0.9, "new")]] * 2)
+    console = paper(120, terminal)
+    show_frames(console, hostile, [frame])
+    for candidates in ([hostile], [hostile, "b"]):
+        show_choice(console, explain("a", candidates, [-1.0] * len(candidates), Generation(), 0.1, 4))
+    shown = written(console)
+    assert shown.count(escaped) >= 5  # source, draft, the only candidate, one of two, the answer
+    assert "\x1b[2J" not in shown
+    assert not {"\x9b", "\x07"} & set(shown)
 
 
 def test_a_trace_comes_back_as_it_was_written(tiny_pipe: DiffuSeqPipeline, tmp_path: Path) -> None:

@@ -100,6 +100,17 @@ def test_the_header_tells_what_separates_the_cells(usual: str, found: str, tmp_p
     assert read(path, usual) == ([("one; two", "3"), ("four", "5,6")], {})
 
 
+@pytest.mark.parametrize("found", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("line", ["sep={}", '"sep={}"', "SEP={}"])
+@pytest.mark.parametrize("usual", [",", "\t"])
+def test_a_line_for_excel_tells_what_separates_the_cells(
+    usual: str, line: str, found: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "table"
+    path.write_bytes(f"\ufeff{line.format(found)}\r\nq{found}a\r\none: two{found}3\r\n".encode())
+    assert read(path, usual) == ([("one: two", "3")], {})
+
+
 def test_lines_that_end_in_carriage_returns_alone_are_told(tmp_path: Path) -> None:
     path = tmp_path / "table"
     path.write_bytes(b"q,a\rone,two\rthree,four\r")

@@ -257,14 +257,54 @@ def test_given_files_are_the_splits_and_shares_go_by_source(tmp_path: Path) -> N
 
 def test_mistakes_with_columns_say_what_to_do(tmp_path: Path) -> None:
     path = write_tsv(tmp_path / "a.csv", [["question", "answer"], ["a", "b"]], ",")
-    with pytest.raises(InputError, match="Did you mean 'question'"):
+    with pytest.raises(InputError, match=r"column in .*a\.csv:2 'questoin'.*Did you mean 'question'"):
         prepare("columns", [path], tmp_path / "out", columns(source_column="questoin"))
+    with pytest.raises(
+        InputError, match=r"skipped 1 row: the row has no column 'questoin' \(first: .*a\.csv:2"
+    ):
+        wrong = columns(source_column="questoin")
+        prepare("columns", [path], tmp_path / "out", wrong, account=Account(skip_bad_rows=True))
     with pytest.raises(InputError, match="--source-column"):
         prepare("columns", [path], tmp_path / "out", ReadOptions())
     with pytest.raises(InputError, match="nothing to train"):
         prepare("columns", [path], tmp_path / "out", columns(test_share=1.0))
     with pytest.raises(InputError, match="none of the tables"):
         prepare("columns", [write_lines(tmp_path / "a.txt", "x")], tmp_path / "out", columns())
+
+
+def test_a_column_that_stands_twice_is_refused_where_it_is_asked_for(tmp_path: Path) -> None:
+    rows = [["question", "answer", "note", "note"], ["a", "b", "c", "d"]]
+    free = columns(valid_share=0, test_share=0)
+    path = write_tsv(tmp_path / "a.csv", rows, ",")
+    assert prepare("columns", [path], tmp_path / "out", free).counts == {"train": 1}
+    with pytest.raises(
+        InputError, match=r"a\.csv:1 has 2 columns called 'note'; give each a name of its own"
+    ):
+        prepare("columns", [path], tmp_path / "new", columns(target_column="note"))
+    arrow = pytest.importorskip("pyarrow")
+    table = arrow.table([["a"], ["b"], ["c"]], names=["question", "answer", "answer"])
+    pytest.importorskip("pyarrow.parquet").write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet has 2 columns called 'answer'"):
+        prepare("columns", [tmp_path / "a.parquet"], tmp_path / "new", columns())
+
+
+def test_blank_lines_of_jsonl_are_no_rows(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "a.jsonl", json.dumps({"question": "a", "answer": "b"}), "", "  ")
+    assert prepare("columns", [path], tmp_path / "out", columns(valid_share=0, test_share=0)).counts == {
+        "train": 1
+    }
+
+
+def test_a_row_without_a_column_is_a_bad_row(tmp_path: Path) -> None:
+    rows = [{"answer": "b"}, {"question": "a", "answer": "b"}, {"question": "c", "answer": None}]
+    path = write_lines(tmp_path / "a.jsonl", *map(json.dumps, rows))
+    with pytest.raises(InputError, match=r"Unknown column in .*a\.jsonl:1 'question'; choose one of: answer"):
+        prepare("columns", [path], tmp_path / "out", columns(valid_share=0, test_share=0))
+    account = Account(skip_bad_rows=True)
+    options = columns(valid_share=0, test_share=0)
+    manifest = prepare("columns", [path], tmp_path / "out", options, account=account)
+    assert manifest.counts == {"train": 1}
+    assert manifest.skipped == {"the row has no column 'question'": 1, "the field 'answer' is not a text": 1}
 
 
 def test_without_the_optional_package_the_message_names_it(

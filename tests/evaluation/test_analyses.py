@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +20,9 @@ from diffuseq.cli import analyse, main
 from diffuseq.config import Config, DiffuSeqConfig, DiffusionGeneration, TextConfig
 from diffuseq.evaluation.analyses import Limits, diversity, speed, steps
 from diffuseq.evaluation.analyses.drawing import Look
-from diffuseq.evaluation.analyses.result import Data, silent
-from diffuseq.evaluation.analyses.subjects import HeldOut, Subject, open_subjects
+from diffuseq.evaluation.analyses.result import Analysis, Data, silent, write
+from diffuseq.evaluation.analyses.subjects import HeldOut, Subject, open_subjects, read_test_set
+from diffuseq.evaluation.plots import Figure
 from diffuseq.metrics.bleu import pairwise_sentence_bleu
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.registry import build
@@ -193,6 +195,32 @@ def test_words_and_names_may_have_dollar_signs():
     assert all(word in drawn[-1] for word in words)
 
 
+def test_models_whose_names_differ_in_signs_alone_have_figures_of_their_own():
+    words = ("a", "b")
+    example = steps.Example("x", words, (words,), (1.0, 1.0), (1.0,))
+    names = ("a/b", "a-b", "A b", "a-b-2", "/", "model")
+    courses = [
+        steps.Course(name, Look.of(0, "diffusion"), (1.0,), (0.1,), (0.2,), (1.0,) * steps.PARTS, example)
+        for name in names
+    ]
+    found = [figure.name.removeprefix("steps-words-") for figure in steps.draw(courses)[3:]]
+    assert found == ["a-b", "a-b-2", "A-b-3", "a-b-2-2", "model", "model-2"]
+
+
+def test_names_and_texts_with_signs_break_no_markdown(tmp_path):
+    class Drawing:
+        def savefig(self, path, **options):
+            path.write_text("")
+
+    figure = Figure("f", "How [a|b] goes", "“<i>*x*\n`y`”", Drawing())
+    write([Analysis("T", (figure,), (), ("a_b is left out",))], tmp_path, "Models: a*b*.")
+    text = (tmp_path / "analyses.md").read_text()
+    assert r"Models: a\*b\*." in text
+    assert r"![How \[a\|b\] goes](f.svg)" in text
+    assert r"“\<i\>\*x\* \`y\`”" in text
+    assert r"- a\_b is left out" in text
+
+
 def test_speed_has_every_sampler_of_ours_and_points_for_the_others(subjects, test_set):
     measured = speed.measure(subjects, test_set, LIMITS, silent)
     ours = {(p.sampler, p.calls) for p in measured.points if p.subject == 0}
@@ -297,6 +325,11 @@ def test_rows_that_cannot_be_read_are_skipped_where_that_is_asked_for(models, tm
     assert not left.value.code and "skipped 1 row: the line is not JSON" in " ".join(
         capsys.readouterr().out.split()
     )
+
+
+def test_test_rows_have_the_name_of_their_folder_also_from_within(models, monkeypatch):
+    monkeypatch.chdir(models)
+    assert read_test_set(Path("test.jsonl"), 1).name == f"{models.name}/test.jsonl"
 
 
 def test_a_model_has_the_name_of_its_folder_also_from_within(models, monkeypatch):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,15 +79,30 @@ def test_systems_that_answered_other_questions_are_refused() -> None:
 
 
 def test_the_command_writes_predictions_and_pairs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    output, pairs = folder / "both" / "predictions.jsonl", folder / "both" / "train.jsonl"
+    output, pairs = folder / "all of them" / "predictions.jsonl", folder / "both" / "train.jsonl"
     assert run(folder / "good", folder / "other", "--output", output, "--pairs", pairs) == 0
     assert [len(row.candidates) for row in read_predictions(output).rows] == [4, 4]
     assert [(pair.source, pair.target) for pair in read_pairs(pairs)] == [
         (SOURCES[0], "how can i learn singing?")
     ]
     shown = capsys.readouterr()
+    assert f"`diffuseq evaluate '{output}'` scores them" in shown.out
     assert "1 pairs of 2 sources" in shown.out and "1 sources have none but copies" in shown.err
     assert set(json.loads(pairs.read_text())) == {"src", "trg"}
+
+
+def test_other_references_than_the_first_systems_are_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, other = folder / "good" / "predictions.jsonl", folder / "other" / "predictions.jsonl"
+    first, second = read_predictions(other).rows
+    spelled = replace(first, references=(first.references[0].upper(),))
+    write_predictions(other, [spelled, replace(second, references=("something else",))])
+    assert run(good, other, "--output", folder / "both.jsonl") == 0
+    told = f"{other} has other references than {good} in 1 of 2 rows; those of {good} are written."
+    assert told in capsys.readouterr().err
+    assert run(good, other, "--pairs", folder / "train.jsonl") == 0
+    assert "references" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

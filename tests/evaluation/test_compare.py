@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -183,6 +184,15 @@ def test_the_report_is_one_file_without_requests_and_escapes_texts(runs: Path) -
     assert len(identifiers) == len(set(identifiers))
 
 
+def test_names_with_signs_break_no_markdown(runs: Path) -> None:
+    given = [Run("a|b", runs / "good"), Run("`c*", runs / "bad")]
+    text = markdown(compare(given, bootstrap=100), [[]])
+    widths = {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|  |")}
+    assert widths == {5}  # of the header of p-values: nothing, two systems, copying
+    assert "a|b" not in text and "`c*" not in text
+    assert r"  - a\|b: " in text and r"- a\|b leads in" in text
+
+
 def test_the_tables_show_best_worse_and_cost(runs: Path) -> None:
     text = markdown(compared(runs, task="qqp"), [[]])
     good, bad = (
@@ -224,6 +234,24 @@ def test_scores_are_whole_in_a_narrow_terminal(
     assert ("more columns" in shown) == (width < 80)
 
 
+def test_names_that_are_not_utf_8_are_shown_with_escapes(
+    runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runs)
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        (runs / "good").rename(runs / name)
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 alone")
+    named = f"{name}2=bad"
+    assert compare_verb.main([name, named, "--bootstrap", "20", "--out", "report"]) == 0
+    assert r"caf\udce9 leads in BLEU" in capsys.readouterr().out
+    assert r"caf\udce92" in (runs / "report" / "report.html").read_text()
+    assert evaluate_verb.main([name, "--bootstrap", "20", "--json", "scores.json"]) == 0
+    scores = json.loads((runs / "scores.json").read_text())
+    assert (scores["name"], scores["files"]) == (r"caf\udce9", [f"{name}/predictions.jsonl"])
+
+
 def test_the_report_works_without_the_figures(runs: Path) -> None:
     page = html(compared(runs), [[]])
     assert "pip install diffuseq[plots]" in page and "<svg" not in page
@@ -252,3 +280,11 @@ def test_the_verbs_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare_verb.main([str(runs / "good"), str(runs / "bad"), "--bootstrap", "20"]) == 0
     shown = capsys.readouterr().out
     assert "copy" in shown and "leads in BLEU" in shown
+
+
+def test_paths_are_shown_whatever_signs_they_have(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores, report = runs / "a [" / "b].json", runs / "[red]"
+    assert evaluate_verb.main([str(runs / "good"), "--bootstrap", "0", "--json", str(scores)]) == 0
+    assert compare_verb.main([str(runs / "good"), "--bootstrap", "0", "--out", str(report)]) == 0
+    shown = capsys.readouterr().out
+    assert str(scores) in shown and str(report / "report.html") in shown

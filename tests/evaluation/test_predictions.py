@@ -110,6 +110,14 @@ def test_missing_files_and_foreign_folders_are_explained(tmp_path: Path) -> None
         read_predictions(tmp_path)
 
 
+def test_chosen_texts_that_are_no_candidates_are_counted(tmp_path: Path) -> None:
+    rows = [{**ROW, "chosen": None}, {**ROW, "source": "x", "chosen": ROW["candidates"][0]}]
+    assert not read_predictions(write(tmp_path / "predictions.jsonl", *rows)).warnings
+    rows.append({**ROW, "source": "y", "chosen": "something else"})
+    warnings = read_predictions(write(tmp_path / "predictions.jsonl", *rows)).warnings
+    assert warnings == ("Chosen texts that are none of the candidates: 1 of 3; they are scored as they are.",)
+
+
 def test_duplicates_and_empty_answers_are_counted(tmp_path: Path) -> None:
     rows = [ROW, {**ROW, "references": ["other"]}, {**ROW, "source": "x", "candidates": ["", "y"]}]
     warnings = read_predictions(write(tmp_path / "predictions.jsonl", *rows)).warnings

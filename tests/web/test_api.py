@@ -118,7 +118,10 @@ def test_a_request_that_cannot_be_answered_is_explained(
 
 def test_a_body_that_is_no_json_is_400_and_a_large_one_413(client: TestClient) -> None:
     headers = {"content-type": "application/json"}
-    assert client.post("/v1/generate", content=b'{"source', headers=headers).status_code == 400
+    for body in (b'{"source', b"[" * 10_000, b'{"source": "\xff"}', b'{"source": ' + b"1" * 5000 + b"}"):
+        answer = client.post("/v1/generate", content=body, headers=headers)
+        assert answer.status_code == 400
+        assert answer.json()["detail"] == "The body is no JSON; send an object with a source."
     assert client.post("/v1/generate", content=b" " * 20_001, headers=headers).status_code == 413
     chunks = (b" " * 1000 for _ in range(30))
     assert client.post("/v1/generate", content=chunks, headers=headers).status_code == 413
@@ -136,6 +139,16 @@ def test_a_body_that_is_not_declared_as_json_or_is_no_object_is_told_so(
         answer = client.post(path, content=body, headers={"content-type": "application/json; charset=utf-8"})
         assert answer.status_code == 422
         assert answer.json()["detail"] == "The body is no JSON object; send one with a source."
+
+
+def test_head_is_answered_as_get_is_without_a_body_but_makes_no_answer(tiny_pipe: DiffuSeqPipeline) -> None:
+    with TestClient(create_app({"main": tiny_pipe})) as client:
+        for path in ("/", "/style.css", "/health", "/metrics", "/v1/models"):
+            full, head = client.get(path), client.head(path)
+            assert (head.status_code, head.content) == (200, b"")
+            assert head.headers["content-type"] == full.headers["content-type"]
+            assert client.delete(path).headers["allow"] == "GET, HEAD"
+        assert client.head("/v1/stream?source=tea").status_code == 405
 
 
 @pytest.mark.parametrize("path", ["/v1/generate", "/v1/stream"])

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 from rich.markup import escape
 
+from diffuseq.cli.consoles import ReportConsole
 from diffuseq.data.pairs import BadRows
 from diffuseq.files import check_folder
 
@@ -60,7 +60,7 @@ def run(arguments: Analyse) -> int:
     from diffuseq.cli.progress import counting
     from diffuseq.evaluation.analyses import Limits, analyse, check, open_subjects, read_test_set, write
 
-    console = Console(highlight=False)
+    console = ReportConsole(highlight=False)
     limits = Limits(arguments.candidates, arguments.temperatures, arguments.calls, arguments.seed)
     only = check([name.strip() for name in arguments.only.split(",") if name.strip()], limits)
     check_folder(arguments.out)
@@ -79,6 +79,8 @@ def run(arguments: Analyse) -> int:
     heading = f"Models: {names}. Rows: the first {len(test.sources):,} of {test.name}. Seed: {limits.seed}."
     paths = write(done, arguments.out, heading)
     console.print(
-        f"Written: {arguments.out / 'analyses.md'}, {len(paths) - 1} figures and csv files.", soft_wrap=True
+        f"Written: {arguments.out / 'analyses.md'}, {len(paths) - 1} figures and csv files.",
+        soft_wrap=True,
+        markup=False,
     )
     return 0

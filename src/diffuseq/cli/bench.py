@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 from rich.console import Console
 
+from diffuseq.cli.consoles import ReportConsole
 from diffuseq.cli.tables import print_table
 from diffuseq.evaluation.tables import Cell, Table
 from diffuseq.files import check_file, write_text
@@ -46,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
         description=f"{Bench.__doc__}\n\n{EXAMPLES}",
         args=list(argv),
     )
-    run(options, Console(highlight=False))
+    run(options, ReportConsole(highlight=False))
     return 0
 
 
@@ -77,7 +78,7 @@ def run(options: Bench, console: Console) -> None:
             "parts": {part: table.to_dict() for part, table in found.items()},
         }
         write_text(options.out, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        console.print(f"Written: {options.out}", soft_wrap=True)
+        console.print(f"Written: {options.out}", soft_wrap=True, markup=False)
 
 
 def show(table: Measured, console: Console) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +12,14 @@ import tyro
 
 from diffuseq.errors import InputError
 from diffuseq.evaluation.combine import combine, write_pairs
-from diffuseq.evaluation.predictions import read_predictions, write_predictions
+from diffuseq.evaluation.predictions import (
+    Predictions,
+    other_references,
+    read_predictions,
+    write_predictions,
+)
 from diffuseq.files import check_file, check_outputs
+from diffuseq.names import word
 
 EXAMPLES = """examples:
   diffuseq combine runs/ours runs/transformer --output runs/both/predictions.jsonl
@@ -59,11 +66,26 @@ def main(argv: list[str]) -> int:
     check_outputs({"--output": asked.output, "--pairs": asked.pairs}, read)
     rows = list(combine(systems, source_weight=asked.source_weight, copies=asked.copies))
     if asked.output is not None:
+        _tell_other_references(systems)
         count = write_predictions(asked.output, (row.prediction for row in rows))
-        print(f"{count} predictions are in {asked.output}; `diffuseq evaluate {asked.output}` scores them.")
+        print(
+            f"{count} predictions are in {asked.output}; `diffuseq evaluate {word(asked.output)}` scores them."
+        )
     if asked.pairs is not None:
         pairs, without = write_pairs(asked.pairs, rows, asked.best)
         print(f"{pairs} pairs of {len(rows)} sources are in {asked.pairs}.")
         if without:
             print(f"diffuseq: {without} sources have none but copies of themselves.", file=sys.stderr)
     return 0
+
+
+def _tell_other_references(systems: Sequence[Predictions]) -> None:
+    """Say where the references that are written, the first system's, are not those of another."""
+    first = systems[0]
+    for other in systems[1:]:
+        if differing := other_references(first, other):
+            print(
+                f"diffuseq: {other.files[0]} has other references than {first.files[0]} in {differing:,} of "
+                f"{len(first.rows):,} rows; those of {first.files[0]} are written.",
+                file=sys.stderr,
+            )

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 from rich.markup import escape
 
+from diffuseq.cli.consoles import ReportConsole
 from diffuseq.cli.tables import print_table
 from diffuseq.evaluation import published_rows, tables
 from diffuseq.evaluation.compare import compare, parse_runs
@@ -65,7 +65,7 @@ def run(arguments: Compare) -> int:
     """Print the tables of every test set and write the report."""
     if arguments.out is not None:
         check_folder(arguments.out)
-    console = Console(highlight=False)
+    console = ReportConsole(highlight=False)
     printed = None if arguments.published is None else published_rows.published_rows(arguments.published)
     comparison = compare(
         parse_runs(arguments.runs),
@@ -91,6 +91,8 @@ def run(arguments: Compare) -> int:
     if arguments.out is not None:
         write_report(comparison, arguments.out, arguments.published)
         console.print(
-            f"Written: {arguments.out / 'report.html'}, report.md, scores.json, plots/", soft_wrap=True
+            f"Written: {arguments.out / 'report.html'}, report.md, scores.json, plots/",
+            soft_wrap=True,
+            markup=False,
         )
     return 0

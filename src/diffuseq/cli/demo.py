@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from diffuseq.cli.consoles import ReportConsole
 from diffuseq.cli.program import program
 from diffuseq.cli.train import Reporter
 from diffuseq.errors import InputError
@@ -55,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
         if getattr(options, name) < least:
             raise InputError(f"--{name} is {getattr(options, name)}; give a number of at least {least}.")
     check_folder(options.out)
-    console = Console()
+    console = ReportConsole()
     from diffuseq.data.grammar import Grammar, build_corpus
     from diffuseq.pipeline import DiffuSeqPipeline
     from diffuseq.registry import build

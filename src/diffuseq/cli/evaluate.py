@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from diffuseq.cli.consoles import ReportConsole
 from diffuseq.errors import InputError
 from diffuseq.evaluation.catalogue import METRICS, Metric
 from diffuseq.evaluation.predictions import FILE_NAME, Predictions, is_published, read_predictions
@@ -79,7 +80,7 @@ def run(arguments: Evaluate) -> int:
     """Score every system that was named, print a table each, and write the json file at the end."""
     if not arguments.predictions:
         raise InputError("No predictions are given; name a predictions.jsonl, a folder, or published files.")
-    console = Console(highlight=False)
+    console = ReportConsole(highlight=False)
     results = []
     systems = _systems(arguments.predictions)
     if arguments.card is not None and len(systems) > 1:
@@ -109,9 +110,9 @@ def run(arguments: Evaluate) -> int:
     if arguments.json is not None:
         text = json.dumps(results[0] if len(results) == 1 else results, ensure_ascii=False, indent=1)
         write_text(arguments.json, text + "\n")
-        console.print(f"Written: {arguments.json}", soft_wrap=True)
+        console.print(f"Written: {arguments.json}", soft_wrap=True, markup=False)
     if arguments.card is not None:
-        console.print(f"Written: {add_scores(arguments.card, results[0])}", soft_wrap=True)
+        console.print(f"Written: {add_scores(arguments.card, results[0])}", soft_wrap=True, markup=False)
     return 0
 
 

@@ -11,6 +11,7 @@ import tyro
 
 from diffuseq.cli.saving import check_out
 from diffuseq.errors import InputError
+from diffuseq.names import word
 
 _DESCRIPTION = """Write the denoiser of a model for ONNX Runtime, into the folder onnx of its model folder.
 
@@ -47,5 +48,7 @@ def main(argv: Sequence[str]) -> int:
         pipe.save_pretrained(options.out)
     graphs = export_onnx(pipe.system, folder)
     size = sum(path.stat().st_size for path in graphs.iterdir()) / 1e6
-    print(f"{size:,.0f} MB are in {graphs}; `diffuseq generate {folder} --runtime onnx` computes with them.")
+    print(
+        f"{size:,.0f} MB are in {graphs}; `diffuseq generate {word(folder)} --runtime onnx` computes with them."
+    )
     return 0

@@ -19,6 +19,7 @@ from diffuseq.errors import InputError
 from diffuseq.evaluation.predictions import Prediction, write_predictions
 from diffuseq.files import check_file, check_outputs, hash_file, write_text
 from diffuseq.models import SHIPPED
+from diffuseq.names import word
 
 if TYPE_CHECKING:
     from diffuseq.answers import Answer
@@ -223,7 +224,9 @@ def _watch(
 def _write(path: Path, rows: Iterable[Prediction], settings: Any) -> None:
     count = write_predictions(path, rows)
     write_text(_settings_of(path), json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
-    print(f"{count} predictions are in {path}; `diffuseq evaluate {path}` scores them.", file=sys.stderr)
+    print(
+        f"{count} predictions are in {path}; `diffuseq evaluate {word(path)}` scores them.", file=sys.stderr
+    )
 
 
 def _settings_of(output: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from diffuseq.cli.saving import check_out
+from diffuseq.names import word
 
 _DESCRIPTION = """Read a checkpoint folder of DiffuSeq or DiffuSeq-v2 (ema_0.9999_STEP.pt, training_args.json)
 into a model folder that every command here opens.
@@ -39,6 +40,6 @@ def main(argv: Sequence[str]) -> int:
     save_model(options.out, model.system, model.config, model.tokenizer)
     print(
         f"{model.system.num_parameters():,} parameters are in {options.out}; "
-        f"`diffuseq generate {options.out}` writes with them."
+        f"`diffuseq generate {word(options.out)}` writes with them."
     )
     return 0

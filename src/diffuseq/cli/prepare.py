@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
+from diffuseq.cli.consoles import ReportConsole
 from diffuseq.data.leaks import find_leaks
 from diffuseq.data.reading import Account, ReadOptions
 from diffuseq.data.tasks import prepare
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
 def run(arguments: Prepare) -> int:
     """Write the splits, then print their counts, what was skipped or left out, and leaks between splits."""
     account = Account(arguments.skip_bad_rows)
-    told = Console(stderr=True, highlight=False)
+    told = ReportConsole(stderr=True, highlight=False)
     with Status(f"preparing {arguments.task}", console=told) as status:
         manifest = prepare(
             arguments.task,

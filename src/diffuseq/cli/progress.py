@@ -20,7 +20,7 @@ def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda more: None
         return
     progress = Progress(
-        TextColumn(what),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

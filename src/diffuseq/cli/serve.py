@@ -13,6 +13,7 @@ import tyro
 from diffuseq.config import Precision, Runtime
 from diffuseq.errors import InputError
 from diffuseq.models import EXAMPLES, SHIPPED
+from diffuseq.names import readable
 
 _EXAMPLES = """\
 examples:
@@ -83,4 +84,4 @@ def _open(name: str, device: str | None, precision: Precision, runtime: Runtime 
 
 
 def _title(name: str) -> str:
-    return name if name in EXAMPLES else Path(name).resolve().name
+    return name if name in EXAMPLES else readable(Path(name).resolve().name)

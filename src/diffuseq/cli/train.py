@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from diffuseq.cli.consoles import ReportConsole
+from diffuseq.cli.view import visible
 from diffuseq.config import Config
 from diffuseq.errors import InputError
 from diffuseq.training.tracking import Event, duration
@@ -158,7 +160,7 @@ class Reporter:
     """Tells the events of a run: a progress bar in a terminal, plain lines elsewhere."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or ReportConsole(stderr=True, highlight=False)
         self.progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -237,7 +239,7 @@ class Reporter:
 
 def _beginning(text: str) -> str:
     """As much of a text as a glance takes in; a document would fill the terminal."""
-    return text if len(text) <= LONGEST_SAMPLE else f"{text[: LONGEST_SAMPLE - 1]}…"
+    return visible(text if len(text) <= LONGEST_SAMPLE else f"{text[: LONGEST_SAMPLE - 1]}…")
 
 
 def _overview(recipes: list[str]) -> str:

@@ -7,6 +7,7 @@ terminal's own colours are used, so that it is legible on light and on dark.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from unicodedata import category
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Group, RenderableType
@@ -38,7 +39,7 @@ def view(source: str, frame: Frame, width: int, height: int) -> RenderableType:
     others = frame.rows[1:][: max(0, height - 7 - len(parts))]
     if others:
         parts += [Text(""), *(one_line(row, inner) for row in others)]
-    title = Text(source, style="bold", no_wrap=True)
+    title = Text(visible(source), style="bold", no_wrap=True)
     title.truncate(inner - 4, overflow="ellipsis")
     return Panel(
         Group(*parts, Text(""), status(frame, inner), legend()),
@@ -48,15 +49,21 @@ def view(source: str, frame: Frame, width: int, height: int) -> RenderableType:
     )
 
 
+def visible(text: str) -> str:
+    """The text with control characters as escapes: a terminal would obey them, wherever a source comes from."""
+    return "".join(c.encode("unicode_escape").decode() if category(c) == "Cc" else c for c in text)
+
+
 def draft_lines(row: Sequence[Piece], width: int) -> list[Text]:
     """The words in lines of `width` columns, each line followed by one with a bar a word."""
     lines: list[Text] = []
     words, bars = Text(), Text()
     for piece in row:
-        shown = piece.text if words.plain else piece.text.lstrip()
+        shown = _after(words, piece)
         if words.plain and cell_len(words.plain) + cell_len(shown) > width:
             lines += [words, bars]
-            words, bars, shown = Text(), Text(), piece.text.lstrip()
+            words, bars = Text(), Text()
+            shown = _after(words, piece)
         gap = len(shown) - len(shown.lstrip())
         body = set_cell_size(shown[gap:], min(cell_len(shown[gap:]), width))
         _append(words, gap, body, piece.state)
@@ -68,11 +75,16 @@ def one_line(row: Sequence[Piece], width: int) -> Text:
     """The words in one line, cut to `width` columns."""
     text = Text(no_wrap=True)
     for piece in row:
-        shown = piece.text if text.plain else piece.text.lstrip()
+        shown = _after(text, piece)
         gap = len(shown) - len(shown.lstrip())
         _append(text, gap, shown[gap:], piece.state)
     text.truncate(width, overflow="ellipsis")
     return text
+
+
+def _after(line: Text, piece: Piece) -> str:
+    """What a line shows of its next piece: no space at its beginning."""
+    return visible(piece.text) if line.plain else visible(piece.text).lstrip()
 
 
 def _append(line: Text, gap: int, body: str, state: State) -> None:
@@ -109,7 +121,9 @@ def choice_view(choice: Choice, width: int) -> RenderableType:
     """The candidates with how much each agrees with the others, the chosen one marked."""
     cost = f"{calls(choice.forwards)}, {choice.seconds:.2f} s"
     if len(choice.candidates) == 1:
-        return Group(Text.assemble("→ ", (choice.text, "bold")), Text(f"  {cost}", style="bright_black"))
+        return Group(
+            Text.assemble("→ ", (visible(choice.text), "bold")), Text(f"  {cost}", style="bright_black")
+        )
     inner = min(width, LARGEST_VIEW)
     names = ("BLEU with the others", *(name for name, _, _ in choice.terms))
     beside = inner - 5 - sum(max(len(name), 7) + 2 for name in names) >= LEAST_CANDIDATE
@@ -123,7 +137,7 @@ def choice_view(choice: Choice, width: int) -> RenderableType:
         mark, style = ("→", "bold") if chosen else (" ", "")
         values = (choice.mean_agreement(row), *(values[row] for _, _, values in choice.terms))
         numbers = [f"{value:.2f}" for value in values]
-        text = Text(candidate, style=style)
+        text = Text(visible(candidate), style=style)
         if not beside:
             below = ", ".join(f"{name} {number}" for name, number in zip(names, numbers, strict=True))
             text = Text.assemble(text, "\n", (below, "bright_black"))
@@ -143,7 +157,7 @@ def plain_frame(frame: Frame) -> str:
     """A frame as one line, for pipes and files."""
     row = frame.rows[0]
     sure = sum(piece.confidence for piece in row) / max(1, len(row))
-    return f"step {frame.index + 1}/{frame.total}  confidence {sure:.0%}  {frame.text}"
+    return f"step {frame.index + 1}/{frame.total}  confidence {sure:.0%}  {visible(frame.text)}"
 
 
 def plain_choice(choice: Choice) -> str:
@@ -156,6 +170,6 @@ def plain_choice(choice: Choice) -> str:
             numbers += f"  BLEU with the source {choice.to_source[row]:.2f}"
         if choice.terms:
             numbers += f"  score {choice.score(row):.2f}"
-        lines.append(f"{role} {row + 1}  {numbers}  {candidate}")
-    answer = f"answer ({calls(choice.forwards)}, {choice.seconds:.2f} s)  {choice.text}"
+        lines.append(f"{role} {row + 1}  {numbers}  {visible(candidate)}")
+    answer = f"answer ({calls(choice.forwards)}, {choice.seconds:.2f} s)  {visible(choice.text)}"
     return "\n".join([*lines, answer] if len(choice.candidates) > 1 else [answer])

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from diffuseq.cli.view import choice_view, plain_choice, plain_frame, view
+from diffuseq.cli.consoles import ViewConsole
+from diffuseq.cli.view import choice_view, plain_choice, plain_frame, view, visible
 from diffuseq.trace import Choice, Frame, Recording, append_trace
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def watch(
     live in a terminal, a line a step elsewhere. pause_s: the shortest time that a frame is shown, 0.12 s in
     a terminal and none elsewhere. Raises `InputError` as the pipeline does.
     """
-    console = console or Console()
+    console = console or ViewConsole()
     pause_s = (SHORTEST_FRAME_S if console.is_terminal else 0.0) if pause_s is None else pause_s
     recording = Recording(pipe, source, settings, template)
     show_frames(console, source, _paced(recording, pause_s))
@@ -75,7 +76,7 @@ def _keep(recording: Recording, trace: Path | None) -> Answer:
 def show_frames(console: Console, source: str, frames: Iterable[Frame]) -> None:
     """Draw frames over each other in a terminal, and one a line elsewhere."""
     if not console.is_terminal:
-        print_line(console, f"source  {source}")
+        print_line(console, f"source  {visible(source)}")
         for frame in frames:
             print_line(console, plain_frame(frame))
         return

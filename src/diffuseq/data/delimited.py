@@ -1,23 +1,26 @@
 """Rows of csv and tsv files with a header. A stray quotation mark is told, and swallows no rows after it.
 
-Spreadsheets separate the cells of a csv by semicolons or tabs where the comma is a decimal point; the header tells.
+Spreadsheets separate the cells of a csv by semicolons or tabs where the comma is a decimal point; the header tells,
+or a line before it.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from diffuseq.data.pairs import BadRowError, numbered_lines
-from diffuseq.data.reading import Account, ReadOptions
+from diffuseq.data.reading import Account, ReadOptions, refuse_repeated
 from diffuseq.errors import InputError
 
 MOST_LINES = 20
 """Of a row with quoted fields, unless more are asked for: longer texts are rare, stray quotation marks are not."""
 _DELIMITERS = (",", ";", "\t")
+_TOLD = re.compile(r'("?)sep=(?P<delimiter>[^"\n])\1\n', re.IGNORECASE)
 _NO_ACCIDENT = 4
 """So many delimiters on the lines of one row, each line with as many as a row has, are no accident of a text."""
 
@@ -37,9 +40,11 @@ def delimited_rows(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """("file:line" of the first line, {column: cell}) of every row of a csv or tsv file, as a stream.
 
-    delimiter: what separates the cells, unless the header has none but another (comma, semicolon, tab).
+    delimiter: what separates the cells, unless the header has none but another (comma, semicolon, tab), or the line
+    `sep=;` stands before it, with whatever sign.
     A row that cannot be used is one of the account's bad rows; after a stray quotation mark reading goes on with
-    the line after its first. Raises `InputError` as the account does, and for `quoted_lines` below 1.
+    the line after its first. Raises `InputError` as the account and `refuse_repeated` do, and for `quoted_lines`
+    below 1.
     """
     if options.quoted_lines is not None and options.quoted_lines < 1:
         raise InputError(f"quoted_lines is {options.quoted_lines}; give a number of lines of at least 1.")
@@ -52,6 +57,7 @@ def delimited_rows(
             account.bad_row(place, cells)
         elif not header:
             header = [cell.strip() for cell in cells]
+            refuse_repeated(place, header, options)
         elif len(cells) == len(header):
             yield place, dict(zip(header, cells, strict=True))
         elif cells:
@@ -68,8 +74,11 @@ class _Lines:
         self._taken: list[tuple[str, str]] = []
 
     def delimiter(self, usual: str) -> str:
-        """What separates the cells of the first line, the header: the usual one if it is there at all."""
+        """What separates the cells: what a first line says that Excel has for this alone (sep=;), else what there
+        is in the header, the usual one if it is there at all."""
         header = next(self._take(1), "")
+        if told := _TOLD.fullmatch(header):
+            return told["delimiter"]
         self._again.extend(self._taken)
         return next((each for each in (usual, *_DELIMITERS) if each in header), usual)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from diffuseq.errors import InputError
+from diffuseq.names import word
 
 MAX_LINE_BYTES = 10_000_000
 """Longer lines are refused before they are parsed, so that a broken file cannot fill the memory."""
@@ -228,7 +229,7 @@ def _refuse_table(path: str | Path) -> None:
     """Raise `InputError` for a table, whose lines would be taken for texts or for broken JSON."""
     if Path(str(path).removesuffix(".gz")).suffix.lower() in _TABLES:
         raise InputError(
-            f"{path} is a table, and jsonl is read here; `diffuseq prepare columns {path} --source-column … "
+            f"{path} is a table, and jsonl is read here; `diffuseq prepare columns {word(path)} --source-column … "
             "--target-column … --out FOLDER` makes jsonl of it."
         )
 

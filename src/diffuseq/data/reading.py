@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,6 +103,15 @@ def refuse_rows(task: str, options: ReadOptions) -> None:
             raise InputError(
                 f"{name} is {getattr(options, name)}, but {task} holds out whole sources, not rows; give "
                 f"--{split}-share (0 to 1)" + (f", or --{split}-files." if task == "columns" else ".")
+            )
+
+
+def refuse_repeated(place: str | Path, columns: Sequence[str], options: ReadOptions) -> None:
+    """Raise `InputError` where a table has a column that is asked for more than once: any could be meant."""
+    for name in (options.source_column, options.target_column, options.reference_column):
+        if name is not None and columns.count(name) > 1:
+            raise InputError(
+                f"{place} has {columns.count(name)} columns called {name!r}; give each a name of its own."
             )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from diffuseq.data.delimited import delimited_rows
 from diffuseq.data.pairs import BadRowError, Pair, checked_text, decode, numbered_lines, parse_json
-from diffuseq.data.reading import Account, ReadOptions, Rows, refuse_rows, split_by_source
+from diffuseq.data.reading import Account, ReadOptions, Rows, refuse_repeated, refuse_rows, split_by_source
 from diffuseq.errors import InputError, unknown_name
 
 Row = Mapping[str, Any]
@@ -20,6 +20,14 @@ FILE_SUFFIXES = (*SUFFIXES, ".gz", ".json", ".txt")
 """How a name ends that means a file, be it one that can be read or not."""
 PARQUET_BATCH = 1024
 HUB_SPLITS = {"train": "train", "validation": "valid", "valid": "valid", "dev": "valid", "test": "test"}
+
+
+class _MissingColumnError(BadRowError):
+    """A row without a column that is asked for."""
+
+    def __init__(self, column: str, columns: Iterable[str]) -> None:
+        super().__init__(f"the row has no column {column!r}")
+        self.column, self.columns = column, list(columns)
 
 
 def read_columns(raw: list[Path], options: ReadOptions, account: Account) -> Rows:
@@ -69,7 +77,7 @@ def _table(path: Path, options: ReadOptions, account: Account) -> Iterator[tuple
         case ".jsonl":
             return _json_rows(path, account)
         case ".parquet":
-            return _parquet_rows(path)
+            return _parquet_rows(path, options)
     raise InputError(
         f"{path} is none of the tables that can be read; give {', '.join(SUFFIXES)} or a hub name."
     )
@@ -77,6 +85,8 @@ def _table(path: Path, options: ReadOptions, account: Account) -> Iterator[tuple
 
 def _json_rows(path: Path, account: Account) -> Iterator[tuple[str, Row]]:
     for place, line in numbered_lines(path):
+        if not line.strip():
+            continue
         try:
             row = parse_json(decode(line))
             if not isinstance(row, dict):
@@ -87,10 +97,11 @@ def _json_rows(path: Path, account: Account) -> Iterator[tuple[str, Row]]:
         yield place, row
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
+def _parquet_rows(path: Path, options: ReadOptions) -> Iterator[tuple[str, Row]]:
     """The rows of a parquet file, a batch at a time."""
     parquet = _optional("pyarrow.parquet")
     with _explained(str(path)), parquet.ParquetFile(path) as file:
+        refuse_repeated(path, file.schema_arrow.names, options)
         rows = chain.from_iterable(batch.to_pylist() for batch in file.iter_batches(PARQUET_BATCH))
         yield from _numbered(str(path), rows)
 
@@ -145,6 +156,8 @@ def _pairs(rows: Iterable[tuple[str, Row]], options: ReadOptions, account: Accou
         try:
             yield _pair(row, options)
         except BadRowError as reason:
+            if isinstance(reason, _MissingColumnError) and not account.skip_bad_rows:
+                raise unknown_name(f"column in {place}", reason.column, reason.columns) from None
             account.bad_row(place, reason)
 
 
@@ -162,10 +175,10 @@ def _pair(row: Row, options: ReadOptions) -> Pair:
 
 
 def _cell(row: Row, column: str) -> Any:
-    """A column's value; `a.b` is b inside a, unless a column is called so. A missing one is an error."""
+    """A column's value; `a.b` is b inside a, unless a column is called so. Raises `_MissingColumnError`."""
     if column in row:
         return row[column]
     outer, _, inner = column.partition(".")
     if inner and isinstance(row.get(outer), Mapping):
         return _cell(row[outer], inner)
-    raise unknown_name("column", column, map(str, row))
+    raise _MissingColumnError(column, map(str, row))

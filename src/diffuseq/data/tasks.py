@@ -148,8 +148,9 @@ def _write_splits(
         for split in SPLITS:
             check_outputs({"--out": out / f"{split}.jsonl"}, account.used)
         if not counts["train"]:
+            found = "; ".join([f"pairs found: {counts.total():,}", *account.bad.lines()])
             raise InputError(
-                f"The raw data gave no pair to train on (pairs found: {counts.total():,}); check the files, "
+                f"The raw data gave no pair to train on ({found}); check the files, "
                 "and hold out fewer rows if they are few."
             )
     for split in SPLITS:

@@ -51,7 +51,7 @@ def combine(
     systems: Sequence[Predictions], *, source_weight: float = 0.0, copies: bool = True
 ) -> Iterator[Combined]:
     """The answers of all systems to each source, chosen as `decoding.mbr.choose` does without log-probabilities,
-    which mean something else in every system.
+    which mean something else in every system. The references are the first system's.
 
     source_weight: what a candidate's BLEU with the source costs. copies: whether the source itself may be chosen.
     Raises `InputError` for systems that have not answered the same sources in the same order, and for a weight that

@@ -6,7 +6,6 @@ A `Comparison` is plain data; `report` writes it down and `plots` draws it.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,13 @@ from diffuseq.errors import InputError
 from diffuseq.evaluation import catalogue
 from diffuseq.evaluation.measure import CHOSEN, COPY
 from diffuseq.evaluation.names import names_of_places, split_name
-from diffuseq.evaluation.predictions import FILE_NAME, Predictions, read_predictions
+from diffuseq.evaluation.predictions import (
+    FILE_NAME,
+    Predictions,
+    letters,
+    other_references,
+    read_predictions,
+)
 from diffuseq.evaluation.score import CANDIDATES, Case, Scores, Value, score
 from diffuseq.files import read_text
 from diffuseq.metrics.significance import holm, p_value
@@ -178,7 +183,7 @@ def _group(
             label = catalogue.find_task(run.task or task).title
             label = label if label != "Other" else run.task or task or label
         else:
-            key = tuple(sorted(map(_plain, predictions.sources)))
+            key = tuple(sorted(map(letters, predictions.sources)))
             label = unnamed.setdefault(key, f"Test set {len(unnamed) + 1}")
         groups.setdefault(label, []).append((run, predictions))
     return groups
@@ -199,16 +204,11 @@ def _check_alignment(group: Sequence[Predictions]) -> None:
                 " a comparison needs the same test set (name the task of a run as TASK:NAME=PATH)."
             )
         for number, (ours, theirs) in enumerate(zip(first.sources, other.sources, strict=True), start=1):
-            if _plain(ours) != _plain(theirs):
+            if letters(ours) != letters(theirs):
                 raise InputError(
                     f"{other.files[0]}:{number}: the source differs from row {number} of {first.files[0]};"
                     " a comparison needs the same sources in the same order."
                 )
-
-
-def _plain(text: str) -> str:
-    """What is left of a text that tokenizers and cleaning cannot change: its letters and digits."""
-    return re.sub(r"[\W_]+", "", text.lower())
 
 
 def _block(title: str, task: catalogue.Task, entries: tuple[Entry, ...], bootstrap: int, seed: int) -> Block:
@@ -251,9 +251,7 @@ def _block(title: str, task: catalogue.Task, entries: tuple[Entry, ...], bootstr
 def _warnings(entries: Sequence[Entry], columns: Sequence[str]) -> Iterator[str]:
     first = entries[0]
     for entry in entries[1:]:
-        pairs = zip(first.predictions.references, entry.predictions.references, strict=True)
-        differing = sum(set(map(_plain, ours)) != set(map(_plain, theirs)) for ours, theirs in pairs)
-        if differing:
+        if differing := other_references(first.predictions, entry.predictions):
             yield (
                 f"{entry.name} has other references than {first.name} in {differing:,} of"
                 f" {len(entry.predictions.rows):,} rows; scores against different references say little about who"

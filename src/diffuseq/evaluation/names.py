@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffuseq.errors import InputError
+from diffuseq.names import readable
 
 
 def split_name(text: str) -> tuple[str | None, str]:
@@ -16,7 +17,7 @@ def split_name(text: str) -> tuple[str | None, str]:
         return None, text
     if not name.strip():
         raise InputError(f"What is in {text!r} has no name; write NAME=PATH.")
-    return name, path
+    return readable(name), path
 
 
 def names_of_places(places: Sequence[Path]) -> list[str]:
@@ -27,6 +28,8 @@ def names_of_places(places: Sequence[Path]) -> list[str]:
     def shortest(own: tuple[str, ...]) -> str:
         others = [parts for parts in whole if parts != own]
         ends = (own[-count:] for count in range(1, len(own) + 1))
-        return str(Path(*next(end for end in ends if all(other[-len(end) :] != end for other in others))))
+        return readable(
+            str(Path(*next(end for end in ends if all(other[-len(end) :] != end for other in others))))
+        )
 
     return [shortest(parts) for parts in whole]

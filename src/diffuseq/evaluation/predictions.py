@@ -10,6 +10,7 @@ Whatever does not fit is an `InputError` with file and line; nothing is dropped.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from diffuseq.data.pairs import BadRowError, decode, numbered_lines, parse_json
 from diffuseq.errors import InputError
 from diffuseq.files import atomic_file
+from diffuseq.names import readable
 
 if TYPE_CHECKING:
     from diffuseq.answers import Answer
@@ -90,6 +92,17 @@ def lower_cased(predictions: Predictions) -> Predictions:
     return replace(predictions, rows=tuple(rows))
 
 
+def other_references(first: Predictions, other: Predictions) -> int:
+    """In how many rows two systems' answers have other references, case and spacing aside."""
+    pairs = zip(first.references, other.references, strict=True)
+    return sum(set(map(letters, ours)) != set(map(letters, theirs)) for ours, theirs in pairs)
+
+
+def letters(text: str) -> str:
+    """What is left of a text that tokenizers and cleaning cannot change: its letters and digits."""
+    return re.sub(r"[\W_]+", "", text.lower())
+
+
 def write_predictions(path: Path, rows: Iterable[Prediction]) -> int:
     """Write predictions.jsonl in one piece, row by row, and give the number of rows."""
     count = 0
@@ -121,7 +134,7 @@ def read_predictions(*paths: str | Path, name: str | None = None) -> Predictions
         rows, places = _own_rows(files[0])
     if not rows:
         raise InputError(f"{files[0]} holds no prediction; it needs one JSON object a line.")
-    return Predictions(title, tuple(rows), tuple(files), tuple(_warnings(rows, places)))
+    return Predictions(readable(title), tuple(rows), tuple(files), tuple(_warnings(rows, places)))
 
 
 def _files(path: Path) -> list[Path]:
@@ -303,6 +316,12 @@ def _warnings(rows: Sequence[Prediction], places: Sequence[str]) -> list[str]:
         several = sum(count > 1 for count in counts.values())
         warnings.append(
             f"Sources that stand more than once: {several:,} ({repeated:,} extra rows); every row counts."
+        )
+    foreign = sum(row.chosen is not None and row.chosen not in row.candidates for row in rows)
+    if foreign:
+        warnings.append(
+            f"Chosen texts that are none of the candidates: {foreign:,} of {len(rows):,};"
+            " they are scored as they are."
         )
     empty = sum(not text.strip() for row in rows for text in row.candidates)
     if empty:

@@ -11,6 +11,7 @@ from pathlib import Path
 from diffuseq.evaluation import published_rows, tables
 from diffuseq.evaluation.catalogue import METRICS
 from diffuseq.evaluation.compare import SIGNIFICANT, Block, Comparison
+from diffuseq.evaluation.markdown import plain
 from diffuseq.evaluation.measure import COPY
 from diffuseq.evaluation.plots import Figure, figures
 from diffuseq.evaluation.report_style import STYLE
@@ -97,7 +98,7 @@ def markdown(comparison: Comparison, drawn: Sequence[Sequence[Figure]], publishe
     lines = ["# Comparison", ""]
     for block, group in zip(comparison.blocks, drawn, strict=True):
         lines += [f"## {block.title}", "", _counted(block), ""]
-        lines += [f"- {sentence}" for sentence in findings(block) + remarks(block)] + [""]
+        lines += [f"- {plain(sentence)}" for sentence in findings(block) + remarks(block)] + [""]
         lines += [_markdown_table(tables.quality(block)), "", tables.LEGEND, ""]
         lines += ["### Cost", "", _markdown_table(tables.cost(block)), ""]
         for figure in group:
@@ -107,9 +108,9 @@ def markdown(comparison: Comparison, drawn: Sequence[Sequence[Figure]], publishe
             lines += [_chances_caption(comparison), "", _markdown_table(tables.chances(block)), ""]
         lines += ["### Examples", ""]
         for source, reference, answers in block.examples:
-            lines += [f"- **source** {_plain(source)}", f"  - *reference* {_plain(reference)}"]
+            lines += [f"- **source** {plain(source)}", f"  - *reference* {plain(reference)}"]
             pairs = zip(block.entries, answers, strict=True)
-            lines += [f"  - {entry.name}: {_plain(answer) or '(empty)'}" for entry, answer in pairs]
+            lines += [f"  - {plain(entry.name)}: {plain(answer) or '(empty)'}" for entry, answer in pairs]
         lines.append("")
     if published is not None:
         lines += [f"## As printed: {published}", "", published_rows.CAPTION, ""]
@@ -200,22 +201,15 @@ def _definitions(comparison: Comparison) -> list[tuple[str, str, str]]:
 
 
 def _markdown_table(table: Table) -> str:
-    lines = [table.header, ["---", *["---:"] * (len(table.header) - 1)]]
+    lines = [[plain(text) for text in table.header], ["---", *["---:"] * (len(table.header) - 1)]]
     lines += [[_markdown_cell(cell) for cell in row] for row in table.rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _markdown_cell(cell: Cell) -> str:
-    text = _plain(cell.text)
+    text = plain(cell.text)
     text = f"**{text}**" if cell.best else text + ("†" if cell.worse else "")
     return f"{text} {cell.interval}".rstrip()
-
-
-def _plain(text: str) -> str:
-    """Text that markdown will not read as anything else."""
-    for sign in "\\|*_`<>[]":
-        text = text.replace(sign, f"\\{sign}")
-    return " ".join(text.split())
 
 
 def _html_table(table: Table) -> str:

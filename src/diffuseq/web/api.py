@@ -22,7 +22,7 @@ from diffuseq.config import WORD_BY_WORD, Config, DiffusionGeneration, Sampler
 from diffuseq.errors import InputError
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.trace import Choice, Frame
-from diffuseq.web.guard import Guard
+from diffuseq.web.guard import Guard, has_head
 from diffuseq.web.meters import Meters
 from diffuseq.web.schema import (
     Answers,
@@ -51,6 +51,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     422: {"model": Problem, "description": "The request cannot be answered; `detail` says why."},
     503: {"model": Problem, "description": "The line is full, or the server is shutting down."},
 }
+_NO_JSON = "The body is no JSON; send an object with a source."
 _CLIENT_IS_GONE = 499
 """As web servers count it; HTTP has no status that nobody hears."""
 _EVENTS: dict[int | str, dict[str, Any]] = {
@@ -336,7 +337,7 @@ async def _explain_validation(request: Request, error: RequestValidationError) -
     """The first thing that is wrong with a request, in one sentence, without what was sent."""
     first = error.errors()[0]
     if first.get("type") == "json_invalid":
-        return JSONResponse({"detail": "The body is no JSON; send an object with a source."}, 400)
+        return JSONResponse({"detail": _NO_JSON}, 400)
     if first["loc"] == ("body",):  # it is missing, or came as bytes or as another value than an object
         if not _is_json(request.headers.get("content-type", "")):
             detail = (
@@ -359,6 +360,11 @@ async def _explain_http(request: Request, error: StarletteHTTPException) -> JSON
     if error.status_code == 503:
         headers["Retry-After"] = "2"
     if error.status_code == 405:  # the methods of all routes of a path, not of the first alone
-        paths = (route for route in request.app.routes if getattr(route, "path", None) == request.url.path)
-        headers["Allow"] = ", ".join(sorted({method for route in paths for method in route.methods}))
-    return JSONResponse({"detail": str(error.detail)}, error.status_code, headers)
+        path = request.url.path
+        routes = (route for route in request.app.routes if getattr(route, "path", None) == path)
+        methods = {method for route in routes for method in route.methods}
+        headers["Allow"] = ", ".join(sorted(methods | ({"HEAD"} if has_head(path, methods) else set())))
+    detail = (
+        _NO_JSON if error.status_code == 400 else str(error.detail)
+    )  # what is nested too deep, or no UTF-8
+    return JSONResponse({"detail": detail}, error.status_code, headers)

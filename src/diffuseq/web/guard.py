@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
@@ -25,13 +26,18 @@ HEADERS = {
 _PATHS = ("/", "/v1/generate", "/v1/stream", "/v1/models", "/health", "/metrics")
 
 
+def has_head(path: str, methods: Collection[str]) -> bool:
+    """Whether a path answers HEAD, as all do that answer GET, but for the one whose answers are made for it."""
+    return "GET" in methods and path != "/v1/stream"
+
+
 class TooLargeError(Exception):
     """A body that is larger than allowed."""
 
 
 class Guard:
     """ASGI middleware: refuses large bodies and foreign host names (a web site that points its own name at
-    this machine), adds `HEADERS`, and counts requests by path and status."""
+    this machine), adds `HEADERS`, answers HEAD, and counts requests by path and status."""
 
     def __init__(
         self, app: ASGIApp, meters: Meters, largest_body: int, hosts: tuple[str, ...] | None = None
@@ -52,6 +58,8 @@ class Guard:
         if self.hosts is not None and _host(body.headers) not in self.hosts:
             await _refuse(send_guarded, 400, f"This server answers to {', '.join(self.hosts)} only.")
             return
+        if scope["method"] == "HEAD" and has_head(scope["path"], ("GET",)):
+            scope = {**scope, "method": "GET"}  # the server sends no body where it was asked for HEAD
         with suppress(TooLargeError):
             await self.app(scope, body, send_guarded)
         if body.is_too_large:

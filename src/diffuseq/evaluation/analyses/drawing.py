@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import Any
 
 from diffuseq.evaluation.analyses.subjects import Family
@@ -67,6 +68,13 @@ def rule(axes: Any) -> None:
     axes.set_axisbelow(True)
 
 
-def file_name(text: str) -> str:
-    """A model's name as part of a file's."""
-    return re.sub(r"[^\w.-]+", "-", text).strip("-") or "model"
+def file_names(names: Sequence[str]) -> list[str]:
+    """The names of models as parts of files', no two alike, also where upper and lower case are one."""
+    found: list[str] = []
+    taken: set[str] = set()
+    for name in names:
+        plain = re.sub(r"[^\w.-]+", "-", name).strip("-") or "model"
+        numbered = (f"{plain}-{number}" for number in count(2))
+        found.append(next(each for each in chain([plain], numbered) if each.casefold() not in taken))
+        taken.add(found[-1].casefold())
+    return found

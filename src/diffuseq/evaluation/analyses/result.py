@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from diffuseq.evaluation.markdown import plain
 from diffuseq.evaluation.plots import Figure
 from diffuseq.files import write_text
 
@@ -69,12 +70,13 @@ def write(analyses: Sequence[Analysis], folder: Path, heading: str) -> list[Path
     Each file is written in one piece. heading: a sentence on what was analysed.
     """
     paths = [path for analysis in analyses for figure in analysis.figures for path in figure.save(folder)]
-    lines = ["# Analyses", "", heading, ""]
+    lines = ["# Analyses", "", plain(heading), ""]
     for analysis in analyses:
         lines += [f"## {analysis.title}", ""]
         for figure in analysis.figures:
-            lines += [f"![{figure.title}]({figure.name}.svg)", "", f"*{figure.title}.* {figure.caption}", ""]
-        lines += [f"- {note}" for note in analysis.notes]
+            title, caption = plain(figure.title), plain(figure.caption)
+            lines += [f"![{title}]({figure.name}.svg)", "", f"*{title}.* {caption}", ""]
+        lines += [f"- {plain(note)}" for note in analysis.notes]
         for data in analysis.data:
             write_text(folder / f"{data.name}.csv", data.csv())
             paths.append(folder / f"{data.name}.csv")

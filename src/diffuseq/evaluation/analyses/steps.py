@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from diffuseq.answers import TextDraft
-from diffuseq.evaluation.analyses.drawing import Label, Look, file_name, put_labels, rule
+from diffuseq.evaluation.analyses.drawing import Label, Look, file_names, put_labels, rule
 from diffuseq.evaluation.analyses.result import Analysis, Data, Limits, Progress
 from diffuseq.evaluation.analyses.subjects import HeldOut, Subject
 from diffuseq.evaluation.catalogue import DIVERSITY_CANDIDATES
@@ -251,7 +251,12 @@ def draw(courses: Sequence[Course]) -> list[Figure]:
         figures.append(_development(courses, "div4", "div-4 of three candidates"))
     if any(value is not None for course in courses for value in course.settling):
         figures.append(_settling(courses))
-    return figures + [_heat_map(course, course.example) for course in courses if course.example is not None]
+    names = file_names([course.name for course in courses])
+    return figures + [
+        _heat_map(course, course.example, f"steps-words-{name}")
+        for course, name in zip(courses, names, strict=True)
+        if course.example is not None
+    ]
 
 
 def _development(courses: Sequence[Course], metric: str, axis: str) -> Figure:
@@ -323,7 +328,7 @@ def _settling(courses: Sequence[Course]) -> Figure:
     return Figure("steps-settling", "When words settle, by position", caption, figure)
 
 
-def _heat_map(course: Course, example: Example) -> Figure:
+def _heat_map(course: Course, example: Example, name: str) -> Figure:
     """Steps across, the answer's words down; coloured where a place holds its final word for good."""
     steps, count = len(example.shares), len(example.words)
     with style():
@@ -348,7 +353,6 @@ def _heat_map(course: Course, example: Example) -> Figure:
         " step; blue is where the place already holds its final word for good (the earlier, the darker),"
         " white where the word still changes."
     )
-    name = f"steps-words-{file_name(course.name)}"
     return Figure(name, f"When each word settles: {course.name}", caption, figure)
 
 

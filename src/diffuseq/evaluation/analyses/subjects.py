@@ -126,7 +126,7 @@ def read_test_set(
     pairs = list(islice(read_pairs(path, skip_bad_rows, report), rows))
     if not pairs:
         raise InputError(f"{path} holds no pair; an analysis needs sources with references.")
-    name = f"{path.parent.name}/{path.name}"
+    name = f"{path.resolve().parent.name}/{path.name}"
     return HeldOut(name, [pair.source for pair in pairs], [pair.references[0] for pair in pairs])
 
 
