@@ -40,7 +40,6 @@ _NUMBERS = {
     "diversity": (0.0, 1000.0),
     "eta": (0.0, 1.0),
     "guidance": (0.0, 100.0),
-    "lead": (0.0, 0.95),
     "clamp_from": (0.0, 0.999),
     "truncate": (1e-3, 100.0),
 }
@@ -192,15 +191,10 @@ def _check_sampler(settings: DiffusionGeneration) -> None:
 
 def check_fit(system: Any, settings: Any) -> None:
     """Raise `InputError` for generation that a system, as it is configured and so trained, cannot do."""
-    if isinstance(system, EnsembleConfig):
-        _check_ensemble(system, settings)
-    elif getattr(settings, "lead", 0.0):
-        raise InputError(
-            f"lead is {settings.lead}, but this model is one system and no ensemble, whose members could lead; "
-            "leave it at 0."
-        )
-    elif isinstance(system, DiffuSeqConfig):
+    if isinstance(system, DiffuSeqConfig):
         _check_ours(system, settings)
+    elif isinstance(system, EnsembleConfig):
+        _check_ensemble(system, settings)
     elif isinstance(system, PublishedConfig):
         _check_published(settings)
 

@@ -199,10 +199,6 @@ class DiffusionGeneration(Generation):
     """settle, fixed-point: the candidates of a source share out the quantiles of every position among them (Latin
     hypercube sampling) instead of drawing independently: each is drawn as before, all together cover more
     (docs/log.md)."""
-    lead: float = 0.0
-    """Ensembles: the members take turns in leading the candidates, and so much of the mixture that a candidate's
-    words are drawn from is the leader's alone; the rest is mixed by the weights. 0: every candidate has the same
-    mixture. One candidate alone always has it."""
     guidance: float = 1.0
     """Classifier-free guidance; 1 is off. For systems trained with source dropout."""
     length: int | None = None

@@ -86,54 +86,21 @@ def say(read: Any, *given: Tensor) -> Tensor:
     return torch.cat(list(read(*given)))
 
 
-def asks(positions: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """What a network is asked: so many positions of each row."""
-    asked = torch.arange(max(positions)) < torch.tensor(positions)[:, None]
-    return torch.zeros_like(asked, dtype=torch.long), asked, asked
-
-
-def test_a_mixture_is_the_weighted_mean_of_probabilities_in_every_row() -> None:
+def test_a_mixture_is_the_weighted_mean_of_probabilities() -> None:
     torch.manual_seed(0)
     one, two = torch.randn(2, 5, 7).log_softmax(-1)
     mixed = mix_words(
-        [lambda *_: [one[:3].clone(), one[3:].clone()], lambda *_: [two[:3].clone(), two[3:].clone()]],
-        torch.tensor([[0.25, 0.6], [0.75, 0.4]]),
+        [lambda: [one[:3].clone(), one[3:].clone()], lambda: [two[:3].clone(), two[3:].clone()]], [0.25, 0.75]
     )
-    share = torch.tensor([0.25, 0.25, 0.6, 0.6, 0.6])[:, None]
-    torch.testing.assert_close(say(mixed, *asks([2, 3])).exp(), share * one.exp() + (1 - share) * two.exp())
+    torch.testing.assert_close(say(mixed).exp(), 0.25 * one.exp() + 0.75 * two.exp())
 
 
 def test_who_has_nothing_to_say_leaves_the_draw_to_the_others() -> None:
     torch.manual_seed(0)
     one = torch.randn(5, 7).log_softmax(-1)
     silent = torch.full_like(one, -torch.inf)
-    mixed = mix_words([lambda *_: [one.clone()], lambda *_: [silent.clone()]], torch.full((2, 1), 0.5))
-    torch.testing.assert_close(say(mixed, *asks([5])).softmax(-1), one.exp())
-
-
-def test_members_take_turns_in_leading_candidates(both: DiffuSeqPipeline) -> None:
-    system = both.system
-    assert isinstance(system, Ensemble)
-    batch = batch_of(both, [[7, 8], [9]])
-    led = dataclasses.replace(request_of(batch, 3), settings=DiffusionGeneration(lead=0.5))
-    turns = [[0.75, 0.25, 0.75], [0.25, 0.75, 0.25]]
-    torch.testing.assert_close(system.shares(led), torch.tensor([row * 2 for row in turns]))
-    torch.testing.assert_close(system.shares(request_of(batch, 3)), torch.full((2, 6), 0.5))
-    alone = dataclasses.replace(request_of(batch), settings=DiffusionGeneration(lead=0.5))
-    torch.testing.assert_close(system.shares(alone), torch.full((2, 2), 0.5))
-
-
-def test_leading_changes_what_several_candidates_are_and_not_what_one_is(both: DiffuSeqPipeline) -> None:
-    plain = both(SOURCES[0], candidates=4, seed=3).candidates
-    assert both(SOURCES[0], candidates=4, seed=3, lead=0.9).candidates != plain
-    assert both(SOURCES[0], candidates=1, lead=0.9).text == both(SOURCES[0], candidates=1).text
-
-
-def test_one_system_has_nobody_to_lead(ordered_pipe: DiffuSeqPipeline) -> None:
-    with pytest.raises(InputError, match="but this model is one system and no ensemble"):
-        ordered_pipe("tea", lead=0.5)
-    with pytest.raises(InputError, match="lead"):
-        ordered_pipe("tea", lead=1.0)
+    mixed = mix_words([lambda: [one.clone()], lambda: [silent.clone()]], [0.5, 0.5])
+    torch.testing.assert_close(say(mixed).softmax(-1), one.exp())
 
 
 @pytest.mark.parametrize("kind", READERS)

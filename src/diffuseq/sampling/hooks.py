@@ -133,23 +133,19 @@ def guide_words(conditional: Words, unconditional: Words, weight: float) -> Word
     return guided
 
 
-def mix_words(networks: Sequence[Words], shares: Tensor) -> Words:
-    """One network of several, whose distribution in each row is the mixture Σ w·p of theirs.
+def mix_words(networks: Sequence[Words], weights: Sequence[float]) -> Words:
+    """One network of several, whose distribution is the mixture Σ w·p of theirs.
 
-    shares [networks n], above 0: what each network counts for in each row. They give log-probabilities in parts of
-    the same size. One that has nothing to say of a position gives −∞ for all words there, and the others are mixed,
-    up to a factor that no draw depends on.
+    They give log-probabilities in parts of the same size. One that has nothing to say of a position gives −∞ for
+    all words there, and the others are mixed, up to a factor that no draw depends on.
     """
-    log_shares = shares.log()
+    log_weights = [math.log(weight) for weight in weights]
 
-    def mixed(tokens: Tensor, stale: Tensor, asked: Tensor) -> Iterator[Tensor]:
-        of_positions, done = log_shares[:, asked.nonzero()[:, 0], None], 0
-        for parts in zip(*(network(tokens, stale, asked) for network in networks), strict=True):
-            here = of_positions[:, done : done + len(parts[0])]
-            first, *others = (part.add_(share) for part, share in zip(parts, here, strict=True))
+    def mixed(*given: Tensor) -> Iterator[Tensor]:
+        for parts in zip(*(network(*given) for network in networks), strict=True):
+            first, *others = (part.add_(weight) for part, weight in zip(parts, log_weights, strict=True))
             for other in others:
                 torch.logaddexp(first, other, out=first)
-            done += len(first)
             yield first
 
     return mixed

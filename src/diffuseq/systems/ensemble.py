@@ -5,9 +5,6 @@ At every position the word is drawn from the mixture of what the members expect 
 sequence models are decoded in ensembles since Sutskever et al., 2014). Fixed-point iteration asks for whole texts,
 so that an autoregressive member too takes part in ten calls instead of one a word.
 
-Candidates are better judges of each other where they come of different systems (docs/log.md), so that members may
-take turns in leading them, each by a larger share of the mixture (`DiffusionGeneration.lead`).
-
 The first member is one of ours: it says how much room an answer has, and what stands at first, when the others have
 nothing to go by. Members are trained apart; an ensemble that is trained on trains them beside one another.
 """
@@ -19,7 +16,6 @@ from dataclasses import replace
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffuseq.checks import check_fit, check_system
@@ -119,18 +115,9 @@ class Ensemble(System):
         start = Start.of(self.leader, request, self.longest_answer(length))
         page, first = start.page, start.reader(self.leader, start.encoded)
         others = [member.reader(request, page.lengths, page.is_open_ended) for member in self.systems[1:]]
-        read = mix_words([first, *others], self.shares(request))
+        read = mix_words([first, *others], self.weights)
         for step in by_fixed_point(read, self.special, settings, start, settings.steps):
             yield draft_of(step, start, settings.steps, step.index + 1)
-
-    def shares(self, request: Request) -> Tensor:
-        """What each member counts for in each row [members n]: its weight, and where there are several candidates
-        `lead` of the whole for the one whose turn it is."""
-        count, lead = request.candidates, request.settings.lead if request.candidates > 1 else 0.0
-        weights = torch.tensor(self.weights, device=request.source.device)
-        turn = torch.arange(count, device=weights.device) % len(weights)
-        leads = F.one_hot(turn, len(weights)).T.to(weights.dtype)
-        return torch.lerp(weights[:, None], leads, lead).repeat(1, len(request.source))
 
     def check_lengths(self, source: int, target: int) -> None:
         for member in self.systems:

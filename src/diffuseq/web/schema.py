@@ -68,12 +68,6 @@ class Dials(BaseModel):
         None, ge=0, le=1000, description="The choice: what a candidate's BLEU with the source costs."
     )
     copies: bool | None = Field(None, description="The choice: whether the source itself may be the answer.")
-    lead: float | None = Field(
-        None,
-        ge=0,
-        le=0.95,
-        description="Ensembles: share of a candidate's mixture that is one member's alone.",
-    )
     guidance: float | None = Field(None, ge=0, le=100)
     order: Literal[1, 2] | None = Field(None, description="dpm-solver.")
     stochastic: bool | None = Field(None, description="dpm-solver.")
