@@ -100,7 +100,7 @@ keep_freed_memory()
 blocks = [np.ones(100_000) for _ in range(300)]
 kept = blocks[::10]
 del blocks
-before, freed = resident(), FreedMemory(0.0)
+before, freed = resident(), FreedMemory("cpu", 0.0)
 given_back = freed.give_back()
 print(given_back, before, resident(), sum(block.sum() for block in kept))
 """
@@ -119,8 +119,8 @@ def test_what_is_free_between_other_blocks_is_given_back():
 def test_memory_is_given_back_seldom(monkeypatch):
     calls, now = [], [100.0]
     monkeypatch.setattr(memory.time, "monotonic", lambda: now[0])
-    freed = memory.FreedMemory(20.0)
-    monkeypatch.setattr(freed, "library", type("Library", (), {"malloc_trim": staticmethod(calls.append)}))
+    freed = memory.FreedMemory("cpu", 20.0)
+    monkeypatch.setattr(freed, "libc", type("Libc", (), {"malloc_trim": staticmethod(calls.append)}))
     now[0] = 119.0
     assert not freed.give_back() and calls == []
     now[0] = 121.0
@@ -129,4 +129,10 @@ def test_memory_is_given_back_seldom(monkeypatch):
 
 def test_memory_of_another_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert memory.FreedMemory(0.0).give_back() is False
+    assert memory.FreedMemory("cpu", 0.0).give_back() is False
+
+
+def test_nothing_is_given_back_beside_a_gpu_or_against_the_environment(monkeypatch):
+    assert memory.FreedMemory("cuda", 0.0).give_back() is False
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
+    assert memory.FreedMemory("cpu", 0.0).give_back() is False

@@ -1,4 +1,4 @@
-"""What a process keeps: the memory that is freed, and few of the matrix products that were compiled.
+"""What a process keeps: the memory that is freed, for a while, and few of the matrix products that were compiled.
 
 glibc gives every large block back to the system when it is freed. A step of a network frees and takes the
 same blocks again, and each time the system hands out pages of zeros, one fault after the other. On a CPU
@@ -47,44 +47,45 @@ def keep_freed_memory() -> bool:
     """Tell glibc to keep what is freed, for the whole process. True where that was possible.
 
     Nothing happens on other systems, with another allocator, or where the environment already says what
-    malloc is to do. The process then holds the most that it has needed until it ends.
+    malloc is to do. The process then holds what it has needed until `FreedMemory` gives it back.
     """
-    if any(name in os.environ for name in _ENVIRONMENT):
+    libc = _our_glibc()
+    if libc is None:
         return False
-    library = _glibc()
-    if library is None:
-        return False
-    kept = any(library.mallopt(_MMAP_THRESHOLD, size) for size in _SIZES)
-    return bool(library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)) and kept
+    kept = any(libc.mallopt(_MMAP_THRESHOLD, size) for size in _SIZES)
+    return bool(libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)) and kept
 
 
 class FreedMemory:
     """What a process has freed and holds all the same; `give_back` lets the system have it every so often.
 
     It takes a tenth of a second or two, so that every twenty seconds it costs less than a hundredth of the time.
+    Only where a CPU computes: beside a GPU there is little to give back, and the GPU would wait.
     """
 
-    def __init__(self, seconds: float = 20.0) -> None:
-        """seconds: between two times that memory is given back, at least."""
-        self.seconds, self.last, self.library = seconds, time.monotonic(), _glibc()
+    def __init__(self, device: str, seconds: float = 20.0) -> None:
+        """device: the type of what computes. seconds: between two times that memory is given back, at least."""
+        self.seconds, self.last = seconds, time.monotonic()
+        self.libc = _our_glibc() if device == "cpu" else None
 
     def give_back(self) -> bool:
-        """Whether the system got it: False where it is not time yet, or not glibc that holds it."""
+        """Whether the system got it: False where it is not time yet, or not ours to give."""
         now = time.monotonic()
-        if self.library is None or now - self.last < self.seconds:
+        if self.libc is None or now - self.last < self.seconds:
             return False
-        self.library.malloc_trim(0)
+        self.libc.malloc_trim(0)
         self.last = now
         return True
 
 
-def _glibc() -> ctypes.CDLL | None:
-    """The C library of this process where it is glibc; others have a mallopt that does nothing."""
-    if not sys.platform.startswith("linux"):
+def _our_glibc() -> ctypes.CDLL | None:
+    """The C library of this process where it is glibc, others having a mallopt that does nothing, and where the
+    environment does not say what its malloc is to do."""
+    if not sys.platform.startswith("linux") or any(name in os.environ for name in _ENVIRONMENT):
         return None
     try:
-        library = ctypes.CDLL(None)
-        library.gnu_get_libc_version, library.mallopt, library.malloc_trim  # noqa: B018
+        libc = ctypes.CDLL(None)
+        libc.gnu_get_libc_version, libc.mallopt, libc.malloc_trim  # noqa: B018
     except (OSError, AttributeError):
         return None
-    return library
+    return libc

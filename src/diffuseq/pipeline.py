@@ -220,7 +220,8 @@ class DiffuSeqPipeline:
         that going on after a stop gives the very answers of a call that was not stopped. turn: (i, n) answers
         batch i of every n, as one of n processes. Raises `InputError` as `prepare` does.
         """
-        prompts, freed = self._prepare_and_warn(sources, settings, template), FreedMemory()
+        prompts = self._prepare_and_warn(sources, settings, template)
+        freed = FreedMemory(self.system.device.type)
         for rows in itertools.islice(batches(prompts, settings.batch_size), turn[0], None, turn[1]):
             if all(row in done for row in rows):
                 continue

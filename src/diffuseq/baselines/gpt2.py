@@ -72,9 +72,8 @@ class Gpt2(Autoregressive):
 
     def check_batch(self, batch: Batch) -> None:
         """Padding takes no position, so that the longest source and the longest target may be too long together."""
-        if (
-            batch.source.shape[1] + 1 + batch.target.shape[1] > self.config.max_length
-        ):  # a GPU waits for no more
+        # by the padded lengths first, which no GPU has to be waited for
+        if batch.source.shape[1] + 1 + batch.target.shape[1] > self.config.max_length:
             lengths = torch.stack([(~batch.source_padding).sum(1), (~batch.target_padding).sum(1)])
             source, target = lengths[:, lengths.sum(0).argmax()].tolist()
             self.check_lengths(source, target)

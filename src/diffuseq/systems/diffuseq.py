@@ -269,9 +269,8 @@ class DiffuSeq(System):
         if not self.config.self_condition:
             return None
         number = self.config.self_condition * x.shape[0]
-        if (
-            not number.is_integer()
-        ):  # chance decides about the last one, or a batch of one row would never have any
+        if not number.is_integer():
+            # chance decides about the last one, or a batch of one row would never have any
             number += float(torch.rand((), generator=generator, device=x.device))
         rows = torch.randperm(x.shape[0], generator=generator, device=x.device)[: int(number)]
         estimate = torch.zeros_like(x)

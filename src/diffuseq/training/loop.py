@@ -243,7 +243,7 @@ def train_steps(training: Training, data: Data) -> Iterator[dict[str, float]]:
     recorded as CUDA graphs is gone at the end."""
     settings, progress = training.settings, training.progress
     window = Window()
-    batches, freed = _load_all(training, data), FreedMemory()
+    batches, freed = _load_all(training, data), FreedMemory(training.accelerator.device.type)
     try:
         while training.done < 1 and training.stopping is None:
             take_step(training, next(batches), window)
