@@ -21,6 +21,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from choosing import chosen
+from counting import count, positive
 from cpu_budget import train_for
 from grammar_systems import measure, on_the_grammar
 
@@ -164,9 +165,11 @@ def table(lines: Sequence[Line]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", help="some of the changes, with commas between; all by default")
-    parser.add_argument("--seconds", type=float, default=75.0, help="processor seconds of training for each")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--questions", type=int, default=200, help="held-out questions to answer")
+    parser.add_argument(
+        "--seconds", type=positive, default=75.0, help="processor seconds of training for each"
+    )
+    parser.add_argument("--seeds", type=count, default=2)
+    parser.add_argument("--questions", type=count, default=200, help="held-out questions to answer")
     parser.add_argument("--out", type=Path, help="folder for results.json")
     parser.add_argument("--dry-run", action="store_true", help="a second of training, four questions")
     options = parser.parse_args(arguments)

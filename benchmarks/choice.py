@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from counting import not_negative
 from numpy.typing import NDArray
 
 from diffuseq.data.grammar import Grammar
@@ -145,8 +146,8 @@ def points_of(
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("predictions", nargs="+", help="predictions.jsonl or its folder, or NAME=PATH")
-    parser.add_argument("--weights", type=float, nargs="+", default=list(WEIGHTS))
-    parser.add_argument("--source-weights", type=float, nargs="+", default=[0.0])
+    parser.add_argument("--weights", type=not_negative, nargs="+", default=list(WEIGHTS))
+    parser.add_argument("--source-weights", type=not_negative, nargs="+", default=[0.0])
     parser.add_argument(
         "--lower", action="store_true", help="score in lower case, as the published tasks are"
     )

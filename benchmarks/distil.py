@@ -20,6 +20,10 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
+from children import call, ended_together
+from counting import count, not_negative, positive
+from earlier import check_same
+
 from diffuseq.baselines.configs import AutoregressiveGeneration
 from diffuseq.checkpoint import find_model, load_config
 from diffuseq.data.pairs import find_split, read_pairs
@@ -36,6 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     sources = options.out / "sources.jsonl"
     if not sources.exists():
         write_text(sources, draw_sources(find_split(options.data, "train"), options.sources, options.seed))
+    with ended_together():
+        _distil(options, sources)
+    return 0
+
+
+def _distil(options: argparse.Namespace, sources: Path) -> None:
     with ThreadPoolExecutor(len(options.models)) as together:  # each waits for a process of its own
         folders = [options.out / f"{n}-{Path(model).name}" for n, model in enumerate(options.models, 1)]
         asked = together.map(lambda *each: _answer(*each, sources, options), options.models, folders)
@@ -54,7 +64,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--training.batch-size", options.batch_size, "--training.no-both-directions",
         "--training.ema", options.ema, "--system.dropout", options.dropout, "--training.evaluate-rows", 0,
     )  # fmt: skip
-    return 0
 
 
 def _refuse_other_answers(options: argparse.Namespace) -> None:
@@ -63,10 +72,7 @@ def _refuse_other_answers(options: argparse.Namespace) -> None:
     asked, note = {name: getattr(options, name) for name in names}, options.out / "asked.json"
     before = json.loads(note.read_text(encoding="utf-8")) if note.exists() else asked
     for name, value in asked.items():
-        if before[name] != value:
-            raise InputError(
-                f"{options.out} has answers by --{name} {before[name]}, not {value}; give another --out."
-            )
+        check_same(options.out, name, before[name], value)
     write_text(note, json.dumps(asked) + "\n")
 
 
@@ -95,7 +101,9 @@ def _answer(model: str, folder: Path, sources: Path, options: argparse.Namespace
 
 
 def _diffuseq(*words: object) -> None:
-    subprocess.run([sys.executable, "-m", "diffuseq", *map(str, words)], check=True)
+    command = [sys.executable, "-m", "diffuseq", *map(str, words)]
+    if status := call(command):
+        raise subprocess.CalledProcessError(status, command)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -104,17 +112,19 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder with train.jsonl and valid.jsonl")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--recipe", default="qqp", help="whose training settings are taken")
-    parser.add_argument("--sources", type=int, default=20_000)
-    parser.add_argument("--candidates", type=int, default=5, help="of each model for every source")
+    parser.add_argument("--sources", type=count, default=20_000)
+    parser.add_argument("--candidates", type=count, default=5, help="of each model for every source")
     parser.add_argument(
-        "--answer-batch", type=int, help="sources answered at once; the model's own by default"
+        "--answer-batch", type=count, help="sources answered at once; the model's own by default"
     )
-    parser.add_argument("--temperature", type=float, default=0.65)
-    parser.add_argument("--best", type=int, default=3, help="targets of a source, at most")
-    parser.add_argument("--source-weight", type=float, default=0.3, help="what BLEU with the source costs")
-    parser.add_argument("--epochs", type=float, default=2.0)
-    parser.add_argument("--learning-rate", type=float, default=5e-4)
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--temperature", type=not_negative, default=0.65)
+    parser.add_argument("--best", type=count, default=3, help="targets of a source, at most")
+    parser.add_argument(
+        "--source-weight", type=not_negative, default=0.3, help="what BLEU with the source costs"
+    )
+    parser.add_argument("--epochs", type=positive, default=2.0)
+    parser.add_argument("--learning-rate", type=positive, default=5e-4)
+    parser.add_argument("--batch-size", type=count, default=64)
     parser.add_argument("--ema", type=float, default=0.99)
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)

@@ -26,7 +26,9 @@ from typing import Any
 
 import torch
 from choosing import chosen
+from counting import count, positive
 from cpu_budget import train_for
+from earlier import check_same
 
 from diffuseq.cli import compare
 from diffuseq.config import Config, TextConfig
@@ -128,21 +130,13 @@ def check_trained(folder: Path, minutes: float, seed: int) -> None:
     """Raise `InputError` where a system was trained otherwise, say in a dry run, than is asked for now."""
     before = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     for name, value in (("minutes", minutes), ("seed", seed)):
-        if before.get(name, value) != value:
-            raise InputError(
-                f"{folder} was trained with --{name} {before[name]:g}, not {value:g}; give another --out, or "
-                "delete that folder."
-            )
+        check_same(folder, name, before.get(name, value), value)
 
 
 def check_answered(place: Path, rows: int) -> None:
     """Raise `InputError` where another number of rows was answered than is asked for now."""
     with open(place / "predictions.jsonl", encoding="utf-8") as lines:
-        answered = sum(1 for _ in lines)
-    if answered != rows:
-        raise InputError(
-            f"{place} has answers to {answered} rows, not {rows}; give another --out, or delete that folder."
-        )
+        check_same(place, "rows", sum(1 for _ in lines), rows)
 
 
 def questions_of(data: Path, split: str, rows: int) -> list[Question]:
@@ -194,8 +188,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder with train.jsonl and valid.jsonl")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--systems", help=f"some of {','.join(SYSTEMS)}; all by default")
-    parser.add_argument("--minutes", type=float, default=20.0, help="CPU minutes of training for each")
-    parser.add_argument("--rows", type=int, default=200, help="rows to generate for")
+    parser.add_argument("--minutes", type=positive, default=20.0, help="CPU minutes of training for each")
+    parser.add_argument("--rows", type=count, default=200, help="rows to generate for")
     parser.add_argument("--split", default="valid", choices=("valid", "test"))
     parser.add_argument("--task", default="qqp", help="whose metrics are shown")
     parser.add_argument("--seed", type=int, default=0)

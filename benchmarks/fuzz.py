@@ -28,6 +28,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from counting import count, whole
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "fuzz"))
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", COLUMNS="100")
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -224,9 +226,9 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--targets", default="all", help="names with commas between; one for atheris")
-    parser.add_argument("--cases", type=int, default=100_000, help="over all targets, by their shares")
+    parser.add_argument("--cases", type=count, default=100_000, help="over all targets, by their shares")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--case", type=int, help="run only this case, in this process")
+    parser.add_argument("--case", type=whole(0), help="run only this case, in this process")
     parser.add_argument("--engine", choices=("random", "atheris"), default="random")
     parser.add_argument("--json", help="write everything that was found to this file")
     return parser.parse_args()

@@ -13,10 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import urllib.request
 
+from children import call
+from counting import count
 from local_server import served
 
 CHECKS = (
@@ -34,8 +35,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", default="grammar")
     parser.add_argument("--schemathesis", default=shutil.which("schemathesis"), help="the program")
-    parser.add_argument("--examples", type=int, default=60, help="of each operation and phase")
-    parser.add_argument("--seconds", type=int, default=240, help="in all")
+    parser.add_argument("--examples", type=count, default=60, help="of each operation and phase")
+    parser.add_argument("--seconds", type=count, default=240, help="in all")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.schemathesis is None:
@@ -59,7 +60,7 @@ def fuzz(options: argparse.Namespace, address: str) -> int:
         "--workers",
         "1",
     ]
-    return subprocess.run(command, check=False).returncode
+    return call(command)
 
 
 def requests_by_status(address: str) -> str:

@@ -31,7 +31,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from children import ended_together, start
 from choosing import chosen
+from counting import count, not_negative, positive
+from earlier import check_same
 from gpu_call import Call, Results, say
 from gpu_jobs import JOBS, PHASES, TASKS, Job, shrink
 from gpu_measure import answer, device, measure, predictions, run_speed, scored, ways
@@ -50,7 +53,6 @@ from diffuseq.training.signals import TrainingStopped
 from diffuseq.training.tracking import Event
 
 SHARD_BYTES = 15 * 2**20
-CURVE_ROWS = 500
 SAVING_S = 40
 """Kept free at the end of a call, to save."""
 
@@ -62,6 +64,9 @@ def run_job(job: Job, call: Call) -> bool:
     """Train, measure, keep. True when nothing is left to do."""
     results = Results.open(call.out / f"{job.name}.json")
     folder = call.work / job.name
+    if not job.members:
+        _refuse_another_budget(job, folder, results)
+    _refuse_other_rows(job, call, results)
     if not (_join if job.members else _train)(job, folder, results, call):
         return False
     pipe = DiffuSeqPipeline.from_pretrained(folder)
@@ -96,7 +101,6 @@ def _join(job: Job, folder: Path, results: Results, call: Call) -> bool:
 
 def _train(job: Job, folder: Path, results: Results, call: Call) -> bool:
     """Train until the end (True) or until the call is over (False); what it took goes into the results."""
-    _refuse_another_budget(job, folder, results)
     if not results.has("config"):
         results.put("config", value=to_dict(job.config))
     if not (folder / "training.json").exists() and not _train_on(job, folder, results, call):
@@ -104,6 +108,15 @@ def _train(job: Job, folder: Path, results: Results, call: Call) -> bool:
     if not results.has("training"):
         results.put("training", value=json.loads((folder / "training.json").read_text(encoding="utf-8")))
     return True
+
+
+def _refuse_other_rows(job: Job, call: Call, results: Results) -> None:
+    """Raise `InputError` where OUT has scores of another number of rows, beside which those of now would stand."""
+    for split in ("valid", "test"):
+        for found in results.values.get(split, {}).values():
+            check_same(results.path, "rows", found["sources"], len(call.pairs(job.task, split)))
+    for point in results.values.get("curve", ()):
+        check_same(results.path, "rows", point["rows"], len(call.curve_pairs(job.task)))
 
 
 def _refuse_another_budget(job: Job, folder: Path, results: Results) -> None:
@@ -160,7 +173,7 @@ class Watcher:
     def __init__(self, job: Job, results: Results, call: Call, folder: Path) -> None:
         self.job, self.results, self.call, self.folder = job, results, call, folder
         self.done, self.asked = 0.0, False
-        self.pairs = call.pairs(job.task, "valid", CURVE_ROWS if call.rows is None else call.rows)
+        self.pairs = call.curve_pairs(job.task)
 
     def __call__(self, event: Event) -> None:
         if event.kind == "step":
@@ -251,6 +264,7 @@ def _names(phases: Sequence[str]) -> list[str]:
 def _run_together(arguments: Sequence[str], options: argparse.Namespace) -> int:
     """Every job of --only in a process of its own, all at the same time on one GPU: small networks leave room,
     and systems under the same load for the same minutes are compared fairly. What they print goes to OUT/NAME.log.
+    A signal to this process reaches all of them.
     """
     names = options.only or []
     if len(names) < 2:
@@ -260,11 +274,12 @@ def _run_together(arguments: Sequence[str], options: argparse.Namespace) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     rest = [argument for argument in arguments if argument != "--together"]
     running = []
-    for name in names:
-        with open(options.out / f"{name}.log", "a", encoding="utf-8") as log:
-            command = [sys.executable, __file__, *rest, "--only", name]
-            running.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
-    codes = [process.wait() for process in running]
+    with ended_together():
+        for name in names:
+            with open(options.out / f"{name}.log", "a", encoding="utf-8") as log:
+                command = [sys.executable, __file__, *rest, "--only", name]
+                running.append(start(command, stdout=log, stderr=subprocess.STDOUT))
+        codes = [process.wait() for process in running]
     for name, code in zip(names, codes, strict=True):
         say(f"{name}: {'done' if code == 0 else f'ended with {code}'}, see {options.out / f'{name}.log'}")
     return next((code for code in codes if code not in (0, 75)), max(codes))
@@ -290,11 +305,13 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", help="of these phases only the jobs with these names, with commas")
     parser.add_argument("--together", action="store_true", help="the jobs of --only at the same time")
     parser.add_argument(
-        "--minutes", type=float, help="training of one system, instead of what its phase takes"
+        "--minutes", type=positive, help="training of one system, instead of what its phase takes"
     )
-    parser.add_argument("--call-minutes", type=float, default=9.5, help="end this call after so long")
-    parser.add_argument("--curve-minutes", type=float, default=3.0, help="between two points of the curve")
-    parser.add_argument("--rows", type=int, help="validation and test rows, instead of all")
+    parser.add_argument("--call-minutes", type=not_negative, default=9.5, help="end this call after so long")
+    parser.add_argument(
+        "--curve-minutes", type=not_negative, default=3.0, help="between two points of the curve"
+    )
+    parser.add_argument("--rows", type=count, help="validation and test rows, instead of all")
     parser.add_argument(
         "--no-dials", action="store_true", help="settings as they are, without calls and candidates"
     )

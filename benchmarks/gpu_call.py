@@ -14,6 +14,8 @@ from gpu_jobs import TASKS
 from diffuseq.data.pairs import Pair, find_split, read_pairs
 from diffuseq.files import write_text
 
+CURVE_ROWS = 500
+
 
 @dataclass
 class Call:
@@ -37,8 +39,12 @@ class Call:
         """The data of a task."""
         return self.data / (TASKS[task] if (self.data / TASKS[task]).is_dir() else task)
 
-    def pairs(self, task: str, split: str, rows: int | None = None) -> list[Pair]:
-        return list(islice(read_pairs(find_split(self.folder(task), split)), rows or self.rows))
+    def pairs(self, task: str, split: str) -> list[Pair]:
+        return list(islice(read_pairs(find_split(self.folder(task), split)), self.rows))
+
+    def curve_pairs(self, task: str) -> list[Pair]:
+        """What the points of the curve are measured on."""
+        return self.pairs(task, "valid")[: CURVE_ROWS if self.rows is None else None]
 
 
 @dataclass

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from earlier import check_same
 from gpu_call import Call, Results, say
 from gpu_jobs import Job
 
@@ -81,6 +82,8 @@ def run_speed(call: Call) -> bool:
     from diffuseq.evaluation.speed.machine import describe_machine
 
     results, size = Results.open(call.out / "speed.json"), "tiny" if call.dry else "base"
+    check_same(results.path, "dry-run", results.values.get("dry_run", call.dry), call.dry)
+    results.put("dry_run", value=call.dry)
     results.put("machine", value=describe_machine(device()))
     for part in PARTS:
         if results.has("parts", part):

@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import torch
 from choosing import chosen
+from counting import count, positive
 from cpu_budget import train_for
 
 from diffuseq.baselines.configs import (
@@ -202,8 +203,10 @@ def on_the_grammar(questions: int) -> Iterator[tuple[Corpus, list[dict[str, Any]
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--systems", help=f"some of {','.join(systems())}; all by default")
-    parser.add_argument("--seconds", type=float, default=240.0, help="processor seconds of training for each")
-    parser.add_argument("--questions", type=int, default=200, help="held-out questions to answer")
+    parser.add_argument(
+        "--seconds", type=positive, default=240.0, help="processor seconds of training for each"
+    )
+    parser.add_argument("--questions", type=count, default=200, help="held-out questions to answer")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for the trained models and results.json")
     parser.add_argument("--dry-run", action="store_true", help="a second of training, four questions")

@@ -37,6 +37,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from counting import count
+
 os.environ["OMP_NUM_THREADS"] = "1"  # threads do not outlive a fork, and sums must have one order
 
 import torch
@@ -399,10 +401,10 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--kills", type=count, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=60, help="optimiser steps of a training")
-    parser.add_argument("--rows", type=int, default=60, help="sources of a generation")
+    parser.add_argument("--steps", type=count, default=60, help="optimiser steps of a training")
+    parser.add_argument("--rows", type=count, default=60, help="sources of a generation")
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder unless given")
     return parser.parse_args()
 

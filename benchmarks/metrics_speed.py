@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from counting import count
 from nltk import ngrams
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from torchmetrics.functional.text.rouge import rouge_score
@@ -73,19 +74,19 @@ def published_loop(predictions: Predictions) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sources", type=int, default=2500)
-    parser.add_argument("--candidates", type=int, default=10)
-    parser.add_argument("--subset", type=int, default=60, help="sources that the NLTK loop is timed on")
+    parser.add_argument("--sources", type=count, default=2500)
+    parser.add_argument("--candidates", type=count, default=10)
+    parser.add_argument("--subset", type=count, default=60, help="sources that the NLTK loop is timed on")
     arguments = parser.parse_args()
 
     predictions = make_predictions(arguments.sources, arguments.candidates)
     everything = seconds(lambda: score(predictions, task="simplification"))
     same = seconds(lambda: score(predictions, metrics=PUBLISHED, bootstrap=0))
     subset = Predictions("subset", predictions.rows[: arguments.subset], predictions.files)
-    loop = seconds(lambda: published_loop(subset)) * arguments.sources / arguments.subset
+    loop = seconds(lambda: published_loop(subset)) * arguments.sources / len(subset.rows)
 
     print(f"{arguments.sources:,} sources × {arguments.candidates} candidates")
-    print(f"loop  {loop:7.1f} s          published metrics and MBR (timed on {arguments.subset}, scaled)")
+    print(f"loop  {loop:7.1f} s          published metrics and MBR (timed on {len(subset.rows)}, scaled)")
     print(f"ours  {same:7.1f} s  {loop / same:6.1f}×  the same metrics and MBR, for four rows")
     print(
         f"ours  {everything:7.1f} s  {loop / everything:6.1f}×  all metrics without a network, intervals too"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,9 +18,11 @@ from statistics import median
 from typing import Any
 
 import torch
+from counting import count
 
 from diffuseq.config import Runtime
 from diffuseq.data.grammar import build_corpus
+from diffuseq.errors import InputError
 from diffuseq.memory import prepare_memory
 from diffuseq.onnx_runtime import export_onnx
 from diffuseq.pipeline import DiffuSeqPipeline
@@ -31,7 +34,7 @@ RUNTIMES: tuple[Runtime, ...] = ("torch", "onnx")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=["grammar", "qqp"], help="shipped ones, or folders")
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--repeats", type=count, default=9)
     parser.add_argument("--out", type=Path, help="a json file for the table")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -78,4 +81,7 @@ def measure(
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"onnx_speed: {error}")

@@ -13,15 +13,18 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from counting import count, whole
 
 from diffuseq.data.grammar import build_corpus
 from diffuseq.data.pairs import Pair, read_pairs
 from diffuseq.decoding.mbr import choose
+from diffuseq.errors import InputError
 from diffuseq.metrics.bleu import sentence_bleu
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.prompts import Prompt
@@ -33,17 +36,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("data", help="a jsonl file, or grammar")
-    parser.add_argument("--rows", type=int, default=200)
-    parser.add_argument("--pins", type=int, nargs="+", default=[0, 1, 2, 3])
-    parser.add_argument("--candidates", type=int, default=5)
-    parser.add_argument("--steps", type=int)
+    parser.add_argument("--rows", type=count, default=200)
+    parser.add_argument("--pins", type=whole(0), nargs="+", default=[0, 1, 2, 3])
+    parser.add_argument("--candidates", type=count, default=5)
+    parser.add_argument("--steps", type=count)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for pinned_words.json and pinned_words.png")
     options = parser.parse_args()
     pipe = DiffuSeqPipeline.from_pretrained(options.model)
     changes = {"candidates": options.candidates, "seed": options.seed}
     settings = pipe.settings(**changes, **({"steps": options.steps} if options.steps else {}))
-    rows = usable_rows(pipe, pairs_of(options.data), max(options.pins) + 1, options.rows)
+    least = max(options.pins) + 1
+    rows = usable_rows(pipe, pairs_of(options.data), least, options.rows)
+    if not rows:
+        raise InputError(
+            f"{options.data} has no target of {least} to {pipe.config.text.max_target} tokens that the model "
+            "knows; give other --pins, or other data."
+        )
     curve = [measure(pipe, rows, pins, settings, options.seed) for pins in options.pins]
     for point in curve:
         print(
@@ -160,4 +169,7 @@ def draw(curve: Sequence[dict[str, float]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"pinned_words: {error}")

@@ -13,13 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import psutil
+from children import ended_together, start
+from counting import count
 
 from diffuseq.data.grammar import write_corpus
 
@@ -50,7 +51,7 @@ def train(processes: int, batch_size: int, fsdp: bool, data: Path, out: Path) ->
         *options,
     ]
     with tempfile.TemporaryFile("w+") as errors:
-        started = subprocess.Popen(command, stderr=errors, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        started = start(command, stderr=errors, env={**os.environ, "OMP_NUM_THREADS": "1"})
         everything = {WARM: 0.0, STEPS: 0.0}
         metrics, group = out / "metrics.jsonl", psutil.Process(started.pid)
         while started.poll() is None:
@@ -83,37 +84,52 @@ def _processor_seconds(group: psutil.Process) -> float:
     return total
 
 
-def main() -> None:
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--processes", default="1,2,4", help="numbers with commas between, 1 first")
-    parser.add_argument("--pairs", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=2, help="the best of so many runs counts")
-    options = parser.parse_args()
-    counts = [int(count) for count in options.processes.split(",")]
+    parser.add_argument(
+        "--processes", type=_counts, default="1,2,4", help="numbers with commas between, 1 first"
+    )
+    parser.add_argument("--pairs", type=count, default=16)
+    parser.add_argument("--repeats", type=count, default=2, help="the best of so many runs counts")
+    return parser.parse_args()
+
+
+def _counts(text: str) -> list[int]:
+    """The argparse type of --processes: what is measured is held against one process."""
+    counts = [count(part) for part in text.split(",")]
+    if counts[0] != 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} does not begin with 1, which the others are held against."
+        )
+    return counts
+
+
+def main() -> None:
+    options = _options()
     print(
         f"{'':<8} {'':<6} {'processes':>9} {'pairs a step':>13} {'pairs/s':>9} {'ratio':>6} {'proc. s/1000':>13}"
     )
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, ended_together():
         data = write_corpus(Path(name) / "data", num_train=3000, num_valid=20, num_test=20)
         alone: tuple[float, float] | None = None
         number = 0
         for kind in ("strong", "weak"):
             for fsdp in (False, True):
-                for count in counts:
-                    size = options.pairs * (count if kind == "weak" else 1)
-                    if count == 1 and alone is not None:
+                for processes in options.processes:
+                    size = options.pairs * (processes if kind == "weak" else 1)
+                    if processes == 1 and alone is not None:
                         continue
                     runs = []
                     for _ in range(options.repeats):
                         number += 1
-                        runs.append(train(count, size, fsdp, data, Path(name) / f"{number}"))
+                        runs.append(train(processes, size, fsdp, data, Path(name) / f"{number}"))
                     speed, cost = max(run[0] for run in runs), min(run[1] for run in runs)
                     alone = alone or (speed, cost)
-                    how = "–" if count == 1 else "FSDP" if fsdp else "DDP"
+                    how = "–" if processes == 1 else "FSDP" if fsdp else "DDP"
                     print(
-                        f"{kind if count > 1 else 'alone':<8} {how:<6} {count:>9} {size:>13} {speed:>9.0f} "
+                        f"{kind if processes > 1 else 'alone':<8} {how:<6} {processes:>9} {size:>13} {speed:>9.0f} "
                         f"{speed / alone[0]:>6.2f} {1000 * cost:>13.1f}",
                         flush=True,
                     )

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
+from counting import count
 from local_server import served
 
 SOURCES = [
@@ -33,10 +34,14 @@ THINGS = ["cook", "swim", "draw", "sing", "read", "run", "dance", "travel", "pai
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", default="grammar")
-    parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--requests", type=int, default=4, help="of each client")
-    parser.add_argument("--candidates", type=int, default=4)
+    parser.add_argument("--clients", type=count, default=64)
+    parser.add_argument("--requests", type=count, default=4, help="of each client")
+    parser.add_argument("--candidates", type=count, default=4)
     options = parser.parse_args()
+    if options.clients * options.requests < 2:
+        parser.error(
+            "--clients 1 with --requests 1 is one answer, which has no quantiles; give more of either."
+        )
     bodies = [
         {
             "source": SOURCES[i % len(SOURCES)].format(THINGS[i % len(THINGS)]),

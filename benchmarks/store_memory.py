@@ -29,6 +29,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import children
+import counting
 import numpy as np
 
 STEPS, STOP_AT = 200, 100
@@ -76,9 +78,8 @@ def run(*arguments: str, stop_when: Callable[[], bool] | None = None) -> Ran:
     """`diffuseq ARGUMENTS`; SIGTERM as soon as `stop_when`. Exits when the command fails."""
     began = time.perf_counter()
     with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "diffuseq", *arguments], stdout=output, stderr=subprocess.STDOUT
-        )
+        command = [sys.executable, "-m", "diffuseq", *arguments]
+        process = children.start(command, stdout=output, stderr=subprocess.STDOUT)
         lines: list[tuple[float, float, str]] = []
         said, read, processor, stopped = 0, 0.0, 0.0, False
         while True:
@@ -210,12 +211,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pairs", type=int, default=10_000_000)
-    parser.add_argument("--words", type=int, nargs=2, default=(2, 6), help="of a side, shortest and longest")
-    parser.add_argument("--compare", type=int, default=200_000, help="pairs for datasets.map; 0 for none")
+    parser.add_argument("--pairs", type=counting.count, default=10_000_000)
+    parser.add_argument(
+        "--words", type=counting.count, nargs=2, default=(2, 6), help="of a side, shortest and longest"
+    )
+    parser.add_argument(
+        "--compare", type=counting.whole(0), default=200_000, help="pairs for datasets.map; 0 for none"
+    )
     parser.add_argument("--folder", type=Path, help="where to work; the system's temporary folder otherwise")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+    if options.words[0] > options.words[1]:
+        parser.error("--words has the longest first; give the shortest and then the longest.")
+    with tempfile.TemporaryDirectory(dir=options.folder) as name, children.ended_together():
         folder = Path(name)
         commands = go_through(folder, options.pairs, tuple(options.words))
         if options.compare:

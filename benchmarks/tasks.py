@@ -5,7 +5,7 @@
 For each task ours and an autoregressive Transformer of the same size and budget; two runs side by side,
 one thread each. Every step is the command that a user would type; it is printed, and its output goes to
 log.txt of the run. Called again it goes on where it was: a run that is trained is not trained again, one that
-has answered does not answer again (unless --minutes or --rows changed).
+has answered does not answer again (unless --rows changed). A run of other --minutes is refused, not deleted.
 
 OUT/data/TASK/          train.jsonl, valid.jsonl, and test.jsonl with the first ROWS rows
 OUT/runs/TASK/SYSTEM/   the model folder, predictions.jsonl, scores.json, log.txt
@@ -27,7 +27,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from children import call, ended_together
 from choosing import chosen
+from counting import count, positive
+from earlier import check_same
 
 from diffuseq.data.pairs import numbered_lines
 from diffuseq.errors import InputError
@@ -156,22 +159,30 @@ class Run:
 
     def next_command(self) -> list[str] | None:
         """What is to be done next: train, generate, evaluate; None when all is done."""
-        if not (self.folder / "training.json").is_file() or self._asked().get("minutes") != self.minutes:
+        if not (self.folder / "training.json").is_file():
             return self._train()
         if not self.predictions.is_file() or self._asked().get("rows") != self.rows:
             return self._generate()
         return None if self.scores.is_file() else self._evaluate()
 
+    def begin(self) -> None:
+        """Remember the budget, before anything is made with it."""
+        self._note("minutes", self.minutes)
+
     def done(self, verb: str) -> None:
-        """Remember what was asked for, and drop what came of an earlier model or of earlier answers."""
-        asked = self._asked()
+        """Drop what came of an earlier model or of earlier answers."""
         if verb == "train":
-            asked["minutes"] = self.minutes
             self.predictions.unlink(missing_ok=True)
         if verb == "generate":
-            asked["rows"] = self.rows
+            self._note("rows", self.rows)
             self.scores.unlink(missing_ok=True)
-        write_text(self.folder / "asked.json", json.dumps(asked) + "\n")
+
+    def check_minutes(self) -> None:
+        """Raise `InputError` where an earlier call trained for another time."""
+        check_same(self.folder, "minutes", self._asked().get("minutes", self.minutes), self.minutes)
+
+    def _note(self, name: str, value: float) -> None:
+        write_text(self.folder / "asked.json", json.dumps(self._asked() | {name: value}) + "\n")
 
     def _asked(self) -> dict[str, Any]:
         path = self.folder / "asked.json"
@@ -181,7 +192,6 @@ class Run:
     def _train(self) -> list[str]:
         task = TASKS[self.task]
         text = recipe(task.recipe).text
-        same_budget = self._asked().get("minutes", self.minutes) == self.minutes
         longest = text.max_target if self.system == "diffuseq" else max(text.max_source, text.max_target)
         command = [
             *("train", SYSTEMS[self.system], "--data", str(self.data), "--out", str(self.folder)),
@@ -191,7 +201,7 @@ class Run:
             *("--system.max-length", str(longest)),
             *("--training.evaluate-rows", "0", "--training.evaluate-every", "1000000"),
             *("--training.save-every", "500"),
-            "--resume" if same_budget else "--overwrite",
+            "--resume",
             "--text.lowercase" if text.lowercase else "--text.no-lowercase",
             "--training.both-directions" if task.both_directions else "--training.no-both-directions",
         ]
@@ -231,22 +241,22 @@ def do(run: Run) -> str:
     """
     began, name = time.monotonic(), f"{run.task}/{run.system}"
     run.folder.mkdir(parents=True, exist_ok=True)
+    run.begin()
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     while (command := run.next_command()) is not None:
         print("diffuseq " + " ".join(command), flush=True)
         with (run.folder / "log.txt").open("a", encoding="utf-8") as log:
             log.write(f"$ diffuseq {' '.join(command)}\n")
             log.flush()
-            ended = subprocess.run(
+            status = call(
                 [sys.executable, "-m", "diffuseq", *command],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=os.environ | threads,
-                check=False,
             )
-        if ended.returncode != 0:
+        if status != 0:
             last = (run.folder / "log.txt").read_text(encoding="utf-8").strip().splitlines()[-1]
-            raise InputError(f"{name}: `{command[0]}` ended with {ended.returncode}: {last}")
+            raise InputError(f"{name}: `{command[0]}` ended with {status}: {last}")
         run.done(command[0])
     return f"{name}: done in {(time.monotonic() - began) / 60:.1f} min"
 
@@ -254,7 +264,7 @@ def do(run: Run) -> str:
 def do_all(runs: Sequence[Run]) -> list[Run]:
     """All runs, `PROCESSES` at a time; gives those that ended well, and tells of the others."""
     good = []
-    with ThreadPoolExecutor(PROCESSES) as pool:
+    with ended_together(), ThreadPoolExecutor(PROCESSES) as pool:
         for run, outcome in [(run, pool.submit(do, run)) for run in runs]:
             try:
                 print(outcome.result(), flush=True)
@@ -346,17 +356,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="folder with the files of TASKS")
-    parser.add_argument("--minutes", type=float, default=10, help="training of each system on each task")
-    parser.add_argument("--rows", type=int, default=200, help="test rows, the first so many")
+    parser.add_argument("--minutes", type=positive, default=10, help="training of each system on each task")
+    parser.add_argument("--rows", type=count, default=200, help="test rows, the first so many")
     parser.add_argument("--out", type=Path, default=Path("runs/tasks"))
     parser.add_argument("--tasks", default=",".join(TASKS), help="with commas between")
     options = parser.parse_args(argv)
     names = chosen(options.tasks, TASKS, "task")
-    for name in names:
-        print(prepare(name, options.data, options.out, options.rows), flush=True)
     wanted = [
         Run(name, system, options.out, options.minutes, options.rows) for name in names for system in SYSTEMS
     ]
+    for run in wanted:
+        run.check_minutes()
+    for name in names:
+        print(prepare(name, options.data, options.out, options.rows), flush=True)
     good = do_all(wanted)
     if not good:
         return 1

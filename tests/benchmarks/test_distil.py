@@ -42,7 +42,7 @@ def test_answers_of_an_earlier_call_are_not_taken_for_others(tmp_path: Path) -> 
         json.dumps({"models": ["a", "b"], "sources": 6, "seed": 0, "candidates": 5, "temperature": 0.65})
     )
     arguments = ["--data", str(tmp_path), "--out", str(tmp_path), "--models", "a"]
-    with pytest.raises(InputError, match="answers by --sources 6, not 20000; give another --out"):
+    with pytest.raises(InputError, match="is of --sources 6, not 20000; give another --out"):
         distil.main([*arguments, "b"])
     with pytest.raises(InputError, match=r"--models .'a', 'b'., not .'a', 'c'."):
         distil.main([*arguments, "c", "--sources", "6"])

@@ -68,10 +68,10 @@ def test_what_a_dry_run_left_is_not_taken_for_a_real_one(
     data = write_corpus(tmp_path / "data", num_train=30, num_valid=4, num_test=4)
     arguments = ["--data", str(data), "--out", str(tmp_path), "--systems", "gru"]
     assert equal_budget.main([*arguments, "--minutes", "20"]) == 2
-    assert "gru was trained with --minutes 0.05, not 20; give another --out" in capsys.readouterr().out
+    assert "gru is of --minutes 0.05, not 20; give another --out" in capsys.readouterr().out
     assert equal_budget.main([*arguments, "--minutes", "0.05", "--seed", "3"]) == 2
     assert "--seed 0, not 3" in capsys.readouterr().out
     (folder / "predictions.jsonl").write_text("{}\n" * 4)
     equal_budget.check_answered(folder, 4)
-    with pytest.raises(InputError, match="answers to 4 rows, not 200"):
+    with pytest.raises(InputError, match="is of --rows 4, not 200"):
         equal_budget.check_answered(folder, 200)

@@ -4,7 +4,7 @@ import importlib.util
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gpu_measure
@@ -187,3 +187,23 @@ def test_jobs_by_name_leave_the_speed_of_the_machine_alone(tmp_path):
     arguments = ["--dry-run", "--phases", "baselines,speed", "--only", "gru", "--out", str(tmp_path)]
     assert gpu.main(arguments) == 0
     assert (tmp_path / "gru.json").exists() and not (tmp_path / "speed.json").exists()
+
+
+def test_scores_of_other_rows_are_not_taken_for_those_of_now(tmp_path):
+    arguments = ["--phases", "headline", "--dry-run", "--no-dials", "--out", str(tmp_path)]
+    assert gpu.main(arguments) == 0
+    place = call(tmp_path, data=tmp_path / "work" / "data", out=tmp_path, rows=5)
+    with pytest.raises(InputError, match=r"headline.json is of --rows 3, not 5; give another --out"):
+        gpu.run_job(job("headline"), place)
+    found = json.loads((tmp_path / "headline.json").read_text())
+    (tmp_path / "headline.json").write_text(json.dumps({"curve": found["curve"]}))
+    with pytest.raises(InputError, match="of --rows 3, not 5"):
+        gpu.run_job(job("headline"), place)
+    assert gpu.run_job(job("headline"), call(tmp_path, data=place.data, out=tmp_path, dials=False))
+
+
+def test_the_speed_of_a_dry_run_is_not_taken_for_a_real_one(tmp_path):
+    place = call(tmp_path, deadline=time.monotonic() - 1)
+    assert not gpu.run_speed(place)
+    with pytest.raises(InputError, match=r"speed.json is of --dry-run True, not False"):
+        gpu.run_speed(replace(place, dry=False))

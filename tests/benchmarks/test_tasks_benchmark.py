@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from diffuseq.cli.train import parse
+from diffuseq.errors import InputError
 from diffuseq.evaluation.catalogue import find_task
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "tasks.py"
@@ -70,10 +71,25 @@ def test_a_run_does_next_what_is_not_done_yet(tasks, tmp_path):
         run.done(verb)
     assert run.next_command() is None
     assert tasks.Run("qqp", "diffuseq", tmp_path, 3, 9).next_command()[0] == "generate"
-    longer = tasks.Run("qqp", "diffuseq", tmp_path, 4, 5)
-    assert "--overwrite" in longer.next_command()
-    longer.done("train")
-    assert longer.next_command()[0] == "generate"
+    (run.folder / "training.json").unlink()
+    again = run.next_command()
+    assert again[0] == "train" and "--resume" in again
+    run.done("train")
+    (run.folder / "training.json").write_text("{}")
+    assert run.next_command()[0] == "generate"
+
+
+def test_a_training_of_other_minutes_is_refused_and_stays(tasks, tmp_path):
+    write(tmp_path / "dialogue" / "train.jsonl", ["hello"])
+    run = tasks.Run("dialogue", "diffuseq", tmp_path / "out", 3, 5)
+    run.begin()
+    (run.folder / "training.json").write_text("{}")
+    arguments = ["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--tasks", "dialogue"]
+    with pytest.raises(InputError, match=r"dialogue/diffuseq is of --minutes 3, not 10; give another --out"):
+        tasks.main(arguments)
+    assert (run.folder / "training.json").exists()
+    assert not (tmp_path / "out" / "data").exists()
+    run.check_minutes()
 
 
 def test_an_unknown_task_is_refused(tasks, tmp_path):
