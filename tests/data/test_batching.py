@@ -120,6 +120,7 @@ def test_lengths_are_rounded_up_to_no_more_than_the_longest_text(store: TokenSto
 def test_stored_pairs_give_the_loop_the_rows_of_a_step_and_their_batch(store: TokenStore) -> None:
     lengths = (store.source_lengths, store.target_lengths)
     data = StoredPairs(store, BatchPlan(*lengths, batch_size=2, seed=0, both_directions=True), PAD)
+    assert data.pairs([0, len(store), 2 * len(store) - 1]) == [0, 0, len(store) - 1]
     seen = [int(row) for step in range(3) for row in data.rows(step)]
     assert sorted(seen) == list(range(6))
     assert data.collate([0]).source.tolist() == data.collate([3]).target.tolist() == [[5, 6, 7]]

@@ -108,3 +108,30 @@ def test_a_run_goes_on_with_other_numbers_of_processes(tmp_path: Path, data: Pat
     assert [path.name for path in (out / "resume").glob("step-*")] == ["step-8"]
     train_on(4, tmp_path, data, out, resume=True, **changes)
     assert_close(out, tmp_path / "undisturbed")
+
+
+BREAKING = """
+import dataclasses
+from diffuseq.training.loop import NotFiniteError, Stream, fit
+import tiny_runs as tiny
+
+class Overflows(type(tiny.system())):
+    def forward(self, batch, generator=None):
+        loss = super().forward(batch, generator)
+        return dataclasses.replace(loss, value=loss.value / (0.0 if 21 in batch.source else 1.0))
+
+batch = tiny.batch(8)
+batch.source[batch.source == 21] = 20
+batch.source[5, 0] = 21
+try:
+    fit(Overflows(tiny.NETWORK, tiny.SPECIAL), Stream(lambda step: batch, 8), tiny.settings(accumulate=4))
+except NotFiniteError as error:
+    assert "on training rows 5;" in str(error), error
+else:
+    raise AssertionError("it goes on")
+"""
+
+
+def test_every_process_says_which_rows_broke_a_step(tmp_path: Path) -> None:
+    """Also those that had others, whose message may be the only one that is read."""
+    launch.run(launch.torchrun(2, launch.script(tmp_path, BREAKING)))

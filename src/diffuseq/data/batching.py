@@ -127,6 +127,10 @@ class StoredPairs:
         """These examples as one batch."""
         return collate(self.store, rows, self.pad_id, self.multiple, self.longest)
 
+    def pairs(self, rows: Sequence[int]) -> Sequence[int]:
+        """The pairs in the store that these examples are, turned round or not."""
+        return [int(row) % len(self.store) for row in rows]
+
 
 def collate(
     store: TokenStore,

@@ -25,6 +25,7 @@ from typing import Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -61,6 +62,10 @@ class Data(Protocol):
         """These rows as one batch."""
         ...
 
+    def pairs(self, rows: Sequence[int]) -> Sequence[int]:
+        """The places of these rows' pairs in the data: a row may be a pair turned round."""
+        ...
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -76,6 +81,9 @@ class Stream:
         everything = self.batch(rows[0] // self.size)
         chosen = torch.tensor([row % self.size for row in rows])
         return everything.map(lambda tensor: tensor[chosen])
+
+    def pairs(self, rows: Sequence[int]) -> Sequence[int]:
+        return rows
 
 
 @dataclass
@@ -256,7 +264,8 @@ def train_steps(training: Training, data: Data) -> Iterator[dict[str, float]]:
 
 @dataclass
 class Loaded:
-    """This process's share of a step: its chunks as (seed, batch, rows), and the pairs of all processes."""
+    """This process's share of a step: its chunks as (seed, batch, places of its pairs in the data), and how many
+    pairs all processes have."""
 
     chunks: list[tuple[int, Batch, Sequence[int]]]
     pairs: int
@@ -288,7 +297,8 @@ def _load(training: Training, data: Data, step: int) -> Loaded:
     mine = range(rank * accumulate, (rank + 1) * accumulate)
     chunks = [(i, rows[i :: training.chunks]) for i in mine]  # strided: rows of one length spread evenly
     seed = training.settings.seed
-    return Loaded([(mix(seed, step, i), data.collate(chunk), chunk) for i, chunk in chunks], len(rows))
+    shares = [(mix(seed, step, i), data.collate(chunk), data.pairs(chunk)) for i, chunk in chunks]
+    return Loaded(shares, len(rows))
 
 
 def take_step(training: Training, loaded: Loaded, window: Window) -> None:
@@ -312,9 +322,11 @@ def take_step(training: Training, loaded: Loaded, window: Window) -> None:
     (weights, weighted), seconds = _over_processes(training, sums, mine)
     norm = _scale_and_clip(training, sum_norm, weights)
     if not (math.isfinite(weighted) and math.isfinite(norm)):
-        broken = [row for value, rows in values if not math.isfinite(value) for row in rows]
-        rows_seen = broken or [row for *_, rows in loaded.chunks for row in rows]
-        raise NotFiniteError(_what_broke(progress.step, weighted / weights, norm, rows_seen))
+        # every process comes here, for all have the same sums
+        losses = gather_object([(float(value), list(rows)) for value, rows in values])
+        broken = [row for value, rows in losses if not math.isfinite(value) for row in rows]
+        rows_seen = broken or [row for _, rows in losses for row in rows]
+        raise NotFiniteError(_what_broke(progress.step, weighted / weights, norm, sorted(rows_seen)))
     after = training.share(progress.step + 1, progress.seconds + seconds)
     factor = learning_rate_factor(training.settings, training.done, after)
     set_learning_rate(training.optimizers, factor)
