@@ -135,3 +135,25 @@ else:
 def test_every_process_says_which_rows_broke_a_step(tmp_path: Path) -> None:
     """Also those that had others, whose message may be the only one that is read."""
     launch.run(launch.torchrun(2, launch.script(tmp_path, BREAKING)))
+
+
+SIGNALLED = """
+import os, signal
+from diffuseq.training.engine import make_accelerator
+from diffuseq.training.loop import Stream, prepare, train_steps
+import tiny_runs as tiny
+
+training = prepare(tiny.system(), tiny.settings(), accelerator=make_accelerator())
+with training.stop.caught():
+    for _ in train_steps(training, Stream(lambda step: tiny.batch(8), 8)):
+        if training.progress.step == 2:
+            is_main = training.accelerator.is_main_process
+            os.kill(os.getpid(), signal.SIGTERM if is_main else signal.SIGINT)
+assert training.progress.step == 3
+assert training.stopping == signal.SIGINT, training.stopping
+"""
+
+
+def test_processes_that_got_different_signals_stop_at_one_of_them(tmp_path: Path) -> None:
+    """And not at the mean of their numbers, a floating-point exception."""
+    launch.run(launch.torchrun(2, launch.script(tmp_path, SIGNALLED)))

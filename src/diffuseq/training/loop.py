@@ -41,7 +41,7 @@ from diffuseq.training.engine import distribute, make_accelerator
 from diffuseq.training.graphs import GraphedPasses, Passed, can_be_graphed
 from diffuseq.training.optim import learning_rate_factor, make_optimizers, set_learning_rate
 from diffuseq.training.sharding import whole
-from diffuseq.training.signals import StopSignal
+from diffuseq.training.signals import SIGNALS, StopSignal
 from diffuseq.training.teachers import Teachers
 from diffuseq.training.window import Window
 
@@ -368,11 +368,11 @@ def _over_processes(training: Training, sums: Tensor, seconds: float) -> tuple[l
     if accelerator.num_processes == 1:
         training.stopping = signal
         return sums.tolist(), seconds
-    mine = [seconds if accelerator.is_main_process else 0.0, signal or 0, signal is not None]
+    mine = [seconds if accelerator.is_main_process else 0.0, *(signal == number for number in SIGNALS)]
     everything = torch.cat([sums, torch.tensor(mine, device=sums.device)])
-    *totals, seconds, signals, signalled = accelerator.reduce(everything, "sum").tolist()
-    training.stopping = round(signals / signalled) if signalled else None
-    return totals, seconds
+    weights, weighted, seconds, *got = accelerator.reduce(everything, "sum").tolist()
+    training.stopping = next((number for number, count in zip(SIGNALS, got, strict=True) if count), None)
+    return [weights, weighted], seconds
 
 
 def _gradients(training: Training) -> list[Tensor]:
