@@ -291,6 +291,13 @@ def test_generation_that_the_network_has_no_room_for_is_refused_before_the_first
     assert "start" not in [event.kind for event in events]
 
 
+def test_more_micro_batches_than_pairs_of_a_step_are_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"A step has 8 pairs for 9 micro-batches .* larger training.batch_size"
+    ):
+        train(tiny.config(accumulate=9), tmp_path / "no data", tmp_path / "out")
+
+
 def test_generation_that_does_not_fit_the_network_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     seeing_all = DiffuSeqConfig(attention="all")
     by_reading = DiffusionGeneration(sampler="fixed-point")

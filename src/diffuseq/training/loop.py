@@ -225,6 +225,15 @@ def check(settings: TrainingConfig) -> None:
     learning_rate_factor(settings, 1.0, 1.0)
 
 
+def check_split(pairs: int, chunks: int) -> None:
+    """Raise `InputError` for a step of fewer pairs than micro-batches."""
+    if pairs < chunks:
+        raise InputError(
+            f"A step has {pairs} pairs for {chunks} micro-batches (processes × accumulate); "
+            "give a larger training.batch_size or less to split it into."
+        )
+
+
 def fit(
     system: System,
     data: Data,
@@ -289,11 +298,7 @@ def _load_all(training: Training, data: Data) -> Iterator[Loaded]:
 def _load(training: Training, data: Data, step: int) -> Loaded:
     accumulate, rank = training.settings.accumulate, training.accelerator.process_index
     rows = data.rows(step)
-    if len(rows) < training.chunks:
-        raise InputError(
-            f"A step has {len(rows)} pairs for {training.chunks} micro-batches (processes × accumulate); "
-            "give a larger training.batch_size or less to split it into."
-        )
+    check_split(len(rows), training.chunks)
     mine = range(rank * accumulate, (rank + 1) * accumulate)
     chunks = [(i, rows[i :: training.chunks]) for i in mine]  # strided: rows of one length spread evenly
     seed = training.settings.seed

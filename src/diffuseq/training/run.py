@@ -32,7 +32,7 @@ from diffuseq.text.tokenizer import TOKENIZER_FILES
 from diffuseq.training.corpus import Corpus, prepare_corpus
 from diffuseq.training.engine import ShareFailedError, in_shares, make_accelerator, on_main
 from diffuseq.training.evaluate import look_at_answers, pipeline_answers, try_to_answer, validation_loss
-from diffuseq.training.loop import check, prepare, train_steps
+from diffuseq.training.loop import check, check_split, prepare, train_steps
 from diffuseq.training.signals import TrainingStopped
 from diffuseq.training.snapshot import averaged_state, complete_copy, restore, take_snapshot
 from diffuseq.training.start import begin_as, text_of_start
@@ -76,6 +76,7 @@ def train(
     check_generation(config.generation)
     check_fit(config.system, config.generation)
     out, accelerator = Path(out), make_accelerator(config.training.fsdp)
+    check_split(config.training.batch_size, accelerator.num_processes * config.training.accumulate)
     report = on_event if on_event is not None and accelerator.is_main_process else ignore
 
     def make_corpus() -> Corpus:
