@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -13,14 +14,20 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _started: list[subprocess.Popen[Any]] = []
 _stopped_by: list[int] = []
+_starting: set[threading.Thread] = set()
+"""Who is about to start a process, which would be lost if it were interrupted."""
 
 
 def start(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
     """Start a process that ends with this one; its other arguments are those of `Popen`. Raises `SystemExit` where
     this one is about to end."""
     # in a group of its own: a terminal's Ctrl-C would reach it twice, and the second signal kills it as it saves
-    process = subprocess.Popen(command, process_group=0, **options)
-    _started.append(process)
+    _starting.add(threading.current_thread())
+    try:
+        process = subprocess.Popen(command, process_group=0, **options)
+        _started.append(process)
+    finally:
+        _starting.discard(threading.current_thread())
     if _stopped_by:
         process.terminate()
         raise SystemExit(128 + _stopped_by[0])
@@ -40,7 +47,8 @@ def ended_together() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         _stopped_by.append(number)
         _ask_all()
-        raise SystemExit(128 + number)
+        if threading.main_thread() not in _starting:  # which otherwise sees it then
+            raise SystemExit(128 + number)
 
     heeded = [
         number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN
@@ -49,7 +57,8 @@ def ended_together() -> Iterator[None]:
     try:
         yield
     finally:
-        _ask_all()
+        if not _stopped_by:  # else they are asked already
+            _ask_all()
         for process in _started:
             process.wait()
         for number, handler in before.items():

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import children
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +33,15 @@ with ended_together(), ThreadPoolExecutor(1) as pool:
     statuses = [pool.submit(call, [sys.executable, "-c", child, folder]) for folder in folders]
     for status in statuses:
         status.result()
+"""
+
+
+BESIDE = """
+import sys
+from children import ended_together, start
+with ended_together():
+    for process in [start([sys.executable, "-c", sys.argv[1], folder]) for folder in sys.argv[2:]]:
+        process.wait()
 """
 
 
@@ -59,6 +69,21 @@ def test_a_signal_ends_what_was_started_and_what_was_not_yet(number: signal.Sign
     assert not (waiting / "begun").exists()
 
 
+def test_what_runs_side_by_side_is_asked_once_and_saves(tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    parent = subprocess.Popen(
+        [sys.executable, "-c", BESIDE, CHILD, *map(str, folders)],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "benchmarks")},
+    )
+    for folder in folders:
+        wait_for(folder / "begun")
+    parent.terminate()
+    assert parent.wait(30) == 128 + signal.SIGTERM
+    assert all((folder / "saved").exists() for folder in folders)
+
+
 def test_jobs_side_by_side_on_a_gpu_end_with_the_command(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--dry-run", "--out", str(tmp_path)]
     command += ["--phases", "headline,again", "--only", "headline,again", "--together"]
@@ -69,3 +94,19 @@ def test_jobs_side_by_side_on_a_gpu_end_with_the_command(tmp_path: Path) -> None
     assert parent.wait(60) == 128 + signal.SIGTERM
     running = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True)
     assert running.stdout == ""
+
+
+def test_a_signal_in_the_middle_of_a_start_loses_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[subprocess.Popen[bytes]] = []
+
+    class Slow(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *args: object, **options: object) -> None:
+            super().__init__(*args, **options)  # type: ignore[call-overload]
+            begun.append(self)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)
+
+    monkeypatch.setattr(subprocess, "Popen", Slow)
+    with pytest.raises(SystemExit, match="143"), children.ended_together():
+        children.start(["sleep", "60"])
+    assert [process.returncode for process in begun] == [-signal.SIGTERM]
