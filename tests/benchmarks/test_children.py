@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import children
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -33,15 +34,6 @@ with ended_together(), ThreadPoolExecutor(1) as pool:
     statuses = [pool.submit(call, [sys.executable, "-c", child, folder]) for folder in folders]
     for status in statuses:
         status.result()
-"""
-
-
-BESIDE = """
-import sys
-from children import ended_together, start
-with ended_together():
-    for process in [start([sys.executable, "-c", sys.argv[1], folder]) for folder in sys.argv[2:]]:
-        process.wait()
 """
 
 
@@ -69,21 +61,6 @@ def test_a_signal_ends_what_was_started_and_what_was_not_yet(number: signal.Sign
     assert not (waiting / "begun").exists()
 
 
-def test_what_runs_side_by_side_is_asked_once_and_saves(tmp_path: Path) -> None:
-    folders = [tmp_path / "one", tmp_path / "two"]
-    for folder in folders:
-        folder.mkdir()
-    parent = subprocess.Popen(
-        [sys.executable, "-c", BESIDE, CHILD, *map(str, folders)],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "benchmarks")},
-    )
-    for folder in folders:
-        wait_for(folder / "begun")
-    parent.terminate()
-    assert parent.wait(30) == 128 + signal.SIGTERM
-    assert all((folder / "saved").exists() for folder in folders)
-
-
 def test_jobs_side_by_side_on_a_gpu_end_with_the_command(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--dry-run", "--out", str(tmp_path)]
     command += ["--phases", "headline,again", "--only", "headline,again", "--together"]
@@ -92,8 +69,8 @@ def test_jobs_side_by_side_on_a_gpu_end_with_the_command(tmp_path: Path) -> None
         wait_for(tmp_path / f"{name}.log")
     parent.terminate()
     assert parent.wait(60) == 128 + signal.SIGTERM
-    running = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True)
-    assert running.stdout == ""
+    commands = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    assert not [command for command in commands if str(tmp_path) in command]
 
 
 def test_a_signal_in_the_middle_of_a_start_loses_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,3 +87,15 @@ def test_a_signal_in_the_middle_of_a_start_loses_no_process(monkeypatch: pytest.
     with pytest.raises(SystemExit, match="143"), children.ended_together():
         children.start(["sleep", "60"])
     assert [process.returncode for process in begun] == [-signal.SIGTERM]
+
+
+def test_what_saves_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a second signal kills it."""
+    asked: list[int] = []
+    terminate = subprocess.Popen.terminate
+    monkeypatch.setattr(subprocess.Popen, "terminate", lambda each: (asked.append(each.pid), terminate(each)))
+    with pytest.raises(SystemExit, match="143"), children.ended_together():
+        process = children.start(["sleep", "60"])
+        os.kill(os.getpid(), signal.SIGTERM)
+        process.wait()
+    assert asked == [process.pid]
