@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import json
 import os
+import pty
+import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +159,23 @@ def test_letters_that_a_stream_lacks_are_written_as_escapes(
     monkeypatch.setattr(sys, "stdout", out)
     assert status(*words) == 0
     assert b"\\u" in content.getvalue()
+
+
+def test_a_training_whose_terminal_closes_is_saved(tmp_path: Path) -> None:
+    outside, inside = pty.openpty()
+    training = subprocess.Popen(
+        [*COMMAND, "train", "tiny", "--out", str(tmp_path), "--training.save-every", "100000"],
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # its own terminal, which can hang up
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    os.close(inside)
+    told = b""
+    while b"pairs/s" not in told:
+        told += os.read(outside, 4096)
+    os.close(outside)
+    assert training.wait(60) == 128 + signal.SIGHUP
+    assert list((tmp_path / "resume").glob("step-*"))

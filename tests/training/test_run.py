@@ -21,7 +21,7 @@ from diffuseq.registry import entry
 from diffuseq.system import Loss
 from diffuseq.training.ema import AveragedWeights
 from diffuseq.training.run import train
-from diffuseq.training.signals import TrainingStopped
+from diffuseq.training.signals import SIGNALS, TrainingStopped
 from diffuseq.training.tracking import Event
 
 
@@ -60,17 +60,28 @@ def test_a_run_leaves_a_model_its_metrics_and_its_cost(undisturbed: Path) -> Non
 
 
 @pytest.mark.parametrize("step", [5, 6], ids=["between looks", "before a look"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_saves_and_resuming_gives_the_undisturbed_weights_bit_for_bit(
     data: Path, undisturbed: Path, tmp_path: Path, number: int, step: int
 ) -> None:
-    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    handlers = [signal.getsignal(each) for each in SIGNALS]
     with pytest.raises(TrainingStopped) as stopped:
         train(tiny.config(), data, tmp_path, on_event=at(step, lambda: os.kill(os.getpid(), number)))
     assert stopped.value.code == 128 + number
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [signal.getsignal(each) for each in SIGNALS] == handlers
     assert load_model(tmp_path)[0].num_parameters() > 0
     train(tiny.config(), data, tmp_path, resume=True)
+    assert tiny.same_weights(tmp_path, undisturbed)
+
+
+def test_what_is_to_outlive_its_terminal_trains_on_when_that_closes(
+    data: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup starts it
+    try:
+        train(tiny.config(), data, tmp_path, on_event=at(5, lambda: os.kill(os.getpid(), signal.SIGHUP)))
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert tiny.same_weights(tmp_path, undisturbed)
 
 

@@ -67,7 +67,7 @@ def train(
     run in `out` first; a README.md that is not as we wrote it stays. on_event: told what happens; nothing is
     printed in here.
     Raises `InputError` for what the user can mend, `NotFiniteError` when the loss is no number any more, and
-    `TrainingStopped` after SIGINT or SIGTERM, when everything is saved.
+    `TrainingStopped` after SIGINT, SIGTERM or SIGHUP, when everything is saved.
     """
     check(config.training)
     check_system(config.system)

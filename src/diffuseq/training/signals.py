@@ -1,15 +1,18 @@
-"""Ctrl-C and SIGTERM as a wish to stop: the current step is finished and saved before the process leaves."""
+"""Ctrl-C, SIGTERM and a closed terminal (SIGHUP) as a wish to stop: the current step is finished and saved before the
+process leaves."""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TypeVar
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class TrainingStopped(Exception):  # noqa: N818
@@ -43,7 +46,7 @@ class StopSignal:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        before = {number: signal.signal(number, self._handle) for number in SIGNALS if not _is_let_be(number)}
         try:
             yield
         finally:
@@ -62,7 +65,25 @@ class StopSignal:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.number = number
+        if number == signal.SIGHUP:
+            _drop_lost_terminals()
         for each in SIGNALS:
-            signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
+            if not _is_let_be(each):
+                signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
         if self._at_once:
             raise Asked
+
+
+def _is_let_be(number: int) -> bool:
+    """Whether who started this wants it to outlive its terminal, as nohup does."""
+    return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
+
+
+def _drop_lost_terminals() -> None:
+    """Let nothing be told to a terminal that has gone: the error would come before the step is saved."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # a stand-in for a stream has no number
+            try:
+                os.write(stream.fileno(), b"")
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
