@@ -320,6 +320,7 @@ def test_an_unknown_algorithm_or_style_is_an_error(trained):
     ("file", "content", "message"),
     [
         ("a.json", b"{", "not JSON"),
+        ("A.JSON", b"{", "not JSON"),
         ("a.json", b"[1]", "is no tokenizer"),
         ("a.json", b'{"a": "b"}', "is no tokenizer"),
         ("a.json", b'{"model": {"type": "Quux"}}', "no tokenizer.json that can be opened"),
