@@ -280,7 +280,9 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     found = blocks(ROOT / "README.md", "python")
     assert found
     for block in found:
-        block = block.replace('from_pretrained("runs/demo")', 'from_pretrained("grammar")')  # what a demo makes
+        block = block.replace(
+            'from_pretrained("runs/demo")', 'from_pretrained("grammar")'
+        )  # what a demo makes
         exec(compile(block, "README.md", "exec"), {})
 
 
