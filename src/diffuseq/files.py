@@ -33,8 +33,13 @@ _FILE, _FOLDER = "a file", "a folder"
 
 def check_file(path: Path, instead: str = "give the name of a plain file") -> None:
     """Raise `InputError` where a file cannot take the place of what `path` names: a folder, a device, a pipe, a
-    stream. To be asked before the work whose outcome goes there. instead: what to do, for the message."""
+    stream, or whose ending says that it is compressed, which nothing that we write is. To be asked before the work
+    whose outcome goes there. instead: what to do, for the message."""
     _check_name(path)
+    if path.suffix.lower() == ".gz":
+        raise InputError(
+            f"{path} would be taken for compressed, and is written plain; give a name without .gz."
+        )
     with _explained(path):
         what = "a stream" if _is_stream(path) else _kind(path)
     if what not in (None, _FILE):
