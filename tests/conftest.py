@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -59,4 +60,15 @@ def tiny_folder(tiny_pipe: DiffuSeqPipeline, tmp_path_factory: pytest.TempPathFa
     """The same as a model folder."""
     folder = tmp_path_factory.mktemp("tiny")
     tiny_pipe.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def odd_folder(tmp_path: Path) -> Path:
+    """A folder whose name is not UTF-8, as of an old archive."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 alone")
     return folder

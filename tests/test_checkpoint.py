@@ -57,6 +57,15 @@ def test_what_is_saved_loads_equal(folder: Path, system: System, tokenizer: Toke
     assert torch.equal(loss(again), loss(system))
 
 
+@pytest.mark.parametrize("shard", [None, 5_000])
+def test_a_folder_may_have_a_name_that_is_not_utf_8(
+    odd_folder: Path, system: System, tokenizer: Tokenizer, shard: int | None
+) -> None:
+    save_model(odd_folder, system, CONFIG, tokenizer, max_shard_bytes=shard)
+    assert torch.equal(loss(load_model(odd_folder)[0]), loss(system))
+    assert read_weights(odd_folder)
+
+
 def test_tied_weights_are_stored_once_and_are_still_tied(tmp_path: Path, tokenizer: Tokenizer) -> None:
     small = PublishedConfig(
         layers=1, heads=2, width=16, feed_forward=32, embedding_width=8, time_width=8, sequence_length=32

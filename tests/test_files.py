@@ -159,6 +159,12 @@ def test_a_name_that_is_not_utf_8_stands_in_a_file_as_json_reads_it(tmp_path: Pa
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"name": name}
 
 
+@pytest.mark.parametrize("name", ["answers.jsonl.gz", "ANSWERS.JSONL.GZ"])
+def test_a_name_of_a_compressed_file_is_refused_for_what_is_written_plain(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"{name} would be taken for compressed.*without \.gz"):
+        check_file(tmp_path / name)
+
+
 def test_what_is_no_plain_file_is_not_replaced_by_one(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()

@@ -187,3 +187,8 @@ def test_what_cannot_be_exported_is_refused_before_a_model_is_written(
 def test_a_model_of_the_package_is_exported_to_a_folder_of_ones_own(exported: Path) -> None:
     with pytest.raises(InputError, match=r"`diffuseq export grammar --out FOLDER`, and answer with that"):
         DiffuSeqPipeline.from_pretrained("grammar", runtime="onnx")
+
+
+def test_graphs_are_opened_in_a_folder_whose_name_is_not_utf_8(exported: Path, odd_folder: Path) -> None:
+    shutil.copytree(exported, odd_folder, dirs_exist_ok=True)
+    assert DiffuSeqPipeline.from_pretrained(odd_folder, runtime="onnx")(SOURCES[0]).text

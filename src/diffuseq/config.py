@@ -27,8 +27,8 @@ class TextConfig:
     """How text becomes tokens."""
 
     tokenizer: str | None = None
-    """None trains one on the data; else a tokenizer.json, a BERT vocab.txt, a folder, a hub name, or a
-    published word list (`words.txt`)."""
+    """None trains one on the data; else that of a model that comes with the package (`qqp`), a tokenizer.json, a
+    BERT vocab.txt, a folder (also of a model), a hub name, or a published word list (`words.txt`)."""
     algorithm: Literal["wordpiece", "bpe"] = "wordpiece"
     """The kind of tokenizer to train."""
     vocab_size: int = 8192

@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import stat
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffuseq.errors import InputError
+from diffuseq.names import readable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,8 +33,13 @@ _FILE, _FOLDER = "a file", "a folder"
 
 def check_file(path: Path, instead: str = "give the name of a plain file") -> None:
     """Raise `InputError` where a file cannot take the place of what `path` names: a folder, a device, a pipe, a
-    stream. To be asked before the work whose outcome goes there. instead: what to do, for the message."""
+    stream, or whose ending says that it is compressed, which nothing that we write is. To be asked before the work
+    whose outcome goes there. instead: what to do, for the message."""
     _check_name(path)
+    if path.suffix.lower() == ".gz":
+        raise InputError(
+            f"{path} would be taken for compressed, and is written plain; give a name without .gz."
+        )
     with _explained(path):
         what = "a stream" if _is_stream(path) else _kind(path)
     if what not in (None, _FILE):
@@ -183,6 +190,19 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         code = errno.ENOSPC if "No space left" in str(error) else errno.EIO
         raise OSError(code, str(error)) from error
     path.chmod(0o644)  # the library makes it readable for its owner alone
+
+
+@contextmanager
+def utf8_path(path: Path) -> Iterator[Path]:
+    """A path by which libraries that take UTF-8 alone open a file of ours within the block: its own, or one through
+    a link to its folder."""
+    if readable(str(path)) == str(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / "link"
+        link.symlink_to(path.parent.absolute())
+        yield link / path.name
 
 
 def _own_memory(tensor: Tensor) -> Tensor:

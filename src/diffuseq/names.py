@@ -22,6 +22,11 @@ def refuse_missing_path(name: str | Path, what: str, suffixes: tuple[str, ...] =
         raise InputError(f"There is no {name}; give {what} that exists, or a hub name (owner/name).")
 
 
+def ending(name: str | Path) -> str:
+    """What a name's ending says of the format, in lower case: of `TRAIN.CSV` and of `train.csv.gz` it is .csv."""
+    return Path(str(name).lower().removesuffix(".gz")).suffix
+
+
 def readable(name: str) -> str:
     """A name as text for files, figures and pages: what its bytes have that is not UTF-8 as escapes."""
     return name.encode(errors="backslashreplace").decode()
@@ -35,5 +40,8 @@ def word(name: str | Path) -> str:
 def _can_only_be_a_path(name: str, suffixes: tuple[str, ...]) -> bool:
     parts = name.replace(os.sep, "/")
     return (
-        parts[:1] in (".", "/", "~") or parts[-1:] == "/" or parts.count("/") > 1 or name.endswith(suffixes)
+        parts[:1] in (".", "/", "~")
+        or parts[-1:] == "/"
+        or parts.count("/") > 1
+        or name.lower().endswith(suffixes)
     )

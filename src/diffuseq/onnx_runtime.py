@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from diffuseq.errors import InputError, first_line
-from diffuseq.files import atomic_folder
+from diffuseq.files import atomic_folder, utf8_path
 from diffuseq.model.blocks import Memory
 from diffuseq.model.denoiser import Denoiser, Encoded, Level
 from diffuseq.model.packing import Packing
@@ -260,9 +260,10 @@ class _Graph:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 4  # what goes wrong is told by the exceptions
         try:
-            self.session = runtime.InferenceSession(
-                str(path), options, ["CPUExecutionProvider"], enable_fallback=0
-            )
+            with utf8_path(path) as readable:
+                self.session = runtime.InferenceSession(
+                    str(readable), options, ["CPUExecutionProvider"], enable_fallback=0
+                )
         except Exception as error:
             raise InputError(f"{path} is no graph that ONNX Runtime opens: {first_line(error)}.") from error
         self.path, self.names = path, [each.name for each in self.session.get_inputs()]

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from diffuseq.errors import InputError, first_line
-from diffuseq.files import atomic_file, hash_file, read_text, write_tensors, write_text
+from diffuseq.files import atomic_file, hash_file, read_text, utf8_path, write_tensors, write_text
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _NAMES = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
@@ -158,7 +158,7 @@ def stored_tensors(folder: Path) -> dict[str, Stored]:
     for file in _weight_files(folder):
         if not file.is_file():
             raise InputError(f"{folder} lacks {file.name}; copy the whole folder again.")
-        with _readable(file), safe_open(file, "pt") as opened:
+        with _opened(file) as opened:
             names = set(opened.keys())
             for name in opened.keys():  # noqa: SIM118
                 if not _is_scale(name, names):
@@ -170,7 +170,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """Every tensor of the folder, as it is stored, scales included. Raises `InputError` when one cannot be read."""
     tensors: dict[str, Tensor] = {}
     for file in sorted({entry.file for entry in stored_tensors(folder).values()}):
-        with _readable(file), safe_open(file, "pt") as opened:
+        with _opened(file) as opened:
             tensors |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     return tensors
 
@@ -200,9 +200,11 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def _readable(file: Path) -> Iterator[None]:
+def _opened(file: Path) -> Iterator[Any]:
+    """A safetensors file, of which what is asked for is read. Raises `InputError` when it is damaged."""
     try:
-        yield
+        with utf8_path(file) as path, safe_open(path, "pt") as opened:
+            yield opened
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"{file} cannot be read as safetensors ({first_line(error)}); it is damaged: copy it again."
@@ -243,7 +245,7 @@ def fill(folder: Path, system: nn.Module, stored: dict[str, Stored]) -> None:
     for name, entry in stored.items():
         taken[entry.file][entry.name].append(name)
     for file, names in sorted(taken.items()):
-        with _readable(file), safe_open(file, "pt") as opened:
+        with _opened(file) as opened:
             for name_there, tensor in _as_used(file, opened):
                 for name in names[name_there]:
                     own[name].copy_(tensor)

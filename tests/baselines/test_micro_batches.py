@@ -11,6 +11,8 @@ from memorise import SPECIAL, pairs, rows
 from torch import Tensor
 
 from diffuseq.baselines.configs import CMLMConfig, DiffusionLMConfig, LevTConfig
+from diffuseq.config import DiffuSeqConfig
+from diffuseq.data.batch import Batch, pad
 from diffuseq.registry import build
 from diffuseq.system import Loss
 
@@ -106,3 +108,28 @@ def test_two_micro_batches_are_one_batch(kind: str, monkeypatch: pytest.MonkeyPa
     for name, whole_log in whole.logs.items():
         parts = sum(weight * loss.logs[name] for weight, loss in zip(weights, losses, strict=True)) / total
         torch.testing.assert_close(parts, whole_log, atol=1e-5, rtol=1e-5)
+
+
+OURS = {
+    attention: DiffuSeqConfig(
+        encoder_layers=1,
+        decoder_layers=1,
+        heads=2,
+        width=32,
+        feed_forward=64,
+        embedding_width=12,
+        attention=attention,  # type: ignore[arg-type]
+    )
+    for attention in ("settled", "all")
+}
+
+
+@pytest.mark.parametrize("name", [*SYSTEMS, *OURS])
+def test_targets_without_any_word_have_a_loss_and_a_gradient(name: str) -> None:
+    torch.manual_seed(0)
+    system = build((SYSTEMS | OURS)[name], SPECIAL).train()
+    loss = system(Batch(*pad([[5, 6], [7]], 0), *pad([[], []], 0)), torch.Generator().manual_seed(0))
+    loss.value.backward()
+    assert all(part.grad is None or part.grad.isfinite().all() for part in system.parameters())
+    assert loss.value.isfinite() and all(part.isfinite() for part in loss.logs.values())
+    assert loss.weight is None or loss.weight > 0

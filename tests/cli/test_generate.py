@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from diffuseq.cli import main
+from diffuseq.answers import Answer
+from diffuseq.cli import generate, main
 from diffuseq.pipeline import DiffuSeqPipeline
 
 Refused = Callable[..., str]
@@ -68,3 +71,17 @@ def test_what_is_read_is_not_written_over(refused: Refused, tmp_path: Path) -> N
 @pytest.mark.parametrize("limit", ["0", "-3"])
 def test_no_fewer_than_one_source_is_answered(refused: Refused, limit: str) -> None:
     assert f"--limit is {limit}; give a number of at least 1" in refused(f"--limit={limit}")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_control_characters_are_shown_to_a_terminal_and_kept_elsewhere(
+    terminal: bool, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    text = "a\x1b[2Jb\x9bc\x07 é"
+    answer = Answer("why?", text, (text,), (0.0,), 0.1, 1, 0)
+    monkeypatch.setattr(generate, "_answer", lambda *given: [answer])
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
+    (tmp_path / "in.txt").write_text("why?\n")
+    assert generate.main([str(tiny_folder), "--input", str(tmp_path / "in.txt")]) == 0
+    shown = "a\\x1b[2Jb\\x9bc\\x07 é" if terminal else text
+    assert capsys.readouterr().out == f"{shown}\n"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diffuseq.data import pairs
 from diffuseq.data.delimited import MOST_LINES, delimited_rows
 from diffuseq.data.reading import Account, ReadOptions
 from diffuseq.errors import InputError
@@ -118,3 +119,30 @@ def test_lines_that_end_in_carriage_returns_alone_are_told(tmp_path: Path) -> No
         InputError, match="carriage return stands in the row; save the file with other line ends"
     ):
         read(path, ",")
+
+
+@TABLES
+@pytest.mark.parametrize("quotes", [True, False])
+def test_a_field_may_be_longer_than_the_csv_module_takes(
+    tmp_path: Path, delimiter: str, quotes: bool
+) -> None:
+    before, text = csv.field_size_limit(), "word " * 40_000 + "end"
+    path = table(tmp_path, delimiter, {2: f"{text},short", 3: f"short,{text}"}, rows=3)
+    assert read(path, delimiter, quotes=quotes) == ([("q1", "a1"), (text, "short"), ("short", text)], {})
+    assert csv.field_size_limit() == before  # which is the whole process's
+
+
+@TABLES
+def test_an_overlong_line_is_a_bad_row_and_never_a_cut_one(
+    tmp_path: Path, delimiter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairs, "MAX_LINE_BYTES", 100)
+    changed = {2: f"q2,{'é' * 99}", 4: f'q4,"{"é" * 99}"', 6: f'q6,"{"é" * 99}'}
+    path = table(tmp_path, delimiter, changed, rows=7)
+    rows = [(f"q{i}", f"a{i}") for i in (1, 3, 5, 7)]
+    assert read(path, delimiter, skip=True) == (rows, {"the line is longer than 100 bytes": 3})
+    with pytest.raises(InputError, match="table:3: the line is longer than 100 bytes"):
+        read(path, delimiter)
+    path.write_text("q,a" + "\t" * 100 + "\n1,2\n")
+    with pytest.raises(InputError, match="table:1: the line is longer than 100 bytes"):
+        read(path, delimiter)

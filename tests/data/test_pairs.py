@@ -128,6 +128,17 @@ def test_splits_are_found_under_their_usual_names(tmp_path: Path) -> None:
         find_split(tmp_path / "train.jsonl", "train")
 
 
+def test_a_split_is_found_and_read_with_its_ending_in_capitals(tmp_path: Path) -> None:
+    write(tmp_path, {"src": "a", "trg": "b"}, name="TRAIN.JSONL")
+    (tmp_path / "Dev.jsonl.GZ").write_bytes(gzip.compress(b'{"src": "c", "trg": "d"}'))
+    read = {split: next(read_pairs(find_split(tmp_path, split))).source for split in ("train", "valid")}
+    assert read == {"train": "a", "valid": "c"}
+    with pytest.raises(InputError, match=r"no test\.jsonl \(there is: Dev\.jsonl\.GZ, TRAIN\.JSONL\)"):
+        find_split(tmp_path, "test")
+    write(tmp_path, {}, name="train.jsonl")
+    assert find_split(tmp_path, "train").name == "train.jsonl"
+
+
 def test_sources_are_read_from_plain_text_and_from_jsonl(tmp_path: Path) -> None:
     plain, rows = tmp_path / "a.txt", tmp_path / "b.jsonl"
     plain.write_text("how are you\nwhat is {this}\n", "utf-8")
@@ -182,7 +193,7 @@ def test_no_bytes_make_a_reader_fail_with_anything_but_an_input_error(
 
 
 @pytest.mark.parametrize("reader", [read_pairs, read_sources])
-@pytest.mark.parametrize("name", ["pairs.csv", "pairs.TSV", "pairs.csv.gz", "pairs.parquet"])
+@pytest.mark.parametrize("name", ["pairs.csv", "pairs.TSV", "pairs.csv.gz", "PAIRS.CSV.GZ", "pairs.parquet"])
 def test_a_table_is_neither_taken_for_texts_nor_for_broken_json(name: str, reader: object) -> None:
     with pytest.raises(InputError, match=rf"{name} is a table.* `diffuseq prepare columns {name} "):
         next(reader(name))  # type: ignore[operator]

@@ -201,6 +201,28 @@ def test_any_table_is_read_by_the_names_of_its_columns(tmp_path: Path, delimiter
     assert sides(tmp_path / "out", "train") == [("a\td", "b, c")]
 
 
+@pytest.mark.parametrize("name", ["A.CSV", "a.Tsv", "A.JSONL", "A.CSV.GZ", "a.csv.Gz", "A.PARQUET"])
+def test_endings_in_capitals_mean_what_they_mean_in_small_letters(tmp_path: Path, name: str) -> None:
+    row, path = {"question": "a", "answer": "b"}, tmp_path / name
+    if name == "A.PARQUET":
+        parquet = pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(__import__("pyarrow").Table.from_pylist([row]), path)
+    else:
+        text = json.dumps(row) if name == "A.JSONL" else "\n".join("\t".join(x) for x in (row, row.values()))
+        path.write_bytes(gzip.compress(text.encode()) if name.lower().endswith("gz") else text.encode())
+    prepare("columns", [path], tmp_path / "out", columns())
+    assert sides(tmp_path / "out", "train") == [("a", "b")]
+
+
+@pytest.mark.parametrize("name", ["Q.TSV", "Q.CSV"])
+def test_a_release_may_be_named_in_capitals(tmp_path: Path, qqp: Path, name: str) -> None:
+    qqp.rename(tmp_path / name)
+    for number, raw in enumerate((tmp_path, tmp_path / name)):
+        assert prepare("qqp", [raw], tmp_path / f"{number}", small()).counts == {
+            "train": 3, "valid": 1, "test": 1,
+        }  # fmt: skip
+
+
 def test_parquet_and_nested_columns_and_references_are_read(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     rows = [{"translation": {"de": "ja", "en": "yes"}, "more": ["yes", "yeah"]}]
@@ -316,7 +338,7 @@ def test_without_the_optional_package_the_message_names_it(
 
 
 @pytest.mark.parametrize(
-    "name", ["data/mine/pairs", "./pairs", "~/pairs", "/pairs", "../pairs", "no/pairs.csv"]
+    "name", ["data/mine/pairs", "./pairs", "~/pairs", "/pairs", "../pairs", "no/pairs.csv", "no/PAIRS.CSV"]
 )
 def test_a_missing_path_is_not_asked_for_on_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

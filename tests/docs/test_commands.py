@@ -274,12 +274,15 @@ def shortened(page, budgets, folder):
     return copy
 
 
-def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, tiny_folder):
+@pytest.mark.filterwarnings("error::diffuseq.cuts.CutWarning")
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = blocks(ROOT / "README.md", "python")
     assert found
     for block in found:
-        block = re.sub(r'from_pretrained\("[^"]*"\)', f"from_pretrained({str(tiny_folder)!r})", block)
+        block = block.replace(
+            'from_pretrained("runs/demo")', 'from_pretrained("grammar")'
+        )  # what a demo makes
         exec(compile(block, "README.md", "exec"), {})
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from diffuseq.baselines.configs import (
 )
 from diffuseq.cli import analyse, main
 from diffuseq.config import Config, DiffuSeqConfig, DiffusionGeneration, TextConfig
+from diffuseq.evaluation import plots
 from diffuseq.evaluation.analyses import Limits, diversity, speed, steps
 from diffuseq.evaluation.analyses.drawing import Look
 from diffuseq.evaluation.analyses.result import Analysis, Data, silent, write
 from diffuseq.evaluation.analyses.subjects import HeldOut, Subject, open_subjects, read_test_set
-from diffuseq.evaluation.plots import Figure
+from diffuseq.evaluation.plots import FALLBACKS, Figure, FontWarning, style
 from diffuseq.metrics.bleu import pairwise_sentence_bleu
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.registry import build
@@ -193,6 +195,42 @@ def test_words_and_names_may_have_dollar_signs():
     drawn = [figure.svg() for figure in steps.draw([course])]
     assert all("$x^2$" in svg for svg in drawn[:-1])
     assert all(word in drawn[-1] for word in words)
+
+
+def in_other_letters():
+    words = ("你好", "🎉", "\u0378")  # the last is no letter of any font
+    example = steps.Example("日本語 한국어", words, (words,), (1.0,) * 3, (1.0,))
+    course = steps.Course(
+        "模型", Look.of(0, "diffusion"), (1.0,), (0.1,), (0.2,), (1.0,) * steps.PARTS, example
+    )
+    return steps.draw([course])
+
+
+def test_letters_that_no_font_has_are_told_in_one_line(tmp_path):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        figures = in_other_letters()
+        assert all("模型" in figure.svg() for figure in figures[:-1])
+        assert not told  # a page shows them by the reader's fonts
+        for figure in figures:
+            figure.save(tmp_path)
+    assert {each.category for each in told} == {FontWarning} and len(
+        {str(each.message) for each in told}
+    ) == 1
+    assert "png files show boxes there" in str(told[0].message)
+
+
+def test_a_font_that_has_the_letters_is_taken_where_there_is_one(monkeypatch):
+    fonts = pytest.importorskip("matplotlib.font_manager")
+    names = ["DejaVu Sans", FALLBACKS[0][3]]
+    monkeypatch.setattr(fonts, "findSystemFonts", lambda: ["new.ttf"])
+    monkeypatch.setattr(fonts.fontManager, "get_font_names", lambda: names)
+    monkeypatch.setattr(fonts.fontManager, "addfont", lambda path: names.append(FALLBACKS[0][1]))
+    plots._fallbacks.cache_clear()
+    with style():
+        family = __import__("matplotlib").rcParams["font.family"]
+    plots._fallbacks.cache_clear()
+    assert family == ["sans-serif", FALLBACKS[0][1]]
 
 
 def test_models_whose_names_differ_in_signs_alone_have_figures_of_their_own():

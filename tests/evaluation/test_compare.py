@@ -252,6 +252,19 @@ def test_names_that_are_not_utf_8_are_shown_with_escapes(
     assert (scores["name"], scores["files"]) == (r"caf\udce9", [f"{name}/predictions.jsonl"])
 
 
+def test_names_that_spell_pictures_are_shown_as_they_are(
+    runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runs)
+    name = "lr:100:[b]"
+    (runs / "good").rename(runs / name)
+    assert compare_verb.main([name, "bad", "--bootstrap", "20"]) == 0
+    shown = capsys.readouterr().out
+    assert f"{name} leads in BLEU" in shown and f"│ {name} " in shown
+    assert evaluate_verb.main([name, "--bootstrap", "0"]) == 0
+    assert f"{name}: 60 sources" in capsys.readouterr().out
+
+
 def test_the_report_works_without_the_figures(runs: Path) -> None:
     page = html(compared(runs), [[]])
     assert "pip install diffuseq[plots]" in page and "<svg" not in page

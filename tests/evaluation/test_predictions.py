@@ -41,12 +41,12 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path: Path) -> None:
 
 def test_published_files_become_candidates_and_lose_their_special_tokens(tmp_path: Path) -> None:
     write(tmp_path / "seed1.json", SEED)
-    write(tmp_path / "seed2.json", {**SEED, "recover": "[CLS] w [SEP]"})
+    write(tmp_path / "seed2.JSON", {**SEED, "recover": "[CLS] w [SEP]"})
     (tmp_path / "notes.json").write_text('{"learning_rate": 1}')
     read = read_predictions(tmp_path)
     assert read.rows == (Prediction(" z  ", (" y [UNK] ",), (" x  ", " w ")),)
-    assert [file.name for file in read.files] == ["seed1.json", "seed2.json"]
-    assert read_predictions(tmp_path / "seed1.json", tmp_path / "seed2.json").rows == read.rows
+    assert [file.name for file in read.files] == ["seed1.json", "seed2.JSON"]
+    assert read_predictions(tmp_path / "seed1.json", tmp_path / "seed2.JSON").rows == read.rows
 
 
 @pytest.mark.parametrize(

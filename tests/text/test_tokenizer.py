@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from diffuseq.data.grammar import build_corpus
 from diffuseq.errors import InputError
+from diffuseq.models import shipped_model
 from diffuseq.text.tokenizer import SPECIALS, Tokenizer
 
 BERT_WORDS = [*SPECIALS, "how", "do", "i", "play", "##ing", "##s", "guitar", "what", "s", *"'?,5-"]
@@ -252,6 +253,14 @@ def test_a_published_word_list_has_four_special_tokens_before_its_words(tmp_path
     assert Tokenizer.load(tmp_path / "saved").encode(["be ba"]) == [[5, 4]]
 
 
+def test_the_name_of_a_model_that_comes_with_the_package_means_its_tokenizer(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = Tokenizer.load("grammar")
+    assert shipped.fingerprint == Tokenizer.load(shipped_model("grammar")).fingerprint
+    trained.save("grammar")  # what is there goes first, as where a model is named
+    assert Tokenizer.load("grammar").fingerprint == trained.fingerprint != shipped.fingerprint
+
+
 def test_a_hub_name_opens_from_the_cache_without_a_network(trained, tmp_path, monkeypatch):
     from huggingface_hub import constants
 
@@ -311,6 +320,7 @@ def test_an_unknown_algorithm_or_style_is_an_error(trained):
     ("file", "content", "message"),
     [
         ("a.json", b"{", "not JSON"),
+        ("A.JSON", b"{", "not JSON"),
         ("a.json", b"[1]", "is no tokenizer"),
         ("a.json", b'{"a": "b"}', "is no tokenizer"),
         ("a.json", b'{"model": {"type": "Quux"}}', "no tokenizer.json that can be opened"),

@@ -24,6 +24,12 @@ def test_what_was_saved_comes_back_bit_equal(tmp_path: Path) -> None:
     assert tensors["optimizer"] == {}
 
 
+def test_checkpoints_come_back_from_a_folder_whose_name_is_not_utf_8(odd_folder: Path) -> None:
+    save_checkpoint(odd_folder, 7, TENSORS, {}, keep=1)
+    loaded = load_newest(odd_folder)
+    assert loaded is not None and torch.equal(loaded[1]["weights"]["a"], TENSORS["weights"]["a"])
+
+
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     for step in (5, 10, 100):
         save_checkpoint(tmp_path, step, TENSORS, {}, keep=2)

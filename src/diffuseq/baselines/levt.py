@@ -59,8 +59,10 @@ class LevT(NonAutoregressive):
         tokens, padding = self._shorten(goal, goal_padding, generator)
         counts = insertions(align(tokens, padding, goal, goal_padding), padding)
         placeholders = self._placeholder_loss(tokens, padding, counts, encoded)
-        # The expert's placeholders leave a text as long as the goal, position for position.
+        # The expert's placeholders leave a text as long as the goal, position for position, but for what is padding
+        # in all rows.
         template, _ = insert(tokens, padding, counts, self.special.mask, self.special.pad)
+        goal, goal_padding = goal[:, : template.shape[1]], goal_padding[:, : template.shape[1]]
         gaps = template == self.special.mask
         hidden = self.read(template, goal_padding, encoded)[gaps]
         words = self.word_losses(hidden, goal[gaps]).sum()

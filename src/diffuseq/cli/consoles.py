@@ -1,13 +1,22 @@
-"""Where commands write: what becomes of them when the reader of a pipe has left."""
+"""Where commands write: names and texts as they are, and what becomes of it when the reader of a pipe has left."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from rich.console import Console
 
 from diffuseq.cli import streams
 
 
-class ViewConsole(Console):
+class PlainConsole(Console):
+    """Leaves `:100:` what it is; rich makes a picture of it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(emoji=False, **options)
+
+
+class ViewConsole(PlainConsole):
     """For what is only shown, which ends with its reader."""
 
     def on_broken_pipe(self) -> None:
@@ -15,7 +24,7 @@ class ViewConsole(Console):
         raise
 
 
-class ReportConsole(Console):
+class ReportConsole(PlainConsole):
     """For what is told of work that leaves files: it goes on when nobody reads any more."""
 
     def on_broken_pipe(self) -> None:

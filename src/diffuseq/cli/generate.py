@@ -95,9 +95,16 @@ def main(argv: Sequence[str]) -> int:
     if files.output is not None:
         _write(files.output, map(Prediction.of, questions, answers), settings)
     elif not files.watch and team.is_main:
-        for each in answers:
-            print(each.text)
+        _print(answers)
     return 0
+
+
+def _print(answers: Iterable[Answer]) -> None:
+    """The chosen texts, one a line: as they are, but for what a terminal would obey."""
+    from diffuseq.cli.view import visible
+
+    for each in answers:
+        print(visible(each.text) if sys.stdout.isatty() else each.text)
 
 
 def _parse(argv: Sequence[str], generation: Any) -> tuple[Files, Any]:

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from diffuseq.cli.consoles import PlainConsole
 
 PATIENCE_S = 2.0
 
@@ -15,7 +16,7 @@ PATIENCE_S = 2.0
 @contextmanager
 def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Give a function that is told how many more are done."""
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     if not console.is_terminal:
         yield lambda more: None
         return

@@ -10,10 +10,11 @@ import csv
 import re
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from diffuseq.data.pairs import BadRowError, numbered_lines
+from diffuseq.data.pairs import BadRowError, numbered_lines, refuse_overlong
 from diffuseq.data.reading import Account, ReadOptions, refuse_repeated
 from diffuseq.errors import InputError
 
@@ -23,6 +24,8 @@ _DELIMITERS = (",", ";", "\t")
 _TOLD = re.compile(r'("?)sep=(?P<delimiter>[^"\n])\1\n', re.IGNORECASE)
 _NO_ACCIDENT = 4
 """So many delimiters on the lines of one row, each line with as many as a row has, are no accident of a text."""
+_LONGEST_FIELD = 2**31 - 1
+"""The csv module's largest limit everywhere; its usual one, 131,072 characters, is less than a text may have."""
 
 
 class _StrayQuoteError(BadRowError):
@@ -72,11 +75,14 @@ class _Lines:
         self._file = numbered_lines(path)
         self._again: deque[tuple[str, str]] = deque()
         self._taken: list[tuple[str, str]] = []
+        self._overlong: dict[str, BadRowError] = {}
 
     def delimiter(self, usual: str) -> str:
         """What separates the cells: what a first line says that Excel has for this alone (sep=;), else what there
         is in the header, the usual one if it is there at all."""
-        header = next(self._take(1), "")
+        header = ""
+        with suppress(BadRowError):  # which is told when it is read as a row
+            header = next(self._take(1), "")
         if told := _TOLD.fullmatch(header):
             return told["delimiter"]
         self._again.extend(self._taken)
@@ -90,28 +96,41 @@ class _Lines:
         self._taken = []
         lines = self._take(options.quoted_lines or MOST_LINES)
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if options.quotes else csv.QUOTE_NONE
+        usual_limit = csv.field_size_limit(
+            _LONGEST_FIELD
+        )  # of the whole process: put back when the row is read
         try:
             cells = next(csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True), None)
             if cells is None:
                 return None
             if options.quoted_lines is None and self._look_like_rows(delimiter, columns):
                 raise _StrayQuoteError
-        except (csv.Error, _StrayQuoteError) as error:
+        except (csv.Error, BadRowError) as error:
             self._again.extendleft(reversed(self._taken[1:]))
             return self._taken[0][0], _reason(error)
+        finally:
+            csv.field_size_limit(usual_limit)
         return self._taken[0][0], cells
 
     def _take(self, most: int) -> Iterator[str]:
-        """The next lines, each with its end, as the csv module asks for them."""
+        """The next lines, each with its end, as the csv module asks for them. Raises `BadRowError` at one that is
+        too long."""
         for _ in range(most):
             if self._again:
                 self._taken.append(self._again.popleft())
             elif line := next(self._file, None):
                 # bytes that are not UTF-8 are found cell by cell
                 self._taken.append((line[0], f"{line[1].decode('utf-8', 'surrogateescape')}\n"))
+                try:
+                    refuse_overlong(line[1])
+                except BadRowError as error:
+                    self._overlong[line[0]] = error
             else:
                 return
-            yield self._taken[-1][1]
+            place, text = self._taken[-1]
+            if place in self._overlong:
+                raise self._overlong[place]
+            yield text
 
     def _look_like_rows(self, delimiter: str, columns: int) -> bool:
         """Whether every line of a row of several would be a row by itself; texts do not have so many delimiters."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from diffuseq.errors import InputError
-from diffuseq.names import word
+from diffuseq.names import ending, word
 
 MAX_LINE_BYTES = 10_000_000
 """Longer lines are refused before they are parsed, so that a broken file cannot fill the memory."""
@@ -180,11 +180,14 @@ def find_split(folder: str | Path, split: str) -> Path:
         )
     if not folder.is_dir():
         raise InputError(f"{folder} is a file; give the folder that holds train.jsonl and valid.jsonl.")
+    files = {
+        path.name.lower(): path for path in sorted(folder.glob("*"))
+    }  # train.jsonl goes before train.JSONL
     for name in _SPLIT_ALIASES.get(split, (split,)):
-        for path in (folder / f"{name}.jsonl", folder / f"{name}.jsonl.gz"):
-            if path.is_file():
+        for path in (files.get(f"{name}.jsonl"), files.get(f"{name}.jsonl.gz")):
+            if path is not None and path.is_file():
                 return path
-    present = ", ".join(sorted(p.name for p in folder.glob("*.jsonl*"))[:20]) or "no jsonl file"
+    present = ", ".join([p.name for name, p in files.items() if ".jsonl" in name][:20]) or "no jsonl file"
     held_out = "" if split == "train" else f" where it holds some out (--{split}-share, --{split}-files)"
     raise InputError(
         f"{folder} has no {split}.jsonl (there is: {present}); `diffuseq prepare` writes one{held_out}."
@@ -210,7 +213,7 @@ def read_questions(
     """
     _refuse_table(path)
     report = BadRows() if report is None else report
-    jsonl: bool | None = True if Path(path).suffix in (".jsonl", ".json") else None
+    jsonl: bool | None = True if ending(path) in (".jsonl", ".json") else None
     for place, line in numbered_lines(path):
         try:
             text = decode(line)
@@ -227,7 +230,7 @@ def read_questions(
 
 def _refuse_table(path: str | Path) -> None:
     """Raise `InputError` for a table, whose lines would be taken for texts or for broken JSON."""
-    if Path(str(path).removesuffix(".gz")).suffix.lower() in _TABLES:
+    if ending(path) in _TABLES:
         raise InputError(
             f"{path} is a table, and jsonl is read here; `diffuseq prepare columns {word(path)} --source-column … "
             "--target-column … --out FOLDER` makes jsonl of it."
@@ -268,7 +271,7 @@ def open_input(path: str | Path) -> Iterator[BinaryIO]:
         raise InputError("A file name cannot hold a null byte; give the path of a text file.")
     try:
         with open(path, "rb") as stream:
-            if str(path).endswith(".gz"):
+            if str(path).lower().endswith(".gz"):
                 with gzip.open(stream) as unpacked:
                     yield unpacked  # type: ignore[misc]
             else:
@@ -308,10 +311,15 @@ def _skip_line(stream: BinaryIO, place: str) -> None:
     )
 
 
-def decode(line: bytes) -> str:
-    """A line as text. Raises `BadRowError` if it is too long or not UTF-8."""
+def refuse_overlong(line: bytes) -> None:
+    """Raise `BadRowError` for a line of which `numbered_lines` gives only the first bytes."""
     if len(line) > MAX_LINE_BYTES:
         raise BadRowError(f"the line is longer than {MAX_LINE_BYTES:,} bytes")
+
+
+def decode(line: bytes) -> str:
+    """A line as text. Raises `BadRowError` if it is too long or not UTF-8."""
+    refuse_overlong(line)
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError:

@@ -122,8 +122,7 @@ def find_one(raw: list[Path], patterns: tuple[str, ...], what: str, account: Acc
     """
     for pattern in patterns:
         for path in raw:
-            found = sorted(path.rglob(pattern)) if path.is_dir() else [path] * path.match(pattern)
-            if found:
+            if found := sorted(_matching(path, pattern)):
                 account.used.append(found[0])
                 return found[0]
     given = ", ".join(map(str, raw))
@@ -134,8 +133,10 @@ def find_one(raw: list[Path], patterns: tuple[str, ...], what: str, account: Acc
 
 def has_any(raw: list[Path], patterns: Iterable[str]) -> bool:
     """Whether one of the given files, or one in the given folders, matches one of the patterns."""
-    return any(
-        any(path.rglob(pattern)) if path.is_dir() else path.match(pattern)
-        for path in raw
-        for pattern in patterns
-    )
+    return any(any(_matching(path, pattern)) for path in raw for pattern in patterns)
+
+
+def _matching(path: Path, pattern: str) -> Iterator[Path]:
+    """The file, or what is in the folder, if its name matches, in capitals or not."""
+    among = path.rglob("*") if path.is_dir() else [path]
+    return (each for each in among if Path(str(each).lower()).match(pattern.lower()))

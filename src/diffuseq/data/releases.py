@@ -21,6 +21,7 @@ from diffuseq.data.reading import (
     split_by_source,
 )
 from diffuseq.errors import InputError
+from diffuseq.names import ending
 
 SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "validation", "dev"), "test": ("test",)}
 
@@ -131,7 +132,7 @@ def _held_out(options: ReadOptions, test_rows: int, valid_rows: int) -> tuple[in
 
 
 def _duplicates(path: Path, options: ReadOptions, account: Account) -> Iterator[Pair]:
-    for place, row in delimited_rows(path, "," if path.suffix == ".csv" else "\t", options, account):
+    for place, row in delimited_rows(path, "," if ending(path) == ".csv" else "\t", options, account):
         try:
             label = checked_text(row.get("is_duplicate"), "is_duplicate")
             if label not in ("0", "1"):

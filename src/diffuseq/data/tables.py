@@ -13,6 +13,7 @@ from diffuseq.data.delimited import delimited_rows
 from diffuseq.data.pairs import BadRowError, Pair, checked_text, decode, numbered_lines, parse_json
 from diffuseq.data.reading import Account, ReadOptions, Rows, refuse_repeated, refuse_rows, split_by_source
 from diffuseq.errors import InputError, unknown_name
+from diffuseq.names import ending
 
 Row = Mapping[str, Any]
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -68,8 +69,7 @@ def _is_file(path: Path) -> bool:
 
 def _table(path: Path, options: ReadOptions, account: Account) -> Iterator[tuple[str, Row]]:
     account.used.append(path)
-    suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    match suffix.lower():
+    match ending(path):
         case ".csv":
             return delimited_rows(path, ",", options, account)
         case ".tsv":

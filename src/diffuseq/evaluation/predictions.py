@@ -149,7 +149,7 @@ def _files(path: Path) -> list[Path]:
     found = sorted(
         file
         for file in path.iterdir()
-        if file.suffix in (".json", ".jsonl") and file.is_file() and is_published(file)
+        if file.suffix.lower() in (".json", ".jsonl") and file.is_file() and is_published(file)
     )
     if not found:
         raise InputError(

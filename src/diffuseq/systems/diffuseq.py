@@ -230,7 +230,7 @@ class DiffuSeq(System):
         level = self.denoiser.level(log_snr)
         estimate = self._first_estimate(x, level, padding, encoded, generator)
         hidden = self.denoiser.decode(x, level, padding, encoded, estimate)
-        return *self._word_losses(hidden, encoded, target, noised), noised.sum()
+        return *self._word_losses(hidden, encoded, target, noised), noised.sum().clamp_min(1)
 
     def _drop_source(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Some rows lose their source: a single mask token stands in its place."""

@@ -40,7 +40,7 @@ def read_file(path: Path) -> tokenizers.Tokenizer:
         raise InputError(
             f"{path} cannot be read ({error}); give a tokenizer.json, a vocab.txt or a word list."
         ) from None
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         return _read_json(path, text)
     lines = [line.split()[0] for line in text.splitlines() if line.strip()]
     if not lines:

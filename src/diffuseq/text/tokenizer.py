@@ -25,6 +25,7 @@ import tokenizers
 from tokenizers import decoders
 
 from diffuseq.errors import InputError, unknown_name
+from diffuseq.models import EXAMPLES, shipped_model
 from diffuseq.names import refuse_missing_path
 from diffuseq.text import cleanup
 from diffuseq.text.reading import download, read_file, read_names, valid_unicode
@@ -117,8 +118,8 @@ class Tokenizer:
 
     @classmethod
     def load(cls, name: str | Path) -> Tokenizer:
-        """Open a folder, a tokenizer.json, a BERT vocab.txt, a published word list or vocab.json, or a
-        hub name.
+        """Open a folder, a tokenizer.json, a BERT vocab.txt, a published word list or vocab.json, the tokenizer of
+        a model that comes with the package (by its name), or a hub name.
 
         A path that exists is taken as one. Raises `InputError` if it is no tokenizer or cannot be had.
         """
@@ -127,6 +128,8 @@ class Tokenizer:
             return cls._load_folder(path)
         if path.is_file():
             return cls(read_file(path))
+        if str(name) in EXAMPLES:
+            return cls._load_folder(shipped_model(str(name)))
         refuse_missing_path(name, "a tokenizer's file or folder", (".json", ".txt"))
         return cls._load_folder(download(str(name)))
 

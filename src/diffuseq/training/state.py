@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from diffuseq.errors import InputError
-from diffuseq.files import atomic_folder, read_text, sweep, write_tensors
+from diffuseq.files import atomic_folder, read_text, sweep, utf8_path, write_tensors
 
 Tensors = dict[str, Tensor]
 MARKER = "state.json"
@@ -60,7 +60,7 @@ def load_newest(folder: Path) -> tuple[int, dict[str, Tensors], dict[str, Any], 
             marker = json.loads(read_text(path / MARKER))
             if marker["files"] != _checksums(path) or marker["checksum"] != _sum(marker["values"]):
                 raise ValueError("its files are not the ones that were written")
-            tensors = {Path(name).stem: load_file(path / name) for name in marker["files"]}
+            tensors = {Path(name).stem: _tensors(path / name) for name in marker["files"]}
             return step, tensors, marker["values"], broken
         except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
             broken.append(f"{path} cannot be used: {error}")
@@ -69,6 +69,11 @@ def load_newest(folder: Path) -> tuple[int, dict[str, Tensors], dict[str, Any], 
             f"No checkpoint can be resumed from ({'; '.join(broken)}); start anew with --overwrite."
         )
     return None
+
+
+def _tensors(path: Path) -> Tensors:
+    with utf8_path(path) as readable:
+        return load_file(readable)
 
 
 def forget_newer(folder: Path, step: int) -> None:
