@@ -79,8 +79,10 @@ class Corpus:
         return replace(settings, steps=max(1, math.ceil(pairs / settings.batch_size)))
 
     def validation_data(self, settings: TrainingConfig) -> StoredPairs:
-        size = min(settings.batch_size, VALIDATION_BATCH, len(self.valid))
-        return self._batches(self.valid, size, 0, False)
+        """Batches as alike as they can be, for the last one is filled up with pairs that count twice then."""
+        pairs = len(self.valid)
+        batches = math.ceil(pairs / min(settings.batch_size, VALIDATION_BATCH))
+        return self._batches(self.valid, math.ceil(pairs / batches), 0, False)
 
     def _batches(self, store: TokenStore, size: int, seed: int, both: bool, multiple: int = 1) -> StoredPairs:
         plan = BatchPlan(store.source_lengths, store.target_lengths, size, seed, both)

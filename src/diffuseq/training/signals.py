@@ -1,5 +1,5 @@
-"""Ctrl-C, SIGTERM and a closed terminal (SIGHUP) as a wish to stop: the current step is finished and saved before the
-process leaves."""
+"""Ctrl-C, SIGTERM and a closed terminal (SIGHUP) as a wish to stop: the current step is finished and saved before
+the process leaves."""
 
 from __future__ import annotations
 
