@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,12 @@ def odd_folder(tmp_path: Path) -> Path:
     except OSError:
         pytest.skip("this file system has names in UTF-8 alone")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heeded_signals() -> None:
+    """As in a terminal: who starts the tests in the background, or by nohup, has some signals ignored, also by
+    every process that a test starts."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
