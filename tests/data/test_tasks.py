@@ -214,9 +214,11 @@ def test_endings_in_capitals_mean_what_they_mean_in_small_letters(tmp_path: Path
     assert sides(tmp_path / "out", "train") == [("a", "b")]
 
 
-@pytest.mark.parametrize("name", ["Q.TSV", "Q.CSV"])
-def test_a_release_may_be_named_in_capitals(tmp_path: Path, qqp: Path, name: str) -> None:
-    qqp.rename(tmp_path / name)
+@pytest.mark.parametrize("name", ["Q.TSV", "Q.CSV", "q.tsv.gz", "Q.TSV.GZ"])
+def test_a_release_may_be_named_in_capitals_and_compressed(tmp_path: Path, qqp: Path, name: str) -> None:
+    content = qqp.read_bytes()
+    qqp.unlink()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.lower().endswith(".gz") else content)
     for number, raw in enumerate((tmp_path, tmp_path / name)):
         assert prepare("qqp", [raw], tmp_path / f"{number}", small()).counts == {
             "train": 3, "valid": 1, "test": 1,

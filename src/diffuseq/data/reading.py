@@ -137,6 +137,6 @@ def has_any(raw: list[Path], patterns: Iterable[str]) -> bool:
 
 
 def _matching(path: Path, pattern: str) -> Iterator[Path]:
-    """The file, or what is in the folder, if its name matches, in capitals or not."""
+    """The file, or what is in the folder, if its name matches, in capitals or not, compressed or not."""
     among = path.rglob("*") if path.is_dir() else [path]
-    return (each for each in among if Path(str(each).lower()).match(pattern.lower()))
+    return (each for each in among if Path(str(each).lower().removesuffix(".gz")).match(pattern.lower()))
