@@ -19,12 +19,12 @@ from diffuseq.baselines.configs import (
 )
 from diffuseq.cli import analyse, main
 from diffuseq.config import Config, DiffuSeqConfig, DiffusionGeneration, TextConfig
-from diffuseq.evaluation import plots
 from diffuseq.evaluation.analyses import Limits, diversity, speed, steps
 from diffuseq.evaluation.analyses.drawing import Look
 from diffuseq.evaluation.analyses.result import Analysis, Data, silent, write
 from diffuseq.evaluation.analyses.subjects import HeldOut, Subject, open_subjects, read_test_set
-from diffuseq.evaluation.plots import FALLBACKS, Figure, FontWarning, style
+from diffuseq.evaluation.fonts import FALLBACKS, FontWarning, fallbacks
+from diffuseq.evaluation.plots import Figure, style
 from diffuseq.metrics.bleu import pairwise_sentence_bleu
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.registry import build
@@ -226,10 +226,10 @@ def test_a_font_that_has_the_letters_is_taken_where_there_is_one(monkeypatch):
     monkeypatch.setattr(fonts, "findSystemFonts", lambda: ["new.ttf"])
     monkeypatch.setattr(fonts.fontManager, "get_font_names", lambda: names)
     monkeypatch.setattr(fonts.fontManager, "addfont", lambda path: names.append(FALLBACKS[0][1]))
-    plots._fallbacks.cache_clear()
+    fallbacks.cache_clear()
     with style():
         family = __import__("matplotlib").rcParams["font.family"]
-    plots._fallbacks.cache_clear()
+    fallbacks.cache_clear()
     assert family == ["sans-serif", FALLBACKS[0][1]]
 
 

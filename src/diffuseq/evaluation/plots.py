@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from diffuseq.errors import InputError
 from diffuseq.evaluation.catalogue import METRICS
 from diffuseq.evaluation.compare import Block
+from diffuseq.evaluation.fonts import fallbacks, letters_missing, tell_of
 from diffuseq.evaluation.measure import COPY, SINGLE
 from diffuseq.files import atomic_file
 
@@ -27,30 +25,6 @@ INK, QUIET, GRID = "#1f2430", "#6b7280", "#e5e7eb"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7f7f7f", "#000000")
 """Okabe and Ito's palette, blue and vermilion first; markers differ as well."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-FALLBACKS = (
-    (
-        "Noto Sans CJK JP",
-        "Noto Sans CJK SC",
-        "Source Han Sans",
-        "WenQuanYi Zen Hei",
-        "WenQuanYi Micro Hei",
-        "Droid Sans Fallback",
-        "Arial Unicode MS",
-        "PingFang SC",
-        "Hiragino Sans",
-        "Microsoft YaHei",
-        "Yu Gothic",
-        "Malgun Gothic",
-    ),
-    ("Noto Emoji", "Segoe UI Emoji", "Symbola"),
-)
-"""Fonts for Chinese, Japanese and Korean, and for emoji: the first of each that the machine has draws what the
-usual ones lack. Fonts of coloured pictures are none that matplotlib can draw."""
-_NO_LETTER = r"Glyph \d+ .*missing from|Matplotlib currently does not support"
-
-
-class FontWarning(UserWarning):
-    """Figures have letters that no font has."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +38,7 @@ class Figure:
 
     def svg(self) -> str:
         """The drawing as an svg element to stand inside an html page; text stays text."""
-        with style(), _letters_missing():
+        with style(), letters_missing():
             buffer = io.StringIO()
             self.drawing.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
         text = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
@@ -83,17 +57,10 @@ class Figure:
         paths = []
         for suffix, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 220})):
             path = folder / f"{self.name}.{suffix}"
-            with style(), atomic_file(path) as temporary, _letters_missing() as missing:
+            with style(), atomic_file(path) as temporary, letters_missing() as missing:
                 self.drawing.savefig(temporary, format=suffix, bbox_inches="tight", **options)
             paths.append(path)
-        if missing:  # in the png: what is text in the svg is shown by the fonts of who looks at it
-            warnings.warn(
-                "No font here has some letters of the names and texts in the figures: the png files show boxes "
-                "there (svg and html files take the reader's fonts). Install one that has them, say Noto Sans CJK "
-                "or Noto Emoji.",
-                FontWarning,
-                stacklevel=2,
-            )
+        tell_of(missing)
         return paths
 
 
@@ -291,7 +258,7 @@ def style() -> Any:
     return matplotlib.rc_context(
         {
             "font.size": 8.5,
-            "font.family": ["sans-serif", *_fallbacks()],
+            "font.family": ["sans-serif", *fallbacks()],
             "font.sans-serif": ["Inter", "Helvetica", "Arial", "DejaVu Sans"],
             "axes.labelcolor": INK,
             "text.color": INK,
@@ -301,32 +268,3 @@ def style() -> Any:
             "figure.facecolor": "white",
         }
     )
-
-
-@cache
-def _fallbacks() -> list[str]:
-    """Those of `FALLBACKS` that are here."""
-    from matplotlib.font_manager import findSystemFonts, fontManager
-
-    known = {font.fname for font in fontManager.ttflist}
-    for path in findSystemFonts():  # matplotlib keeps its list, and knows nothing of what came later
-        if path not in known:
-            with suppress(OSError, RuntimeError):  # none that it can read
-                fontManager.addfont(path)
-    here = set(fontManager.get_font_names())
-    found = (next((name for name in names if name in here), None) for names in FALLBACKS)
-    return [name for name in found if name is not None]
-
-
-@contextmanager
-def _letters_missing() -> Iterator[list[str]]:
-    """Collect, instead of showing, matplotlib's warnings of letters that no font has; all others are shown."""
-    missing: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.filterwarnings("always", _NO_LETTER)
-        yield missing
-    for each in caught:
-        if re.match(_NO_LETTER, str(each.message)):
-            missing.append(str(each.message))
-        else:
-            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
