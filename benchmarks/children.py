@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from diffuseq.training.signals import SIGNALS
 
 _started: list[subprocess.Popen[Any]] = []
 _stopped_by: list[int] = []
@@ -50,9 +50,8 @@ def ended_together() -> Iterator[None]:
         if threading.main_thread() not in _starting:  # which otherwise sees it then
             raise SystemExit(128 + number)
 
-    heeded = [
-        number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN
-    ]  # nohup ignores some
+    # nohup ignores some
+    heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, stop) for number in heeded}
     try:
         yield

@@ -113,10 +113,14 @@ def _train(job: Job, folder: Path, results: Results, call: Call) -> bool:
 def _refuse_other_rows(job: Job, call: Call, results: Results) -> None:
     """Raise `InputError` where OUT has scores of another number of rows, beside which those of now would stand."""
     for split in ("valid", "test"):
-        for found in results.values.get(split, {}).values():
-            check_same(results.path, "rows", found["sources"], len(call.pairs(job.task, split)))
-    for point in results.values.get("curve", ()):
-        check_same(results.path, "rows", point["rows"], len(call.curve_pairs(job.task)))
+        if scores := results.values.get(split):
+            rows = len(call.pairs(job.task, split))
+            for found in scores.values():
+                check_same(results.path, "rows", found["sources"], rows)
+    if curve := results.values.get("curve"):
+        rows = len(call.curve_pairs(job.task))
+        for point in curve:
+            check_same(results.path, "rows", point["rows"], rows)
 
 
 def _refuse_another_budget(job: Job, folder: Path, results: Results) -> None:

@@ -22,9 +22,14 @@ def refuse_missing_path(name: str | Path, what: str, suffixes: tuple[str, ...] =
         raise InputError(f"There is no {name}; give {what} that exists, or a hub name (owner/name).")
 
 
+def unpacked(name: str | Path) -> Path:
+    """A name as names are compared: in lower case, and without .gz."""
+    return Path(str(name).lower().removesuffix(".gz"))
+
+
 def ending(name: str | Path) -> str:
-    """What a name's ending says of the format, in lower case: of `TRAIN.CSV` and of `train.csv.gz` it is .csv."""
-    return Path(str(name).lower().removesuffix(".gz")).suffix
+    """What a name's ending says of the format: of `TRAIN.CSV` and of `train.csv.gz` it is .csv."""
+    return unpacked(name).suffix
 
 
 def readable(name: str) -> str:

@@ -33,7 +33,8 @@ from diffuseq.sampling.hooks import mix_words
 from diffuseq.system import Request, System
 from diffuseq.systems.diffuseq import DiffuSeq
 from diffuseq.systems.ensemble import Ensemble
-from diffuseq.training.loop import Stream, fit
+from diffuseq.training.feed import Stream
+from diffuseq.training.loop import fit
 
 SOURCES = ["how do i learn to cook rice?", "why do people like music so much?", "tea"]
 SMALL = {"width": 32, "dropout": 0.0}

@@ -18,8 +18,9 @@ from diffuseq.data.batch import Batch, pad
 from diffuseq.registry import build
 from diffuseq.system import SpecialTokens
 from diffuseq.training.chance import mix
+from diffuseq.training.feed import Stream
 from diffuseq.training.graphs import GraphedPasses, Passed, Recording, can_be_graphed
-from diffuseq.training.loop import Stream, Training, prepare, train_steps
+from diffuseq.training.loop import Training, prepare, train_steps
 
 SPECIAL = SpecialTokens(vocab_size=40, pad=0, start=2, end=3, unknown=1, mask=4)
 OURS = DiffuSeqConfig(

@@ -13,7 +13,8 @@ from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
 from diffuseq.system import Loss, System
 from diffuseq.training.chance import mix
-from diffuseq.training.loop import NotFiniteError, Stream, fit, prepare, train_steps
+from diffuseq.training.feed import Stream
+from diffuseq.training.loop import NotFiniteError, fit, prepare, train_steps
 
 
 def trained(settings: TrainingConfig, **changes: float) -> dict[str, Tensor]:

@@ -112,7 +112,8 @@ def test_a_run_goes_on_with_other_numbers_of_processes(tmp_path: Path, data: Pat
 
 BREAKING = """
 import dataclasses
-from diffuseq.training.loop import NotFiniteError, Stream, fit
+from diffuseq.training.feed import Stream
+from diffuseq.training.loop import NotFiniteError, fit
 import tiny_runs as tiny
 
 class Overflows(type(tiny.system())):
@@ -140,7 +141,8 @@ def test_every_process_says_which_rows_broke_a_step(tmp_path: Path) -> None:
 SIGNALLED = """
 import os, signal
 from diffuseq.training.engine import make_accelerator
-from diffuseq.training.loop import Stream, prepare, train_steps
+from diffuseq.training.feed import Stream
+from diffuseq.training.loop import prepare, train_steps
 import tiny_runs as tiny
 
 training = prepare(tiny.system(), tiny.settings(), accelerator=make_accelerator())

@@ -22,7 +22,8 @@ from diffuseq.model.denoiser import Denoiser
 from diffuseq.model.word_losses import label_losses
 from diffuseq.system import System
 from diffuseq.systems.diffuseq import DiffuSeq
-from diffuseq.training.loop import Stream, fit
+from diffuseq.training.feed import Stream
+from diffuseq.training.loop import fit
 from diffuseq.training.run import train
 from diffuseq.training.teachers import Teachers
 

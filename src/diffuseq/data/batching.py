@@ -104,7 +104,7 @@ class _Epoch:
 
 @dataclass(frozen=True)
 class StoredPairs:
-    """A store and its plan as what the training loop asks for (`training.loop.Data`)."""
+    """A store and its plan as what the training loop asks for (`training.feed.Data`)."""
 
     store: TokenStore
     plan: BatchPlan

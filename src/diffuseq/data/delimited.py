@@ -73,9 +73,8 @@ class _Lines:
 
     def __init__(self, path: Path) -> None:
         self._file = numbered_lines(path)
-        self._again: deque[tuple[str, str]] = deque()
-        self._taken: list[tuple[str, str]] = []
-        self._overlong: dict[str, BadRowError] = {}
+        self._again: deque[tuple[str, bytes]] = deque()
+        self._taken: list[tuple[str, bytes]] = []
 
     def delimiter(self, usual: str) -> str:
         """What separates the cells: what a first line says that Excel has for this alone (sep=;), else what there
@@ -96,9 +95,8 @@ class _Lines:
         self._taken = []
         lines = self._take(options.quoted_lines or MOST_LINES)
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if options.quotes else csv.QUOTE_NONE
-        usual_limit = csv.field_size_limit(
-            _LONGEST_FIELD
-        )  # of the whole process: put back when the row is read
+        # of the whole process: put back when the row is read
+        usual_limit = csv.field_size_limit(_LONGEST_FIELD)
         try:
             cells = next(csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True), None)
             if cells is None:
@@ -116,21 +114,12 @@ class _Lines:
         """The next lines, each with its end, as the csv module asks for them. Raises `BadRowError` at one that is
         too long."""
         for _ in range(most):
-            if self._again:
-                self._taken.append(self._again.popleft())
-            elif line := next(self._file, None):
-                # bytes that are not UTF-8 are found cell by cell
-                self._taken.append((line[0], f"{line[1].decode('utf-8', 'surrogateescape')}\n"))
-                try:
-                    refuse_overlong(line[1])
-                except BadRowError as error:
-                    self._overlong[line[0]] = error
-            else:
+            line = self._again.popleft() if self._again else next(self._file, None)
+            if line is None:
                 return
-            place, text = self._taken[-1]
-            if place in self._overlong:
-                raise self._overlong[place]
-            yield text
+            self._taken.append(line)
+            refuse_overlong(line[1])
+            yield f"{line[1].decode('utf-8', 'surrogateescape')}\n"  # what is not UTF-8 is found cell by cell
 
     def _look_like_rows(self, delimiter: str, columns: int) -> bool:
         """Whether every line of a row of several would be a row by itself; texts do not have so many delimiters."""
@@ -139,7 +128,7 @@ class _Lines:
         return (
             len(self._taken) > 1
             and delimiters >= enough
-            and all(line.count(delimiter) == columns - 1 for _, line in self._taken)
+            and all(line.count(delimiter.encode()) == columns - 1 for _, line in self._taken)
         )
 
 

@@ -180,9 +180,8 @@ def find_split(folder: str | Path, split: str) -> Path:
         )
     if not folder.is_dir():
         raise InputError(f"{folder} is a file; give the folder that holds train.jsonl and valid.jsonl.")
-    files = {
-        path.name.lower(): path for path in sorted(folder.glob("*"))
-    }  # train.jsonl goes before train.JSONL
+    # train.jsonl goes before train.JSONL, for it comes later
+    files = {path.name.lower(): path for path in sorted(folder.glob("*"))}
     for name in _SPLIT_ALIASES.get(split, (split,)):
         for path in (files.get(f"{name}.jsonl"), files.get(f"{name}.jsonl.gz")):
             if path is not None and path.is_file():

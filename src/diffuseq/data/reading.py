@@ -10,6 +10,7 @@ from pathlib import Path
 
 from diffuseq.data.pairs import BadRowError, BadRows, Pair, handle_bad_row
 from diffuseq.errors import InputError
+from diffuseq.names import unpacked
 
 
 @dataclass(frozen=True)
@@ -139,4 +140,4 @@ def has_any(raw: list[Path], patterns: Iterable[str]) -> bool:
 def _matching(path: Path, pattern: str) -> Iterator[Path]:
     """The file, or what is in the folder, if its name matches, in capitals or not, compressed or not."""
     among = path.rglob("*") if path.is_dir() else [path]
-    return (each for each in among if Path(str(each).lower().removesuffix(".gz")).match(pattern.lower()))
+    return (each for each in among if unpacked(each).match(pattern.lower()))

@@ -12,7 +12,8 @@ from diffuseq.data.pairs import Pair
 from diffuseq.system import Request, System
 from diffuseq.training.chance import mix
 from diffuseq.training.engine import reshard
-from diffuseq.training.loop import Data, Training
+from diffuseq.training.feed import Data
+from diffuseq.training.loop import Training
 
 SAMPLES_SHOWN = 5
 TOO_MANY_EQUAL = 0.5

@@ -18,10 +18,8 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from accelerate import Accelerator
@@ -35,9 +33,10 @@ from diffuseq.errors import InputError
 from diffuseq.memory import FreedMemory
 from diffuseq.precision import use_bf16, width_of
 from diffuseq.system import System
-from diffuseq.training.chance import mix, seed_global
+from diffuseq.training.chance import seed_global
 from diffuseq.training.ema import AveragedWeights
 from diffuseq.training.engine import distribute, make_accelerator
+from diffuseq.training.feed import Data, Loaded, load_all
 from diffuseq.training.graphs import GraphedPasses, Passed, can_be_graphed
 from diffuseq.training.optim import learning_rate_factor, make_optimizers, set_learning_rate
 from diffuseq.training.sharding import whole
@@ -49,41 +48,6 @@ MOST_ROWS = 1_000_000
 """Validation rows that are generated for at a look, at most."""
 SEEDS = 2**63
 """Seeds are below it: PyTorch's generators take no larger ones, and NumPy's none below 0."""
-
-
-class Data(Protocol):
-    """What the loop trains on. Both must be pure functions, for resuming and for sharding without overlap."""
-
-    def rows(self, step: int) -> Sequence[int]:
-        """The pairs of an optimiser step over all processes, as row numbers; the same on every process."""
-        ...
-
-    def collate(self, rows: Sequence[int]) -> Batch:
-        """These rows as one batch."""
-        ...
-
-    def pairs(self, rows: Sequence[int]) -> Sequence[int]:
-        """The places of these rows' pairs in the data: a row may be a pair turned round."""
-        ...
-
-
-@dataclass(frozen=True)
-class Stream:
-    """`Data` from a function of the step that gives the step's whole batch: for benchmarks and tests."""
-
-    batch: Callable[[int], Batch]
-    size: int
-
-    def rows(self, step: int) -> Sequence[int]:
-        return range(step * self.size, (step + 1) * self.size)
-
-    def collate(self, rows: Sequence[int]) -> Batch:
-        everything = self.batch(rows[0] // self.size)
-        chosen = torch.tensor([row % self.size for row in rows])
-        return everything.map(lambda tensor: tensor[chosen])
-
-    def pairs(self, rows: Sequence[int]) -> Sequence[int]:
-        return rows
 
 
 @dataclass
@@ -225,15 +189,6 @@ def check(settings: TrainingConfig) -> None:
     learning_rate_factor(settings, 1.0, 1.0)
 
 
-def check_split(pairs: int, chunks: int) -> None:
-    """Raise `InputError` for a step of fewer pairs than micro-batches."""
-    if pairs < chunks:
-        raise InputError(
-            f"A step has {pairs} pairs for {chunks} micro-batches (processes × accumulate); "
-            "give a larger training.batch_size or less to split it into."
-        )
-
-
 def fit(
     system: System,
     data: Data,
@@ -260,7 +215,7 @@ def train_steps(training: Training, data: Data) -> Iterator[dict[str, float]]:
     recorded as CUDA graphs is gone at the end."""
     settings, progress = training.settings, training.progress
     window = Window()
-    batches, freed = _load_all(training, data), FreedMemory(training.accelerator.device.type)
+    batches, freed = load_all(training, data), FreedMemory(training.accelerator.device.type)
     try:
         while training.done < 1 and training.stopping is None:
             take_step(training, next(batches), window)
@@ -269,41 +224,6 @@ def train_steps(training: Training, data: Data) -> Iterator[dict[str, float]]:
             yield window.close(training) if last or progress.step % settings.log_every == 0 else {}
     finally:
         training.graphed = None  # they know the training: as a circle they would keep their memory
-
-
-@dataclass
-class Loaded:
-    """This process's share of a step: its chunks as (seed, batch, places of its pairs in the data), and how many
-    pairs all processes have."""
-
-    chunks: list[tuple[int, Batch, Sequence[int]]]
-    pairs: int
-
-
-def _load_all(training: Training, data: Data) -> Iterator[Loaded]:
-    """The steps from the current one on; beside a GPU the next is made ready while this one is computed."""
-    step = training.progress.step
-    if training.accelerator.device.type == "cpu":
-        while True:
-            yield _load(training, data, step)
-            step += 1
-    with ThreadPoolExecutor(1, "collate") as worker:
-        ahead = worker.submit(_load, training, data, step)
-        while True:
-            loaded, step = ahead.result(), step + 1
-            ahead = worker.submit(_load, training, data, step)
-            yield loaded
-
-
-def _load(training: Training, data: Data, step: int) -> Loaded:
-    accumulate, rank = training.settings.accumulate, training.accelerator.process_index
-    rows = data.rows(step)
-    check_split(len(rows), training.chunks)
-    mine = range(rank * accumulate, (rank + 1) * accumulate)
-    chunks = [(i, rows[i :: training.chunks]) for i in mine]  # strided: rows of one length spread evenly
-    seed = training.settings.seed
-    shares = [(mix(seed, step, i), data.collate(chunk), data.pairs(chunk)) for i, chunk in chunks]
-    return Loaded(shares, len(rows))
 
 
 def take_step(training: Training, loaded: Loaded, window: Window) -> None:
@@ -328,10 +248,10 @@ def take_step(training: Training, loaded: Loaded, window: Window) -> None:
     norm = _scale_and_clip(training, sum_norm, weights)
     if not (math.isfinite(weighted) and math.isfinite(norm)):
         # every process comes here, for all have the same sums
-        losses = gather_object([(float(value), list(rows)) for value, rows in values])
-        broken = [row for value, rows in losses if not math.isfinite(value) for row in rows]
-        rows_seen = broken or [row for _, rows in losses for row in rows]
-        raise NotFiniteError(_what_broke(progress.step, weighted / weights, norm, sorted(rows_seen)))
+        losses = gather_object([(float(value), loaded.data.pairs(rows)) for value, rows in values])
+        broken = [pair for value, pairs in losses if not math.isfinite(value) for pair in pairs]
+        seen = broken or [pair for _, pairs in losses for pair in pairs]
+        raise NotFiniteError(_what_broke(progress.step, weighted / weights, norm, sorted(seen)))
     after = training.share(progress.step + 1, progress.seconds + seconds)
     factor = learning_rate_factor(training.settings, training.done, after)
     set_learning_rate(training.optimizers, factor)

@@ -32,7 +32,8 @@ from diffuseq.text.tokenizer import TOKENIZER_FILES
 from diffuseq.training.corpus import Corpus, prepare_corpus
 from diffuseq.training.engine import ShareFailedError, in_shares, make_accelerator, on_main
 from diffuseq.training.evaluate import look_at_answers, pipeline_answers, try_to_answer, validation_loss
-from diffuseq.training.loop import check, check_split, prepare, train_steps
+from diffuseq.training.feed import check_split
+from diffuseq.training.loop import check, prepare, train_steps
 from diffuseq.training.signals import TrainingStopped
 from diffuseq.training.snapshot import averaged_state, complete_copy, restore, take_snapshot
 from diffuseq.training.start import begin_as, text_of_start

@@ -39,6 +39,7 @@ class StopSignal:
     def __init__(self) -> None:
         self.number: int | None = None
         self._at_once = False
+        self._caught: list[signal.Signals] = []
 
     @contextmanager
     def caught(self) -> Iterator[None]:
@@ -46,7 +47,10 @@ class StopSignal:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._handle) for number in SIGNALS if not _is_let_be(number)}
+        # nohup ignores SIGHUP, for what is to outlive its terminal
+        ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
+        before = {number: signal.signal(number, self._handle) for number in SIGNALS if number not in ignored}
+        self._caught = list(before)
         try:
             yield
         finally:
@@ -67,16 +71,10 @@ class StopSignal:
         self.number = number
         if number == signal.SIGHUP:
             _drop_lost_terminals()
-        for each in SIGNALS:
-            if not _is_let_be(each):
-                signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
+        for each in self._caught:
+            signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
         if self._at_once:
             raise Asked
-
-
-def _is_let_be(number: int) -> bool:
-    """Whether who started this wants it to outlive its terminal, as nohup does."""
-    return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
 
 
 def _drop_lost_terminals() -> None:
