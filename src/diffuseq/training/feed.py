@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Data(Protocol):
-    """What the loop trains on. Both must be pure functions, for resuming and for sharding without overlap."""
+    """What the loop trains on: pure functions, for resuming and for sharding without overlap."""
 
     def rows(self, step: int) -> Sequence[int]:
         """The pairs of an optimiser step over all processes, as row numbers; the same on every process."""
