@@ -124,6 +124,35 @@ def test_where_a_word_is_missing_or_one_too_many_the_others_move(draft: list[int
     assert sentence.calls <= calls
 
 
+def test_what_follows_in_the_draft_on_the_words_that_stand_is_next() -> None:
+    sentence = Sentence([0] * 12)
+    draft = torch.tensor([[0, 6, 7, 8, 9, 10, 11, 1, 2, 3, 4, 5]])
+    *_, last = run(sentence.read, 12, [1], [12], temperature=0.0, draft=draft)
+    assert last.tokens[0].tolist() == list(range(12))
+    assert sentence.calls <= 4, "those from 6 on were left behind when 1 came, and are found again"
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_draft_decides_nothing_but_how_many_calls_it_takes(temperature: float) -> None:
+    draft = torch.randint(-1, END + 1, (3, 12), generator=torch.Generator().manual_seed(4))
+    for seed in range(0, 60, 3):
+        chain, seeds = Chain(), [seed, seed + 1, seed + 2]
+        last = run(chain.read, 13, seeds, end=END, temperature=temperature, draft=draft)[-1]
+        for row, (number, window) in enumerate(zip(seeds, WINDOW, strict=True)):
+            words = one_after_the_other(chain, number, window, END, temperature)
+            assert last.tokens[row, : len(words)].tolist() == words
+
+
+def test_words_that_are_given_keep_what_is_drafted_between_them_in_place() -> None:
+    pinned = torch.full((1, 12), -1)
+    pinned[0, 11] = 11
+    sentence = Sentence([0] * 12)
+    draft = torch.tensor([[0, 6, 7, 8, 9, 10, 11, 1, 2, 3, 4, 5]])
+    steps = run(sentence.read, 12, [1], [12], temperature=0.0, draft=draft, pinned=pinned)
+    assert all(step.tokens[0, 11] == 11 for step in steps)
+    assert steps[-1].tokens[0].tolist() == list(range(12))
+
+
 def test_what_is_behind_the_first_change_moves_only_if_the_word_there_is_ousted_and_never_what_is_given() -> (
     None
 ):

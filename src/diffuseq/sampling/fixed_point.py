@@ -13,7 +13,8 @@ likeliest words).
 
 What stands behind the first change is a draft, which decides nothing but how many calls it takes. Where a word was
 missing or is one too many the rest is not wrong but a place off, and every position would draw anew what its
-neighbour had: the draft moves with the words instead (`diffuseq.sampling.realign`).
+neighbour had: the draft moves with the words instead (`diffuseq.sampling.realign`). And where a text is given as
+the first draft, what comes behind words of it is looked up there (`diffuseq.sampling.lookup`).
 
 The end is a word like others, so that an answer is as long as its words make it.
 
@@ -29,6 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffuseq.sampling.lookup import looked_up
 from diffuseq.sampling.realign import Drawn, realigned
 from diffuseq.sampling.step import Estimate
 from diffuseq.sampling.words import WordStep, draw_apart, sum_log_p
@@ -61,8 +63,9 @@ def fixed_point(
     window [n]: positions of each row. quantiles [n l]: the noise, a number in 0…1 for each. end: the id that ends
     an answer, before which there is at least one word; what has no end within its window ends there. None: all of
     the window is words. pinned [n l] holds ids of words that are given, −1 elsewhere; every position knows them.
-    draft [n l] holds what stands there before the first call, −1 where nothing does; by default nothing but what is
-    given, so that with one call all words are drawn independently. drafted [n]: the first call asks for so many
+    draft [n l] holds what stands there before the first call, −1 where nothing does, and where a text that is not
+    at rest ends in words of it, what follows them in it comes next; by default nothing but what is given, so that
+    with one call all words are drawn independently. drafted [n]: the first call asks for so many
     positions only and for those of the draft, for most answers are shorter than their window; all by default.
     temperature and repeats as in `settle`. Two neighbours that became the same word in the very last call never saw
     each other so; without repeats the right one is left out there, which ends texts that are not at rest
@@ -97,9 +100,11 @@ class _Texts:
         self.may_move = ~self.is_given.any(1, keepdim=True)  # given words keep what is between them in place
         self.tokens, self.log_p = self.given, torch.zeros_like(quantiles)
         self.first, self.until, self.words = torch.full_like(window, -1), window - 1, window
+        self.draft: Tensor | None = None
 
     def begin_with(self, draft: Tensor | None, drafted: Tensor | None) -> None:
         """draft and drafted as in `fixed_point`."""
+        self.draft = draft
         if draft is not None:
             self.tokens = torch.where(self.is_given | (self.place >= self.window[:, None]), self.given, draft)
             drafted = None if drafted is None else drafted.maximum((draft >= 0).sum(1)).minimum(self.window)
@@ -130,9 +135,21 @@ class _Texts:
         self.first = _first(asked & (drawn.tokens != before.tokens), self.length)
         ousted = torch.zeros_like(asked).masked_scatter(asked, is_ousted) & self.may_move
         self.tokens, self.log_p = realigned(drawn, before, self.first, ousted, self.window)
+        if self.draft is not None:
+            self._follow(self.draft)
         if self.end is not None:
             self.words = _first(self.tokens == self.end, self.length).minimum(self.window)
             self.until = self.words.minimum(self.window - 1)
+
+    def _follow(self, draft: Tensor) -> None:
+        """Put behind the last word that is final what follows on it in the draft [n l].
+
+        Until these are drawn, their log-probabilities stay those of what was drawn in their places.
+        """
+        words, is_found = looked_up(self.tokens, self.first.clamp_max(self.length - 1), draft)
+        follows = is_found[:, None] & self.may_move & (self.place > self.first[:, None])
+        words = words.masked_fill(self.place >= self.window[:, None], -1)
+        self.tokens = torch.where(follows, words, self.tokens)
 
     def step(self, index: int, calls: int, embed: Callable[[Tensor], Tensor], repeats: bool) -> WordStep:
         """The texts as a sampler shows them. Without repeats a word that is that before it is left out."""
