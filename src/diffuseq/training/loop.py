@@ -4,7 +4,8 @@ One optimiser step takes `batch_size` pairs, over all processes W and their micr
 step are cut into W·A chunks; process r takes chunks r·A … r·A + A − 1. Two rules make the split invisible:
 
 - The gradient is Σ wᵢ·∇ℓᵢ / Σ wᵢ over all chunks, where wᵢ is what ℓᵢ is the mean over (`Loss.weight`, or the
-  pairs of the chunk). So any split gives the gradient of the whole batch.
+  pairs of the chunk). So any split gives the gradient of the whole batch, but for what a system learns at places
+  that padding makes (`DiffuSeq` that the text has ended), which are more in a chunk with a longer target.
 - All randomness of a chunk (the system's generator, and the global one that dropout uses) is seeded from
   (seed, step, chunk). So a run depends on the product W·A but not on how it is made up (one process with
   two micro-batches equals two processes with one), and a resumed run needs no saved random state.
