@@ -26,6 +26,7 @@ from diffuseq.baselines.configs import DiffusionLMConfig, GuidedGeneration
 from diffuseq.baselines.guidance import Steering, guided_ancestral
 from diffuseq.data.batch import Batch
 from diffuseq.decoding.rounding import likeliest
+from diffuseq.devices import finest_float
 from diffuseq.diffusion.schedule import DiscreteSchedule
 from diffuseq.diffusion.times import UniformTimes
 from diffuseq.errors import InputError
@@ -94,7 +95,7 @@ class DiffusionLM(System):
         first_sigma = float((1 - self.schedule.alpha_bar[0]).sqrt())
         x0 = clean + first_sigma * _normal_like(clean, generator)
         times = self.times.sample(len(ids), generator)[0].to(ids.device)
-        alpha_bar = self.schedule.alpha_bar.to(ids.device)[times]
+        alpha_bar = self.schedule.alpha_bar.to(ids.device, finest_float(ids.device))[times]
         alpha, sigma = ((part.sqrt()).to(x0.dtype)[:, None, None] for part in (alpha_bar, 1 - alpha_bar))
         x_t = alpha * x0 + sigma * _normal_like(clean, generator)
         estimate = self.denoiser(x_t, self._network_time(times))
