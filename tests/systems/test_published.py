@@ -92,6 +92,16 @@ def test_the_history_grows_in_training_and_not_in_validation() -> None:
     assert sum(map(len, system.state()["times"]["history"])) == len(SOURCES)
 
 
+def test_two_looks_at_the_validation_set_ask_at_the_same_times() -> None:
+    """Whatever training has learned of the losses in between."""
+    system = build().eval()
+    first = system(batch(), torch.Generator().manual_seed(0))
+    times = torch.arange(20).repeat(10)
+    system.times.update(times, 1.0 + times)
+    again = system(batch(), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(again.value, first.value, rtol=0, atol=0)
+
+
 def test_the_state_resumes_the_time_sampler() -> None:
     system, resumed = build(), build()
     system(batch())

@@ -86,10 +86,14 @@ class PublishedDiffuSeq(System):
     # training
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Loss:
-        """The objective that `config.objective` names, weighted by importance, mean over the pairs."""
+        """The objective that `config.objective` names, weighted by importance, mean over the pairs.
+
+        In eval mode times are uniform: what training has learned of them does not change what a loss is asked at.
+        """
         sequences = lay_out(batch, self.special, self.config.sequence_length)
         device = sequences.ids.device
-        times, weights = (t.to(device) for t in self.times.sample(len(batch), generator))
+        sampler = self.times if self.training else UniformTimes(len(self.schedule))
+        times, weights = (t.to(device) for t in sampler.sample(len(batch), generator))
         clean = self.denoiser.embed(sequences.ids)
         x0 = clean + self._first_sigma * _normal_like(clean, generator)
         x_t = self.noised(x0, sequences.target, times, _normal_like(clean, generator), generator)
