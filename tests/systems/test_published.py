@@ -196,6 +196,19 @@ def test_an_answer_ends_before_its_first_end_token() -> None:
     assert (draft.padding.int().diff(dim=1) >= 0).all()
 
 
+@pytest.mark.parametrize(("bias", "is_empty"), [(2.0, False), (4.0, True)])
+def test_the_end_counts_in_the_log_probability(bias: float, is_empty: bool) -> None:
+    """Or an empty answer would be certain, and win every choice by likelihood."""
+    system = build()
+    with torch.no_grad():
+        system.denoiser.lm_head.bias[SPECIAL.end] = bias
+    draft = answer(system, request(ALL_STEPS, candidates=8))
+    lengths = (~draft.padding).sum(1)
+    assert ((lengths == 0) == is_empty).all()
+    expected = [row[: n + 1].log().sum() for row, n in zip(draft.confidence, lengths, strict=True)]
+    torch.testing.assert_close(draft.log_p, torch.stack(expected))
+
+
 def test_a_trained_model_answers_what_it_has_learned() -> None:
     """Two pairs by heart: the whole way from loss to answer."""
     system = build(replace(TINY, dropout=0.0))

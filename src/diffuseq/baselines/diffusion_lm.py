@@ -36,7 +36,7 @@ from diffuseq.sampling.grid import make_grid
 from diffuseq.sampling.hooks import clamp, pin
 from diffuseq.sampling.noise import RowNoise
 from diffuseq.sampling.step import Denoise, Estimate, Step
-from diffuseq.system import Draft, Loss, Request, SpecialTokens, System, log_p_of_words
+from diffuseq.system import Draft, Loss, Request, SpecialTokens, System, first_of_each, log_p_of_words
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,9 @@ class DiffusionLM(System):
         tokens = torch.where(frame.known[:, inner], frame.ids[:, inner], tokens)
         stops = (tokens == special.end) | (tokens == special.pad)
         padding = stops.cumsum(1) > 0
-        tokens, log_p = tokens.masked_fill(padding, special.pad), log_p_of_words(confidence, padding)
+        tokens = tokens.masked_fill(padding, special.pad)
+        # with what ends it: without that an empty text would be certain
+        log_p = log_p_of_words(confidence, padding & ~first_of_each(stops))
         return Draft(tokens, padding, confidence, log_p, step.index, step.total, forwards)
 
 
