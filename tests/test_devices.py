@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from diffuseq.baselines.configs import DiffusionLMConfig
 from diffuseq.config import DiffuSeqConfig, PublishedConfig
 from diffuseq.data.batch import Batch, pad
 from diffuseq.devices import finest_float
@@ -29,6 +30,7 @@ from diffuseq.systems.published import PublishedDiffuSeq
 
 SPECIAL = SpecialTokens(24, pad=0, start=1, end=2, unknown=3, mask=4)
 FINE = (
+    "baselines.diffusion_lm",
     "diffusion.schedule",
     "systems.published",
     "sampling.hooks",
@@ -107,6 +109,18 @@ def test_the_published_system_needs_no_doubles(monkeypatch: pytest.MonkeyPatch) 
         target = torch.empty(2, 16, dtype=torch.bool, device="meta")
         noised = system.noised(x, target, torch.empty(2, dtype=torch.long, device="meta"), x)
         assert system.denoise_at(noised, 3.0).x0.dtype == torch.float32
+
+
+def test_diffusion_lm_trains_without_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"layers": 1, "heads": 2, "width": 16, "feed_forward": 32}
+    config = DiffusionLMConfig(
+        **sizes, **{f"classifier_{name}": size for name, size in sizes.items()}, embedding_width=8, time_width=8,
+        sequence_length=8, diffusion_steps=20,
+    )  # fmt: skip
+    system = build(config, SPECIAL).to("meta")
+    batch = Batch(*pad([[10, 11, 12], [13]], 0), *pad([[20, 21], [22]], 0)).to("meta")
+    with Coarse("meta", monkeypatch):
+        assert system(batch).value.dtype == torch.float32
 
 
 def drawn_terms(grid: Grid) -> list[Tensor]:

@@ -42,8 +42,8 @@ class TextConfig:
     overlong: Literal["cut", "refuse"] = "cut"
     """Cut longer texts (the number cut is printed) or refuse them with an error."""
     published_layout: bool = False
-    """Cut by the published rule: the longer side first, until both fit in `max_source` − 3 together; the
-    other three places are for special tokens."""
+    """Cut by the published rule: the longer side first, until both fit in `max_source` − 5 together; the
+    other five places are for special tokens."""
 
 
 @dataclass(frozen=True)
@@ -275,8 +275,9 @@ class DiffuSeqConfig:
     label_smoothing: float = 0.0
     """Share of every word in the loss that goes to all words of the vocabulary alike."""
     wrong_words: float = 0.0
-    """attention "settled": share of the words before that are not the target's own but others of the batch, in
-    training, which holds overfitting back where pairs are seen often (docs/log.md)."""
+    """attention "settled": share of the words before for which others of the batch are drawn, in training, which
+    holds overfitting back where pairs are seen often (docs/log.md). Drawn are all places of the batch; where there
+    is no word but an end or what is beyond it, the word stays the target's own."""
     vocabulary_loss: float = 0.5
     """`copy`: weight of the cross-entropy of the vocabulary's softmax alone beside that of its mixture with the
     pointer, since the softmax learns little from words that may be copied."""

@@ -103,6 +103,11 @@ def log_p_of_words(confidence: Tensor, padding: Tensor) -> Tensor:
     return confidence.float().clamp_min(1e-30).log().masked_fill(padding, 0.0).sum(1)
 
 
+def first_of_each(chosen: Tensor) -> Tensor:
+    """Of the chosen places [n l] the first in every row, [n l]."""
+    return chosen & (chosen.cumsum(1) == 1)
+
+
 class System(nn.Module, ABC):
     """Base of every system; subclasses implement `forward` and `generate`."""
 

@@ -162,6 +162,17 @@ def test_generation_leaves_no_gradients_and_counts_every_call(fresh: DiffusionLM
     assert all(p.grad is None for p in fresh.parameters())
 
 
+def test_what_ends_an_answer_counts_in_its_log_probability(fresh: DiffusionLM) -> None:
+    with torch.no_grad():
+        fresh.denoiser.lm_head.bias[SPECIAL.pad] = 4.0
+    *_, draft = fresh.generate(request(rows(BATCH, slice(0, 8)), GUIDED))
+    lengths = (~draft.padding).sum(1)
+    assert (lengths == 0).any() and (draft.log_p < 0).all()
+    ended = lengths < draft.tokens.shape[1]
+    expected = [row[: n + 1].log().sum() for row, n in zip(draft.confidence, lengths, strict=True)]
+    torch.testing.assert_close(draft.log_p[ended], torch.stack(expected)[ended])
+
+
 def test_an_answer_does_not_depend_on_its_batch(trained: tuple[DiffusionLM, list[float]]) -> None:
     system, _ = trained
     settings = replace(GUIDED, steps=8)

@@ -84,6 +84,20 @@ def test_the_state_survives_json() -> None:
     assert torch.equal(restored.probabilities(), sampler.probabilities())
 
 
+def test_a_state_takes_the_place_of_all_that_was_seen() -> None:
+    sampler, young = filled([1.0, 2.0, 5.0]), LossSecondMoment(3, history=3)
+    young.update(torch.tensor([0, 1]), torch.tensor([4.0, 4.0]))
+    sampler.load_state(young.state())
+    assert sampler.probabilities().tolist() == pytest.approx([1 / 3] * 3)
+
+
+def test_asking_again_does_not_look_through_the_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every micro-batch asks, and 2,000 times of 10 losses take longer than a small network's step."""
+    sampler = filled([1.0, 3.0], mixing=0.0)
+    monkeypatch.setattr(sampler, "_history", None)
+    assert sampler.probabilities().tolist() == pytest.approx([0.25, 0.75])
+
+
 def test_the_state_of_another_chain_is_refused() -> None:
     with pytest.raises(InputError, match="has 3 times, but diffusion_steps is 4"):
         LossSecondMoment(4).load_state(filled([1.0, 2.0, 5.0]).state())

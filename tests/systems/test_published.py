@@ -92,6 +92,16 @@ def test_the_history_grows_in_training_and_not_in_validation() -> None:
     assert sum(map(len, system.state()["times"]["history"])) == len(SOURCES)
 
 
+def test_two_looks_at_the_validation_set_ask_at_the_same_times() -> None:
+    """Whatever training has learned of the losses in between."""
+    system = build().eval()
+    first = system(batch(), torch.Generator().manual_seed(0))
+    times = torch.arange(20).repeat(10)
+    system.times.update(times, 1.0 + times)
+    again = system(batch(), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(again.value, first.value, rtol=0, atol=0)
+
+
 def test_the_state_resumes_the_time_sampler() -> None:
     system, resumed = build(), build()
     system(batch())
@@ -184,6 +194,19 @@ def test_an_answer_ends_before_its_first_end_token() -> None:
         assert SPECIAL.end not in row
     assert (draft.tokens[draft.padding] == SPECIAL.pad).all()
     assert (draft.padding.int().diff(dim=1) >= 0).all()
+
+
+@pytest.mark.parametrize(("bias", "is_empty"), [(2.0, False), (4.0, True)])
+def test_the_end_counts_in_the_log_probability(bias: float, is_empty: bool) -> None:
+    """Or an empty answer would be certain, and win every choice by likelihood."""
+    system = build()
+    with torch.no_grad():
+        system.denoiser.lm_head.bias[SPECIAL.end] = bias
+    draft = answer(system, request(ALL_STEPS, candidates=8))
+    lengths = (~draft.padding).sum(1)
+    assert ((lengths == 0) == is_empty).all()
+    expected = [row[: n + 1].log().sum() for row, n in zip(draft.confidence, lengths, strict=True)]
+    torch.testing.assert_close(draft.log_p, torch.stack(expected))
 
 
 def test_a_trained_model_answers_what_it_has_learned() -> None:

@@ -231,6 +231,15 @@ def test_a_bert_vocabulary_with_capitals_keeps_them(tmp_path):
     assert cased.decode(cased.encode(["how Paris paris"])[0]) == "how Paris [UNK]"
 
 
+@pytest.mark.parametrize("word", ["\u2028", "\u00a0", "\x85"])
+def test_a_word_of_white_space_has_its_number_in_a_vocabulary(tmp_path, word):
+    """As vocabularies of many languages have some, which were collected and not written."""
+    (tmp_path / "vocab.txt").write_text("\r\n".join([*BERT_WORDS, word, " last 12"]) + "\r\n", newline="")
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.encode(["last"]) == [[len(BERT_WORDS) + 1]]
+    assert tokenizer.vocab_size == len(BERT_WORDS) + 2
+
+
 @pytest.mark.parametrize("file", ["words.txt", "vocab.json"])
 def test_a_published_word_list_has_four_special_tokens_before_its_words(tmp_path, file):
     words = ["ba", "be", "bi?"]

@@ -17,7 +17,7 @@ from diffuseq.config import DiffuSeqConfig, TrainingConfig
 from diffuseq.data.batch import Batch, pad
 from diffuseq.registry import build
 from diffuseq.system import SpecialTokens
-from diffuseq.training.chance import mix
+from diffuseq.training.chance import mix, seed_apart
 from diffuseq.training.feed import Stream
 from diffuseq.training.graphs import GraphedPasses, Passed, Recording, can_be_graphed
 from diffuseq.training.loop import Training, prepare, train_steps
@@ -100,8 +100,9 @@ def computed(training: Training, batch: Batch, seed: int) -> tuple[Passed, list[
     """By the passes themselves, from gradients of zero."""
     for parameter in training.parameters:
         parameter.grad = torch.zeros_like(parameter)
-    torch.manual_seed(seed)
-    passed = training.passes(batch, torch.Generator().manual_seed(seed))
+    generator = torch.Generator()
+    seed_apart(seed, torch.device("cpu"), generator)
+    passed = training.passes(batch, generator)
     return passed, gradients(training)
 
 
@@ -155,8 +156,9 @@ def test_replaying_gives_the_gradients_of_computing(config: object) -> None:
                 )
             seed = mix(0, number)
             if training.graphed is None:
-                torch.manual_seed(seed)
-                passed = training.passes(batch.to(device), torch.Generator(device).manual_seed(seed))
+                generator = torch.Generator(device)
+                seed_apart(seed, device, generator)
+                passed = training.passes(batch.to(device), generator)
             else:
                 passed = training.graphed(batch.to(device), seed)
             gradients = [p.grad.clone() for p in training.system.parameters() if p.grad is not None]

@@ -119,7 +119,8 @@ def test_gains_and_offsets_of_channels_are_no_matrices_however_many_there_are(op
     found = {name: p for name, p in system.named_parameters() if name.endswith(("gains", "offset", "bias"))}
     assert sum(parameter.ndim >= 2 for parameter in found.values()) == 3
     assert {name: decay[id(parameter)] for name, parameter in found.items()} == dict.fromkeys(found, 0.0)
-    assert decay[id(system.denoiser.word_embedding.weight)] == 0.1  # type: ignore[attr-defined, union-attr]
+    for matrix in (system.denoiser.word_embedding.weight, system.length_head.offset.weight):  # type: ignore[attr-defined, union-attr]
+        assert decay[id(matrix)] == 0.1
 
 
 def test_a_linear_decay_without_warm_up_is_the_published_one() -> None:

@@ -26,6 +26,7 @@ from diffuseq.baselines.configs import DiffusionLMConfig, GuidedGeneration
 from diffuseq.baselines.guidance import Steering, guided_ancestral
 from diffuseq.data.batch import Batch
 from diffuseq.decoding.rounding import likeliest
+from diffuseq.devices import finest_float
 from diffuseq.diffusion.schedule import DiscreteSchedule
 from diffuseq.diffusion.times import UniformTimes
 from diffuseq.errors import InputError
@@ -35,7 +36,7 @@ from diffuseq.sampling.grid import make_grid
 from diffuseq.sampling.hooks import clamp, pin
 from diffuseq.sampling.noise import RowNoise
 from diffuseq.sampling.step import Denoise, Estimate, Step
-from diffuseq.system import Draft, Loss, Request, SpecialTokens, System, log_p_of_words
+from diffuseq.system import Draft, Loss, Request, SpecialTokens, System, first_of_each, log_p_of_words
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class DiffusionLM(System):
         first_sigma = float((1 - self.schedule.alpha_bar[0]).sqrt())
         x0 = clean + first_sigma * _normal_like(clean, generator)
         times = self.times.sample(len(ids), generator)[0].to(ids.device)
-        alpha_bar = self.schedule.alpha_bar.to(ids.device)[times]
+        alpha_bar = self.schedule.alpha_bar.to(ids.device, finest_float(ids.device))[times]
         alpha, sigma = ((part.sqrt()).to(x0.dtype)[:, None, None] for part in (alpha_bar, 1 - alpha_bar))
         x_t = alpha * x0 + sigma * _normal_like(clean, generator)
         estimate = self.denoiser(x_t, self._network_time(times))
@@ -221,7 +222,9 @@ class DiffusionLM(System):
         tokens = torch.where(frame.known[:, inner], frame.ids[:, inner], tokens)
         stops = (tokens == special.end) | (tokens == special.pad)
         padding = stops.cumsum(1) > 0
-        tokens, log_p = tokens.masked_fill(padding, special.pad), log_p_of_words(confidence, padding)
+        tokens = tokens.masked_fill(padding, special.pad)
+        # with what ends it: without that an empty text would be certain
+        log_p = log_p_of_words(confidence, padding & ~first_of_each(stops))
         return Draft(tokens, padding, confidence, log_p, step.index, step.total, forwards)
 
 

@@ -90,7 +90,8 @@ class Gru(Autoregressive):
         return self.attended(self.dropout(hidden), state)
 
     def project(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden, self.embedding.weight * self.config.width**0.5, self.bias)
+        # the states take the factor, for there are fewer of them than words
+        return F.linear(hidden * self.config.width**0.5, self.embedding.weight, self.bias)
 
     def begin(self, request: Request, copies: int, room: int) -> GruState:
         state = self.encode(request.source, request.source_padding)

@@ -7,7 +7,7 @@ training set.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,12 +52,18 @@ def find_leaks(folder: str | Path, skip_bad_rows: bool = False) -> list[Leaks]:
     """
     train = find_split(folder, "train")
     held_out = {split: list(read_pairs(path, skip_bad_rows, BadRows())) for split, path in _held_out(folder)}
+    return leaks_into(held_out, read_pairs(train, skip_bad_rows, BadRows()))
+
+
+def leaks_into(held_out: Mapping[str, list[Pair]], training: Iterable[Pair]) -> list[Leaks]:
+    """Compare held-out splits, each by its name, with the training pairs, which are read as a stream and only where
+    something is held out."""
     wanted_pairs = {_pair_key(p.source, p.target) for pairs in held_out.values() for p in pairs}
     wanted_pairs |= {_pair_key(p.target, p.source) for pairs in held_out.values() for p in pairs}
     wanted_texts = {_key(p.source) for pairs in held_out.values() for p in pairs}
     seen_pairs: set[bytes] = set()
     seen_texts: set[bytes] = set()
-    for pair in read_pairs(train, skip_bad_rows, BadRows()) if held_out else ():
+    for pair in training if held_out else ():
         source, target = _key(pair.source), _key(pair.target)
         seen_pairs.update({source + target} & wanted_pairs)
         seen_texts.update({source, target} & wanted_texts)

@@ -6,8 +6,9 @@ of uniform times.
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
@@ -82,18 +83,15 @@ class LossSecondMoment:
     ) -> None:
         self.num_times, self.mixing, self.gather = num_times, mixing, gather
         self._history: list[deque[float]] = [deque(maxlen=history) for _ in range(num_times)]
+        # of the history, nan where it is not full; kept, for it is asked for in every micro-batch
+        self._root_mean_square = torch.full((num_times,), math.nan, dtype=torch.float64)
 
     def probabilities(self) -> Tensor:
         """p_t, float64 [T]."""
-        if any(len(losses) < losses.maxlen for losses in self._history if losses.maxlen is not None):
+        total = self._root_mean_square.sum()
+        if total.isnan() or total == 0:  # no time has any loss left, so none is worth more than another
             return torch.full((self.num_times,), 1 / self.num_times, dtype=torch.float64)
-        root_mean_square = (
-            torch.tensor([list(h) for h in self._history], dtype=torch.float64).square().mean(1).sqrt()
-        )
-        total = root_mean_square.sum()
-        if total == 0:  # no time has any loss left, so none is worth more than another
-            return torch.full((self.num_times,), 1 / self.num_times, dtype=torch.float64)
-        return (1 - self.mixing) * root_mean_square / total + self.mixing / self.num_times
+        return (1 - self.mixing) * self._root_mean_square / total + self.mixing / self.num_times
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         device = generator.device if generator is not None else torch.device("cpu")
@@ -108,6 +106,14 @@ class LossSecondMoment:
         finite = losses.isfinite()
         for time, loss in zip(times[finite].tolist(), losses[finite].tolist(), strict=True):
             self._history[time].append(loss)
+        self._look_at(times[finite].unique().tolist())
+
+    def _look_at(self, times: Iterable[int]) -> None:
+        """Take in the history of these times as it is now."""
+        for time in times:
+            losses = self._history[time]
+            if len(losses) == losses.maxlen:
+                self._root_mean_square[time] = math.sqrt(sum(loss * loss for loss in losses) / len(losses))
 
     def state(self) -> dict[str, Any]:
         return {"history": [list(losses) for losses in self._history]}
@@ -123,3 +129,5 @@ class LossSecondMoment:
         for kept, losses in zip(self._history, history, strict=True):
             kept.clear()
             kept.extend(losses)
+        self._root_mean_square.fill_(math.nan)
+        self._look_at(range(self.num_times))

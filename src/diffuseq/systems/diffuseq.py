@@ -138,10 +138,11 @@ class DiffuSeq(System):
         noise: Tensor,
         others: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """−log p of words and ends, each while it is noise and what settles before it is clean, what training
-        descends in its place, and the number of words and ends.
+        """−log p of words and ends, each while it is noise and what settles before it is clean (0 beyond the end),
+        what training descends in its place, and the number of words and ends.
 
-        That nothing stands beyond the end, as long as the end is not known, is learned beside and not counted.
+        That nothing stands beyond the end, as long as the end is not known, is learned beside and not counted; such
+        places are as many as padding makes, so that what is descended depends on what a target is batched with.
         Labels say what to expect from left to right, so that targets that settle otherwise learn their own words.
         """
         words, length = self.with_end(target, padding)
@@ -153,7 +154,8 @@ class DiffuSeq(System):
             taught = _is_in_reading_order(rank, length).to(labels.dtype)[:, None, None]
             own = (1.0 - taught).expand(-1, words.shape[1], -1)
             labels = (labels * taught).scatter_add(-1, words[..., None], own)
-        return *self._word_losses(hidden, encoded, words, labels=labels), (length + 1).sum()
+        nll, loss = self._word_losses(hidden, encoded, words, labels=labels)
+        return nll.masked_fill(~_within(words, length).flatten(), 0.0), loss, (length + 1).sum()
 
     def _word_losses(
         self,
@@ -193,7 +195,7 @@ class DiffuSeq(System):
         """Log-probability in nats of every word of the targets, and of the end, given those of smaller ranks [b l],
         0 beyond the end; the rest as in `states_by_rank`."""
         hidden = self.states_by_rank(words, length, encoded, rank, noise)
-        within = torch.arange(words.shape[1], device=words.device) <= length[:, None]
+        within = _within(words, length)
         nats = negative_log_likelihood(self.denoiser, hidden, encoded, words, within)
         return torch.zeros_like(rank).masked_scatter(within, -nats)
 
@@ -305,6 +307,11 @@ class DiffuSeq(System):
         encoded = self.denoiser.encode(source, source_padding)
         lengths, _ = self.length_head.top(encoded.states, source_padding, (~source_padding).sum(1), 1)
         return lengths[:, 0]
+
+
+def _within(words: Tensor, length: Tensor) -> Tensor:
+    """Which places of targets [b l] are their words, so many [b], or the end behind them: [b l]."""
+    return torch.arange(words.shape[1], device=words.device) <= length[:, None]
 
 
 def _is_in_reading_order(rank: Tensor, length: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ from diffuseq.sampling.grid import Grid, make_grid
 from diffuseq.sampling.hooks import anchor, clamp, truncate
 from diffuseq.sampling.noise import RowNoise
 from diffuseq.sampling.step import Denoise, Estimate, Noise, Project, Step
-from diffuseq.system import Draft, Loss, Request, SpecialTokens, System, log_p_of_words
+from diffuseq.system import Draft, Loss, Request, SpecialTokens, System, first_of_each, log_p_of_words
 
 _ROWS_AT_A_TIME = 16
 """Rows whose scores over the vocabulary are in memory at once."""
@@ -86,10 +86,14 @@ class PublishedDiffuSeq(System):
     # training
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Loss:
-        """The objective that `config.objective` names, weighted by importance, mean over the pairs."""
+        """The objective that `config.objective` names, weighted by importance, mean over the pairs.
+
+        In eval mode times are uniform: what training has learned of them does not change what a loss is asked at.
+        """
         sequences = lay_out(batch, self.special, self.config.sequence_length)
         device = sequences.ids.device
-        times, weights = (t.to(device) for t in self.times.sample(len(batch), generator))
+        sampler = self.times if self.training else UniformTimes(len(self.schedule))
+        times, weights = (t.to(device) for t in sampler.sample(len(batch), generator))
         clean = self.denoiser.embed(sequences.ids)
         x0 = clean + self._first_sigma * _normal_like(clean, generator)
         x_t = self.noised(x0, sequences.target, times, _normal_like(clean, generator), generator)
@@ -252,9 +256,11 @@ class PublishedDiffuSeq(System):
         tokens, confidence = self._words(state.gather(1, places), question.fixed_length)
         tokens = torch.where(question.pinned >= 0, question.pinned, tokens)
         confidence = confidence.masked_fill(question.pinned >= 0, 1.0)
-        padding = question.outside | ((tokens == self.special.end).cumsum(1) > 0)
+        is_end = tokens == self.special.end
+        padding = question.outside | (is_end.cumsum(1) > 0)
         tokens = tokens.masked_fill(padding, self.special.pad)
-        log_p = log_p_of_words(confidence, padding)
+        # with the end: without it an empty text would be certain
+        log_p = log_p_of_words(confidence, padding & ~first_of_each(is_end))
         return Draft(tokens, padding, confidence, log_p, step.index, step.total, step.index + 1)
 
     def _words(self, state: Tensor, fixed_length: bool) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ _CONFIG_KEYS = {  # transformers' names of the roles, in a tokenizer_config.json
     "end": ("sep_token", "eos_token"),
     "mask": ("mask_token",),
 }
+_LINE_END, _FIRST_WORD = re.compile(r"[\r\n]"), re.compile(r"[ \t]*([^ \t]+)")
 _LARGEST_FILE = 512 * 2**20
 
 
@@ -42,7 +44,8 @@ def read_file(path: Path) -> tokenizers.Tokenizer:
         ) from None
     if path.suffix.lower() == ".json":
         return _read_json(path, text)
-    lines = [line.split()[0] for line in text.splitlines() if line.strip()]
+    # only these end a line or a word: other white space may be a word itself, and every word counts
+    lines = [found[1] for line in _LINE_END.split(text) if (found := _FIRST_WORD.match(line))]
     if not lines:
         raise InputError(f"{path} is empty; a vocabulary has one word a line.")
     if repeated := [word for word, count in Counter(lines).items() if count > 1]:

@@ -13,6 +13,13 @@ def mix(*numbers: int) -> int:
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
+def seed_apart(seed: int, device: torch.device, generator: torch.Generator) -> None:
+    """Seed a generator that is passed on, and those of `seed_global` by another seed: of the same one they would
+    give the same numbers, and what dropout leaves out would go by the noise."""
+    generator.manual_seed(seed)
+    seed_global(mix(seed, 1), device)
+
+
 def seed_global(seed: int, device: torch.device) -> None:
     """Seed the generators that nobody passes on, of the CPU and of this device.
 

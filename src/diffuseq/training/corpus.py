@@ -20,7 +20,7 @@ import numpy as np
 from diffuseq.config import TextConfig, TrainingConfig
 from diffuseq.data.batching import BatchPlan, StoredPairs
 from diffuseq.data.grammar import write_corpus
-from diffuseq.data.leaks import find_leaks
+from diffuseq.data.leaks import Leaks, find_leaks, leaks_into
 from diffuseq.data.pairs import BadRows, Pair, find_split, read_pairs
 from diffuseq.data.store import TokenStore, build_store
 from diffuseq.errors import InputError
@@ -114,15 +114,28 @@ def prepare_corpus(
             report(Event("warning", f"{split}: {warning}."))
     for line in bad_rows.lines():
         report(Event("warning", line))
-    if (
-        fresh and Path(data).is_dir()
-    ):  # the built-in corpus holds nothing twice, and a cache was warned of before
-        for warning in filter(None, (leaks.warning() for leaks in find_leaks(data, skip_bad_rows))):
+    if fresh:  # a cache was warned of before
+        found = _leaks(data, sources, stores, skip_bad_rows)
+        for warning in filter(None, (leaks.warning() for leaks in found)):
             report(Event("warning", f"{warning}."))
     fingerprint = sha256(json.dumps([store.identity for store in stores.values()]).encode()).hexdigest()
     readable = (pair for pair in sources["valid"](BadRows()) if tokenizer.encode([pair.source])[0])
     valid_pairs = list(itertools.islice(readable, texts))
     return Corpus(tokenizer, stores["train"], stores["valid"], valid_pairs, fingerprint)
+
+
+def _leaks(
+    data: str | Path, sources: dict[str, Pairs], stores: dict[str, TokenStore], skip: bool
+) -> list[Leaks]:
+    """What the held-out pairs share with the training pairs; the built-in corpus holds nothing twice."""
+    if Path(data).is_dir():
+        return find_leaks(data, skip)
+    is_held_out = len(stores["valid"]) < len(
+        stores["train"]
+    )  # of too small a file nothing is, which was told
+    if not Path(data).is_file() or not is_held_out:
+        return []
+    return leaks_into({"valid": list(sources["valid"](BadRows()))}, sources["train"](BadRows()))
 
 
 def _splits(

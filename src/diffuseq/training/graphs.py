@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from diffuseq.data.batch import Batch
 from diffuseq.system import System
-from diffuseq.training.chance import seed_global
+from diffuseq.training.chance import seed_apart
 
 MULTIPLE = 8
 """Lengths are rounded up to a multiple of it: pairs as long as questions then come in half a dozen shapes."""
@@ -87,8 +87,7 @@ class GraphedPasses:
         return recording.passed
 
     def _seed(self, seed: int) -> None:
-        seed_global(seed, self.device)
-        self.generator.manual_seed(seed)
+        seed_apart(seed, self.device, self.generator)
 
     def _recording(self, batch: Batch) -> Recording | None:
         """That of the batch's shape, made now where it is the first of it; None where there is no room for one."""

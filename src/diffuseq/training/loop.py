@@ -4,9 +4,10 @@ One optimiser step takes `batch_size` pairs, over all processes W and their micr
 step are cut into W·A chunks; process r takes chunks r·A … r·A + A − 1. Two rules make the split invisible:
 
 - The gradient is Σ wᵢ·∇ℓᵢ / Σ wᵢ over all chunks, where wᵢ is what ℓᵢ is the mean over (`Loss.weight`, or the
-  pairs of the chunk). So any split gives the gradient of the whole batch.
-- All randomness of a chunk (the system's generator, and the global one that dropout uses) is seeded from
-  (seed, step, chunk). So a run depends on the product W·A but not on how it is made up (one process with
+  pairs of the chunk). So any split gives the gradient of the whole batch, but for what a system learns at places
+  that padding makes (`DiffuSeq` that the text has ended), which are more in a chunk with a longer target.
+- All randomness of a chunk (the system's generator and, apart from it, the global one that dropout uses) is seeded
+  from (seed, step, chunk). So a run depends on the product W·A but not on how it is made up (one process with
   two micro-batches equals two processes with one), and a resumed run needs no saved random state.
 
 Evaluation and checkpoints are callbacks; `fit` alone touches no file.
@@ -33,7 +34,7 @@ from diffuseq.errors import InputError
 from diffuseq.memory import FreedMemory
 from diffuseq.precision import use_bf16, width_of
 from diffuseq.system import System
-from diffuseq.training.chance import seed_global
+from diffuseq.training.chance import seed_apart
 from diffuseq.training.ema import AveragedWeights
 from diffuseq.training.engine import distribute, make_accelerator
 from diffuseq.training.feed import Data, Loaded, load_all
@@ -278,8 +279,8 @@ def _accumulate(
     if training.graphed is not None:
         passed = training.graphed(batch, seed)
     else:
-        seed_global(seed, accelerator.device)
-        generator = torch.Generator(accelerator.device).manual_seed(seed)
+        generator = torch.Generator(accelerator.device)
+        seed_apart(seed, accelerator.device, generator)
         with nullcontext() if last else accelerator.no_sync(training.model):
             passed = training.passes(batch, generator)
     window.watch(passed.logs, passed.weight)

@@ -23,8 +23,8 @@ NOT_HIDDEN = ("embedding", "head")
 """Parameters with one of these in their name are tables of words or outputs, not hidden matrices; so is the weight
 of every `nn.Embedding`, whatever its name (transformers call theirs wte or relative_attention_bias)."""
 
-OF_CHANNELS = ("gains", "offset")
-"""Parameters with one of these in their name are rows of numbers, one for every channel, and no matrices."""
+OF_CHANNELS = ("gains", "modulation_offset")
+"""Parameters whose name ends in one of these are rows of numbers, one for every channel, and no matrices."""
 
 
 class Muon(Optimizer):
@@ -157,7 +157,7 @@ def make_optimizers(system: System, settings: TrainingConfig) -> list[Optimizer]
 
 def is_matrix(name: str, parameter: Tensor) -> bool:
     """Whether a parameter is a matrix, or several; scales and biases of channels are none, in whatever number."""
-    return parameter.ndim >= 2 and not any(part in name for part in OF_CHANNELS)
+    return parameter.ndim >= 2 and not name.endswith(OF_CHANNELS)
 
 
 def hidden_matrices(system: System, named: dict[str, nn.Parameter]) -> list[nn.Parameter]:
