@@ -13,8 +13,8 @@ from diffuseq.cli import compare as compare_verb
 from diffuseq.cli import evaluate as evaluate_verb
 from diffuseq.errors import InputError
 from diffuseq.evaluation.compare import Run, compare, parse_runs
+from diffuseq.evaluation.plots import figures, spread
 from diffuseq.evaluation.plots import speed as speed_figure
-from diffuseq.evaluation.plots import spread
 from diffuseq.evaluation.predictions import Prediction, write_predictions
 from diffuseq.evaluation.published_rows import PUBLISHED, published_rows
 from diffuseq.evaluation.report import findings, html, markdown, remarks, write_report
@@ -196,6 +196,37 @@ def test_an_axis_of_speeds_has_numbers_however_narrow(runs: Path, fast: float, s
     low, high = axes.get_xlim()
     shown = [tick for tick in axes.get_xticks() if low <= tick <= high]
     assert 3 <= len(shown) <= 8
+
+
+@pytest.mark.parametrize(
+    ("metric", "best", "side", "corner", "arrow"),
+    [
+        ("bleu", "good", "Left", "Up and to the right", "BLEU → better"),
+        ("bleu_source", None, "Right", "Down and to the right", "BLEU to source ← better"),
+        ("length", None, None, "To the right", "length"),
+    ],
+)
+def test_figures_say_on_which_side_it_is_better(
+    runs: Path, metric: str, best: str | None, side: str | None, corner: str, arrow: str
+) -> None:
+    block = compared(runs, metrics=[metric, "div4"]).blocks[0]
+    block = replace(block, headline=metric)
+    drawn = figures(block, "x")
+    names = [label.get_text() for label in drawn[0].drawing.axes[0].get_yticklabels()]
+    assert best is None or names[0] == best
+    assert ("of the dashed line" in drawn[0].caption) == (side is not None)
+    assert side is None or f"{side} of the dashed line" in drawn[0].caption
+    for figure in drawn[1:]:
+        assert f"{corner} is better" in figure.caption
+        assert figure.drawing.axes[0].get_ylabel() == arrow
+
+
+def test_in_a_figure_the_best_comes_first_where_less_is_better(runs: Path) -> None:
+    block = compared(runs, metrics=["self_bleu"]).blocks[0]
+    (drawn,) = figures(block, "x")[:1]
+    names = [label.get_text() for label in drawn.drawing.axes[0].get_yticklabels()]
+    assert names[0] == block.entries[block.best["self_bleu"]].name == "bad"
+    assert "dashed line" not in drawn.caption
 
 
 def test_the_report_is_one_file_without_requests_and_escapes_texts(runs: Path) -> None:
