@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.web.api import Service, create_app
+from diffuseq.web.meters import Meters
 from diffuseq.web.schema import Limits
 
 SOURCE = "how do i learn to cook rice?"
@@ -242,6 +243,15 @@ def test_health_and_meters_are_told(client: TestClient) -> None:
     assert any(
         line.startswith("diffuseq_latency_seconds_count") and not line.endswith(" 0") for line in lines
     )
+
+
+def test_meters_lose_no_digit_however_long_a_server_runs() -> None:
+    meters = Meters()
+    for _ in range(2):
+        meters.add("answers", 1_234_567)
+        meters.observe(987_654.25)
+    told = meters.render(num_waiting=0).splitlines()
+    assert "diffuseq_answers_total 2469134" in told and "diffuseq_latency_seconds_sum 1975308.5" in told
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_runs_no_script_but_its_own(client: TestClient) -> None:
