@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hub_stand_in import TOKEN, Hub, stand_in
 
+from diffuseq.errors import InputError
 from diffuseq.pipeline import DiffuSeqPipeline
 
 SOURCE = "how do i learn to cook rice?"
@@ -71,6 +72,11 @@ def test_a_wrong_token_is_one_sentence(tiny_folder: Path, tmp_path: Path) -> Non
     assert "Cannot push to 'me/tiny'" in str(told["problem"])
     assert "your token" in str(told["problem"])
     assert hub.repositories == {}
+
+
+def test_a_mistyped_option_is_refused_before_there_is_a_repository(tiny_pipe: DiffuSeqPipeline) -> None:
+    with pytest.raises(InputError, match=r"Unknown option 'privat'; .* Did you mean 'private'\?"):
+        tiny_pipe.push_to_hub("me/tiny", privat=True)
 
 
 def test_the_stand_in_refuses_what_does_not_have_the_hash_that_it_says() -> None:

@@ -106,6 +106,13 @@ def test_evaluating_puts_every_score_into_the_card_with_its_signature(folder: Pa
     assert (card[:start] + card[end:])[:seal] == before[:seal]
 
 
+def test_a_name_with_signs_breaks_no_table_of_a_card(folder: Path) -> None:
+    (folder / "predictions.jsonl").rename(folder / "a|b.jsonl")
+    assert evaluate([str(folder / "a|b.jsonl"), "--metrics", "bleu", "--card", str(folder)]) == 0
+    table = [line for line in (folder / "README.md").read_text().splitlines() if line.startswith("| metric")]
+    assert len(table) == 1 and r"a\|b (" in table[0]
+
+
 def test_evaluating_again_replaces_the_section_and_keeps_what_a_person_wrote(folder: Path) -> None:
     add_scores(folder, score(folder))
     card = folder / "README.md"

@@ -13,6 +13,7 @@ for have been held against the sizes of the weights.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -29,7 +30,7 @@ import diffuseq
 from diffuseq.checks import check_system
 from diffuseq.config import Config
 from diffuseq.devices import usable_device
-from diffuseq.errors import InputError, first_line
+from diffuseq.errors import InputError, first_line, unknown_name
 from diffuseq.files import atomic_file, write_text
 from diffuseq.model_card import model_card, write_card
 from diffuseq.models import EXAMPLES, shipped_model
@@ -145,11 +146,14 @@ def push_model(
     """Upload the model folder to the hub as `name` (owner/name). Returns its address.
 
     card: text of the model card, made from the config when None. private: whether a repository that is not there
-    yet is made for its owner alone; options go to `HfApi.upload_folder`. Raises `InputError` when the hub refuses
-    or cannot be reached.
+    yet is made for its owner alone; options go to `HfApi.upload_folder`. Raises `InputError` for an option that it
+    does not have, before a repository is made, and when the hub refuses or cannot be reached.
     """
     from huggingface_hub import HfApi
 
+    known = set(inspect.signature(HfApi.upload_folder).parameters) - {"self", "repo_id", "folder_path"}
+    for option in options.keys() - known:
+        raise unknown_name("option", option, {*known, "private"})
     with tempfile.TemporaryDirectory() as folder:
         save_model(folder, system, config, tokenizer, card)
         try:

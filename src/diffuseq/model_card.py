@@ -23,6 +23,7 @@ from typing import Any
 import diffuseq
 from diffuseq.config import Config, EnsembleConfig, TrainingConfig
 from diffuseq.errors import InputError
+from diffuseq.evaluation.markdown import plain
 from diffuseq.files import read_text, write_text
 from diffuseq.names import readable
 from diffuseq.plain import to_dict
@@ -127,6 +128,11 @@ def add_scores(folder: str | Path, scores: str | Path | Mapping[str, Any]) -> Pa
     return path
 
 
+def check_card(folder: Path) -> None:
+    """Raise `InputError` for a folder without a card that scores could be written into."""
+    _read_card(folder / CARD)
+
+
 def current_card(folder: Path) -> str | None:
     """The card of a model folder as it is shared, or None where there is none.
 
@@ -157,7 +163,7 @@ def evaluation_section(scores: Mapping[str, Any]) -> str:
 
 def _evaluation(scores: Mapping[str, Any]) -> str:
     metrics, rows = scores["metrics"], scores["rows"]
-    titles = [row["title"] for row in rows.values()]
+    titles = [plain(row["title"]) for row in rows.values()]
     table = [f"| metric | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
     explained = []
     for name, metric in metrics.items():

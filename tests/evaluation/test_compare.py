@@ -13,11 +13,11 @@ from diffuseq.cli import compare as compare_verb
 from diffuseq.cli import evaluate as evaluate_verb
 from diffuseq.errors import InputError
 from diffuseq.evaluation.compare import Run, compare, parse_runs
+from diffuseq.evaluation.plots import figures, spread
 from diffuseq.evaluation.plots import speed as speed_figure
-from diffuseq.evaluation.plots import spread
 from diffuseq.evaluation.predictions import Prediction, write_predictions
 from diffuseq.evaluation.published_rows import PUBLISHED, published_rows
-from diffuseq.evaluation.report import html, markdown, remarks, write_report
+from diffuseq.evaluation.report import findings, html, markdown, remarks, write_report
 from diffuseq.evaluation.tables import quality
 
 WORDS = [f"w{i}" for i in range(30)]
@@ -100,7 +100,36 @@ def test_the_better_system_is_best_and_the_other_significantly_worse(runs: Path)
 
 def test_equal_systems_are_never_marked(runs: Path) -> None:
     twins = [Run("one", runs / "good"), Run("two", runs / "good")]
-    assert compare(twins, bootstrap=100).blocks[0].worse == frozenset()
+    block = compare(twins, bootstrap=100).blocks[0]
+    assert block.worse == frozenset()
+    assert all(cell.best for row in quality(block).rows[:2] for cell in row[2:-1])
+    assert (
+        findings(block)[0]
+        == f"one and two lead in BLEU ({block.entries[0].scores.value('chosen', 'bleu'):.4f})."
+    )
+    third = compare([*twins, Run("bad", runs / "bad")], bootstrap=100).blocks[0]
+    assert "one and two lead in BLEU" in findings(third)[0] and "ahead of 1 of 1 other" in findings(third)[0]
+
+
+def test_nothing_is_said_of_significance_where_it_was_not_tested(runs: Path) -> None:
+    given = [Run("good", runs / "good"), Run("bad", runs / "bad")]
+    assert "good leads in BLEU" in findings(compare(given, bootstrap=0).blocks[0])[0]
+    assert not any("significan" in said for said in findings(compare(given, bootstrap=0).blocks[0]))
+
+
+def test_copying_the_source_has_no_candidates_to_be_compared_with(runs: Path) -> None:
+    block = compared(runs, metrics=["self_bleu"]).blocks[0]
+    assert [row[-1] for row in block.p_values] == [None, None]
+    assert block.p_values[0][1] is not None
+
+
+def test_metrics_that_one_candidate_does_not_have_are_refused_where_there_is_no_other(runs: Path) -> None:
+    rows = [replace(row, candidates=row.candidates[:1]) for row in make_rows(0.6)]
+    write_predictions(runs / "one" / "predictions.jsonl", rows)
+    with pytest.raises(InputError, match="none of the named metrics is to be had of one candidate a source"):
+        compare([Run("one", runs / "one")], metrics=["self_bleu", "div4"])
+    block = compared(runs, metrics=["self_bleu", "bleu"]).blocks[0]
+    assert set(block.columns) == {"self_bleu", "bleu"}
 
 
 def test_test_sets_are_told_apart_by_their_sources(runs: Path) -> None:
@@ -169,6 +198,37 @@ def test_an_axis_of_speeds_has_numbers_however_narrow(runs: Path, fast: float, s
     assert 3 <= len(shown) <= 8
 
 
+@pytest.mark.parametrize(
+    ("metric", "best", "side", "corner", "arrow"),
+    [
+        ("bleu", "good", "Left", "Up and to the right", "BLEU → better"),
+        ("bleu_source", None, "Right", "Down and to the right", "BLEU to source ← better"),
+        ("length", None, None, "To the right", "length"),
+    ],
+)
+def test_figures_say_on_which_side_it_is_better(
+    runs: Path, metric: str, best: str | None, side: str | None, corner: str, arrow: str
+) -> None:
+    block = compared(runs, metrics=[metric, "div4"]).blocks[0]
+    block = replace(block, headline=metric)
+    drawn = figures(block, "x")
+    names = [label.get_text() for label in drawn[0].drawing.axes[0].get_yticklabels()]
+    assert best is None or names[0] == best
+    assert ("of the dashed line" in drawn[0].caption) == (side is not None)
+    assert side is None or f"{side} of the dashed line" in drawn[0].caption
+    for figure in drawn[1:]:
+        assert f"{corner} is better" in figure.caption
+        assert figure.drawing.axes[0].get_ylabel() == arrow
+
+
+def test_in_a_figure_the_best_comes_first_where_less_is_better(runs: Path) -> None:
+    block = compared(runs, metrics=["self_bleu"]).blocks[0]
+    (drawn,) = figures(block, "x")[:1]
+    names = [label.get_text() for label in drawn.drawing.axes[0].get_yticklabels()]
+    assert names[0] == block.entries[block.best["self_bleu"]].name == "bad"
+    assert "dashed line" not in drawn.caption
+
+
 def test_the_report_is_one_file_without_requests_and_escapes_texts(runs: Path) -> None:
     comparison = compared(runs, task="qqp")
     paths = write_report(comparison, runs / "report", published="qqp")
@@ -218,6 +278,17 @@ def test_a_narrow_terminal_gets_more_tables_and_no_broken_number(
         assert all(cell.text in shown for cell in row[1:])
     for word in " ".join(table.header).split():
         assert word in shown
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_no_header_is_broken_within_a_word(
+    runs: Path, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert compare_verb.main([f"a={runs / 'good'}", f"b={runs / 'bad'}", "--task", "qqp"]) == 0
+    shown = capsys.readouterr().out
+    tables = [table for table in re.split(r"(?=┏)", shown) if table.startswith("┏")]
+    assert len(tables) > 3 and all(re.search(r"┃ system +┃", table) for table in tables)
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 200])

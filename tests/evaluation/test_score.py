@@ -73,6 +73,15 @@ def test_one_candidate_has_no_self_bleu() -> None:
     scores = score(predictions(candidates=1), bootstrap=10)
     assert scores.value(CANDIDATES, "self_bleu") is None
     assert scores.value(CANDIDATES, "bleu_average_candidate") == scores.value("single", "bleu")
+    assert scores.warnings == ()
+    asked = score(predictions(candidates=1), metrics=["bleu", "self_bleu", "div4"], bootstrap=0)
+    assert asked.warnings == ("Left out, for a source has one candidate alone: self-BLEU, div-4.",)
+    assert score(predictions(), metrics=["self_bleu"], bootstrap=0).warnings == ()
+
+
+def test_scores_without_intervals_say_so() -> None:
+    assert score(predictions(), metrics=["bleu"], bootstrap=0).to_dict()["intervals"] == "none"
+    assert "20 corpora" in score(predictions(), metrics=["bleu"], bootstrap=20).to_dict()["intervals"]
 
 
 def test_intervals_hold_the_value_and_do_not_depend_on_other_metrics() -> None:

@@ -27,6 +27,13 @@ def test_equal_systems_are_not_significant_and_different_ones_are() -> None:
     assert p_value(values(0), values(1), 500, seed=0) > 0.05
 
 
+def test_a_few_sentences_prove_nothing_however_large_their_difference() -> None:
+    low, high = np.zeros(6), np.ones(6)
+    for size, least in ((1, 1.0), (2, 0.5), (5, 1 / 16), (6, 1 / 32)):
+        few = Statistics.of_mean(low[:size]), Statistics.of_mean(high[:size])
+        assert p_value(*few, 500, seed=0) == least
+
+
 def test_pairing_finds_a_small_but_constant_difference() -> None:
     base = np.random.default_rng(0).normal(0, 10, 300)
     noise = np.random.default_rng(1).normal(0, 0.1, 300)

@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.web.api import Service, create_app
+from diffuseq.web.meters import Meters
 from diffuseq.web.schema import Limits
 
 SOURCE = "how do i learn to cook rice?"
@@ -92,7 +93,8 @@ def test_pinned_words_appear(client: TestClient) -> None:
         ({"source": ["tea", 5]}, 422, "source: Text 2 of the list is no text; give a text"),
         ({"source": ["tea", "x" * 2001]}, 422, "Text 2 of the list has 2001 characters; give 1 to 2000."),
         ({"source": 3}, 422, "source: It is no text; give a text, or a list of 1 to 64 texts."),
-        ({"source": "tea", "else": 1}, 422, "else: Extra inputs are not permitted"),
+        ({"source": "tea", "else": 1}, 422, "Unknown field 'else'; choose one of: model, settings, source"),
+        ({"source": "tea", "settings": {"temperatur": 1}}, 422, "Did you mean 'temperature'?"),
         ({"source": "tea", "settings": {"candidates": 21}}, 422, "less than or equal to 20"),
         ({"source": "tea", "settings": {"steps": 101}}, 422, "less than or equal to 100"),
         ({"source": "tea", "settings": {"length": 257}}, 422, "less than or equal to 256"),
@@ -189,6 +191,19 @@ def test_nan_in_the_settings_is_a_422(client: TestClient) -> None:
     body = b'{"source": "tea", "settings": {"temperature": NaN}}'
     answer = client.post("/v1/generate", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422
+    assert answer.json()["detail"] == "settings.temperature: Input should be a finite number."
+    answer = client.get("/v1/stream?source=tea&candidate=1")
+    assert (
+        "Unknown field 'candidate'" in answer.json()["detail"] and "'candidates'?" in answer.json()["detail"]
+    )
+
+
+def test_half_of_a_surrogate_pair_is_told_so(client: TestClient) -> None:
+    for source, which in (('"a\\ud83d"', "It"), ('["tea", "a\\ud83d"]', "Text 2 of the list")):
+        body = b'{"source": ' + source.encode() + b"}"
+        answer = client.post("/v1/generate", content=body, headers={"content-type": "application/json"})
+        assert answer.status_code == 422
+        assert answer.json()["detail"].startswith(f"source: {which} has half of a surrogate pair")
 
 
 def test_a_full_line_is_a_503_that_says_when_to_come_again(tiny_pipe: DiffuSeqPipeline) -> None:
@@ -230,6 +245,15 @@ def test_health_and_meters_are_told(client: TestClient) -> None:
     )
 
 
+def test_meters_lose_no_digit_however_long_a_server_runs() -> None:
+    meters = Meters()
+    for _ in range(2):
+        meters.add("answers", 1_234_567)
+        meters.observe(987_654.25)
+    told = meters.render(num_waiting=0).splitlines()
+    assert "diffuseq_answers_total 2469134" in told and "diffuseq_latency_seconds_sum 1975308.5" in told
+
+
 def test_the_page_loads_nothing_from_elsewhere_and_runs_no_script_but_its_own(client: TestClient) -> None:
     for path in ("/", "/app.js", "/style.css", "/icon.svg"):
         answer = client.get(path)
@@ -250,8 +274,11 @@ def test_the_page_loads_nothing_from_elsewhere_and_runs_no_script_but_its_own(cl
 
 
 def test_unknown_paths_and_methods_are_told_apart(client: TestClient) -> None:
-    assert client.get("/nothing").status_code == 404
-    assert client.get("/v1/generate").status_code == 405
+    answer = client.get("/nothing")
+    assert answer.status_code == 404 and "/openapi.json has all of them" in answer.json()["detail"]
+    answer = client.get("/v1/generate")
+    assert answer.status_code == 405
+    assert answer.json()["detail"] == "This path does not answer GET, but POST."
     assert client.put("/v1/stream").headers["allow"] == "GET, POST"
     assert client.get("/static/../worker.py").status_code == 404
 
@@ -267,4 +294,4 @@ def test_the_schema_describes_every_route(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert set(paths) == {"/v1/generate", "/v1/stream", "/v1/models", "/health", "/metrics"}
     assert set(paths["/v1/stream"]) == {"get", "post"}
-    assert {"200", "400", "413", "422", "503"} <= set(paths["/v1/generate"]["post"]["responses"])
+    assert {"200", "400", "413", "422", "500", "503"} <= set(paths["/v1/generate"]["post"]["responses"])

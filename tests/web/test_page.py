@@ -377,6 +377,20 @@ def test_the_dials_are_those_of_the_model_and_of_the_sampler(page: Chromium) -> 
     assert page.evaluate("trace.frames.at(-1).rows[0].length") == 5
 
 
+def test_dials_hold_what_the_model_itself_is_set_to(page: Chromium) -> None:
+    page.evaluate("""(() => {
+      const own = { temperature: 0.33, likelihood_weight: 2.5, source_weight: 0.02, steps: 2000 };
+      Object.assign(models.main.dials, own);
+      $('dials').replaceChildren();
+      buildDials();
+    })()""")
+    asked = page.evaluate("settings()")
+    assert (asked["temperature"], asked["likelihood_weight"], asked["source_weight"]) == (0.33, 2.5, 0.02)
+    assert asked["steps"] == 100  # the server's limit
+    steps = page.evaluate("[...document.querySelectorAll('[type=range]')].map((e) => [e.id, e.step])")
+    assert dict(steps)["dial-temperature"] == "any" and dict(steps)["dial-likelihood_weight"] == "0.05"
+
+
 def test_the_examples_are_those_of_the_model(page: Chromium) -> None:
     offered = "[...document.querySelectorAll('#examples button')]"
     assert page.evaluate(f"{offered}.map((e) => e.textContent)") == ["tea and coffee", "music"]
@@ -435,6 +449,9 @@ def test_two_servers_cannot_have_one_port() -> None:
 
     with bind("127.0.0.1", 0) as first, pytest.raises(InputError, match="choose another --port"):
         bind("127.0.0.1", first.getsockname()[1])
+    for host in ("nowhere.invalid", "192.0.2.1", "a" * 300):
+        with pytest.raises(InputError, match="give --host a name or an address of this machine"):
+            bind(host, 0)
 
 
 def test_the_page_is_in_the_package() -> None:

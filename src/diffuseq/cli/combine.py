@@ -75,7 +75,10 @@ def main(argv: list[str]) -> int:
         pairs, without = write_pairs(asked.pairs, rows, asked.best)
         print(f"{pairs} pairs of {len(rows)} sources are in {asked.pairs}.")
         if without:
-            print(f"diffuseq: {without} sources have none but copies of themselves.", file=sys.stderr)
+            print(
+                f"diffuseq: {without} sources have none: their candidates are empty or copies of them.",
+                file=sys.stderr,
+            )
     return 0
 
 

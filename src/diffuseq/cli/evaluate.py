@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -20,7 +20,10 @@ from diffuseq.evaluation.predictions import FILE_NAME, Predictions, is_published
 from diffuseq.evaluation.score import CANDIDATES, Row, Scores, Value, score
 from diffuseq.evaluation.tables import CLOSER
 from diffuseq.files import check_file, check_outputs, write_text
-from diffuseq.model_card import add_scores
+from diffuseq.model_card import add_scores, check_card
+
+if TYPE_CHECKING:
+    from diffuseq.pipeline import DiffuSeqPipeline
 
 EXAMPLES = """examples:
   diffuseq evaluate runs/qqp/predictions.jsonl --task qqp --json runs/qqp/scores.json --card runs/qqp
@@ -87,8 +90,11 @@ def run(arguments: Evaluate) -> int:
         raise InputError(f"--card is for one system, and {len(systems)} are given; evaluate each by itself.")
     if arguments.json is not None:
         check_file(arguments.json)
+    if arguments.card is not None:
+        check_card(arguments.card)
     read = [read_predictions(*group) for group in systems]
     check_outputs({"--json": arguments.json}, (file for predictions in read for file in predictions.files))
+    bounded = None if arguments.nll is None else _open_bounded(arguments)
     for predictions in read:
         scores = score(
             predictions,
@@ -104,8 +110,8 @@ def run(arguments: Evaluate) -> int:
         )
         show(scores, console)
         content = scores.to_dict()
-        if arguments.nll is not None:
-            content["nll"] = _bound(arguments, predictions, console)
+        if bounded is not None:
+            content["nll"] = _bound(arguments, bounded, predictions, console)
         results.append(content)
     if arguments.json is not None:
         text = json.dumps(results[0] if len(results) == 1 else results, ensure_ascii=False, indent=1)
@@ -116,12 +122,22 @@ def run(arguments: Evaluate) -> int:
     return 0
 
 
-def _bound(arguments: Evaluate, predictions: Predictions, console: Console) -> dict[str, Any]:
-    """Print the variational bound of the named model on the references, and give it as plain values."""
-    from diffuseq.evaluation.likelihood import negative_log_likelihood
+def _open_bounded(arguments: Evaluate) -> DiffuSeqPipeline:
+    """The model of --nll. Raises `InputError` before anything is scored for whatever gives no bound."""
+    from diffuseq.evaluation.likelihood import check_bound
     from diffuseq.pipeline import DiffuSeqPipeline
 
     pipeline = DiffuSeqPipeline.from_pretrained(arguments.nll or "", arguments.device, precision="fp32")
+    check_bound(pipeline.system, calls=arguments.nll_calls, rounds=arguments.nll_rounds)
+    return pipeline
+
+
+def _bound(
+    arguments: Evaluate, pipeline: DiffuSeqPipeline, predictions: Predictions, console: Console
+) -> dict[str, Any]:
+    """Print the variational bound of the named model on the references, and give it as plain values."""
+    from diffuseq.evaluation.likelihood import negative_log_likelihood
+
     targets = [row.references[0] for row in predictions.rows]
     bound = negative_log_likelihood(
         pipeline,

@@ -74,7 +74,7 @@ def _chosen(rows: Sequence[Prediction], source_weight: float, copies: bool) -> I
 
 def write_pairs(path: Path, rows: Iterable[Combined], best: int) -> tuple[int, int]:
     """Write the `best` candidates of every source as pairs to train on, {"src", "trg"}, in one piece. Gives the
-    number of pairs, and of sources with none but copies of themselves."""
+    number of pairs, and of sources with none, whose candidates are empty or copies of them."""
     pairs = without = 0
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         for row in rows:

@@ -77,9 +77,9 @@ class Entry:
 class Block:
     """The systems on one test set.
 
-    columns: metric names. best: for each column the index of the best entry. worse: (entry, column) pairs
-    that are significantly worse than the best. p_values: [entries][entries + 1] for `headline`, each entry
-    against each other and, last, against copying; not adjusted. examples: (source, reference, answers).
+    columns: metric names. best: for each column the index of the best entry, the first of equals. worse: (entry,
+    column) pairs that are significantly worse than the best. p_values: [entries][entries + 1] for `headline`, each
+    entry against each other and, last, against copying; not adjusted. examples: (source, reference, answers).
     warnings: what the systems were not measured alike in.
     """
 
@@ -97,6 +97,13 @@ class Block:
     def value(self, entry: int, metric: str, row: str = CHOSEN) -> Value | None:
         """A system's score; metrics of the set of candidates are found wherever they are."""
         return self.entries[entry].scores.rows[_row_of(metric, row)].values.get(metric)
+
+    def is_best(self, entry: int, metric: str) -> bool:
+        """Whether no entry has a better value."""
+        found = self.best.get(metric)
+        return found is not None and _value(self.entries[entry], metric) == _value(
+            self.entries[found], metric
+        )
 
 
 @dataclass(frozen=True)
@@ -214,6 +221,10 @@ def _check_alignment(group: Sequence[Predictions]) -> None:
 def _block(title: str, task: catalogue.Task, entries: tuple[Entry, ...], bootstrap: int, seed: int) -> Block:
     measured = {name for entry in entries for row in entry.scores.rows.values() for name in row.values}
     columns = tuple(name for name in task.columns if name in measured) or tuple(sorted(measured))
+    if not columns:
+        raise InputError(
+            f"{title}: none of the named metrics is to be had of one candidate a source; name another, say bleu."
+        )
     headline = columns[0]
     best, worse = {}, set()
     for metric in columns:
@@ -296,10 +307,12 @@ def _row_of(metric: str, row: str) -> str:
 
 
 def _p(entry: Entry, other: Entry | None, metric: str, bootstrap: int, seed: int) -> float | None:
-    """The p-value between two systems, or between a system and copying (`other` None)."""
+    """The p-value between two systems, or between a system and copying (`other` None), which has no candidates."""
     ours = _statistics(entry, metric)
     theirs = _statistics(other, metric) if other else _statistics(entry, metric, COPY)
     if ours is None or theirs is None or not bootstrap:
+        return None
+    if other is None and catalogue.METRICS[metric].group == "set":
         return None
     if other is not None and not _is_alike((entry, other), metric):
         return None

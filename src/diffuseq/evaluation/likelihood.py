@@ -49,10 +49,8 @@ def negative_log_likelihood(
     the error. Texts are cut as in training. Raises `InputError` for a system that is no diffusion, and for numbers
     that are too small.
     """
-    for name, count, least in (("calls", calls, 1), ("rounds", rounds, 2), ("batch_size", batch_size, 1)):
-        if count < least:
-            raise InputError(f"The bound's {name} is {count}; give a whole number of at least {least}.")
     system = pipeline.system.eval()
+    check_bound(system, calls, rounds, batch_size)
     generator = torch.Generator().manual_seed(seed)
     batches = list(_batches(pipeline, sources, targets, batch_size))
     return estimate_bound(
@@ -60,16 +58,30 @@ def negative_log_likelihood(
     )
 
 
+def check_bound(system: System, calls: int, rounds: int, batch_size: int = 1) -> None:
+    """Raise `InputError` for a system without a bound, and for numbers that are too small for one."""
+    for name, count, least in (("calls", calls, 1), ("rounds", rounds, 2), ("batch_size", batch_size, 1)):
+        if count < least:
+            raise InputError(f"The bound's {name} is {count}; give a whole number of at least {least}.")
+    _check_kind(system)
+
+
+def _check_kind(system: System) -> str:
+    kind: str = getattr(system.config, "kind", type(system).__name__)
+    if kind not in ("published", "diffuseq"):
+        raise InputError(
+            f"The system {kind!r} has no variational bound here; give a diffuseq or published model."
+        )
+    if getattr(system.config, "version", 1) != 1:
+        raise InputError("The bound of DiffuSeq-v2 is not defined: its discrete noise has no posterior.")
+    return kind
+
+
 def system_terms(system: System, batch: Batch, calls: int | None, generator: torch.Generator) -> Terms:
     """One draw of the bound of a system on a batch. Raises `InputError` for a system without a bound."""
-    kind = getattr(system.config, "kind", type(system).__name__)
-    if kind == "published":
+    if _check_kind(system) == "published":
         return _published_terms(system, batch, calls, generator)  # type: ignore[arg-type]
-    if kind == "diffuseq":
-        return _diffuseq_terms(system, batch, calls, generator)  # type: ignore[arg-type]
-    raise InputError(
-        f"The system {kind!r} has no variational bound here; give a diffuseq or published model."
-    )
+    return _diffuseq_terms(system, batch, calls, generator)  # type: ignore[arg-type]
 
 
 def _diffuseq_terms(system: DiffuSeq, batch: Batch, calls: int | None, generator: torch.Generator) -> Terms:
@@ -137,8 +149,6 @@ def _published_terms(
     system: PublishedDiffuSeq, batch: Batch, calls: int | None, generator: torch.Generator
 ) -> Terms:
     """As published: x_0 is noisy, variances are "large", padding is modelled; divided by the words alone."""
-    if system.config.version != 1:
-        raise InputError("The bound of DiffuSeq-v2 is not defined: its discrete noise has no posterior.")
     sequences = lay_out(batch, system.special, system.config.sequence_length)
     schedule = system.schedule
 

@@ -26,6 +26,10 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 """Okabe and Ito's palette, blue and vermilion first; markers differ as well."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
+_BETTER = {"higher": " → better", "lower": " ← better", "neither": ""}
+"""Beside the name of an axis: where it is better."""
+_CORNER = {"higher": "Up and to the right", "lower": "Down and to the right", "neither": "To the right"}
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -77,7 +81,10 @@ def figures(block: Block, prefix: str) -> list[Figure]:
 def ranking(block: Block, name: str) -> Figure:
     """Each system's headline score with its interval, a single sample beside it, copying as a line."""
     metric = METRICS[block.headline]
-    order = sorted(range(len(block.entries)), key=lambda i: _score(block, i, block.headline), reverse=True)
+    is_lower = metric.better == "lower"
+    order = sorted(
+        range(len(block.entries)), key=lambda i: _score(block, i, block.headline), reverse=not is_lower
+    )
     with style():
         figure, axes = canvas(height=0.9 + 0.42 * len(order))
         for place, i in enumerate(order):
@@ -123,22 +130,25 @@ def ranking(block: Block, name: str) -> Figure:
         axes.margins(x=0.12)
     caption = (
         f"{metric.title} of the answers ({metric.definition}): filled is the chosen answer with its 95 %"
-        " interval, hollow a single sample. Left of the dashed line, not changing the source would be better."
+        " interval, hollow a single sample."
     )
+    if metric.better != "neither" and copy is not None:
+        side = "Right" if is_lower else "Left"
+        caption += f" {side} of the dashed line, not changing the source would be better."
     return Figure(name, f"{block.title}: {metric.title}", caption, figure)
 
 
 def plane(block: Block, name: str) -> Figure:
-    """Quality against diversity; the good corner is the upper right."""
+    """Quality against diversity; the good corner is on the right."""
     metric = METRICS[block.headline]
     points = _points(block, "div4")
     with style():
         figure, axes = canvas(height=3.2)
         _scatter(block, axes, points)
         axes.set_xlabel("div-4: distinct over all 4-grams of three candidates → more diverse")
-        axes.set_ylabel(f"{metric.title} → better")
+        axes.set_ylabel(f"{metric.title}{_BETTER[metric.better]}")
     caption = (
-        "Quality against diversity. Up and to the right is better; a system on the left gives the same answer"
+        f"Quality against diversity. {_CORNER[metric.better]} is better; a system on the left gives the same answer"
         " three times (⅓ is the floor), so several candidates cannot help it."
     )
     return Figure(name, f"{block.title}: quality and diversity", caption, figure)
@@ -154,9 +164,10 @@ def speed(block: Block, name: str) -> Figure:
         _scatter(block, axes, points)
         log_ticks(axes)
         axes.set_xlabel("sources answered a second, all candidates (log) → faster")
-        axes.set_ylabel(f"{metric.title} → better")
+        axes.set_ylabel(f"{metric.title}{_BETTER[metric.better]}")
     caption = (
-        "Quality against speed of generation, everything included. Up and to the right is better; speeds are"
+        "Quality against speed of generation, everything included."
+        f" {_CORNER[metric.better]} is better; speeds are"
         " comparable only between runs on the same machine."
     )
     return Figure(name, f"{block.title}: quality and speed", caption, figure)

@@ -51,14 +51,7 @@ def findings(block: Block) -> list[str]:
     values = [block.value(i, block.headline) for i in range(len(block.entries))]
     said = []
     if block.headline in block.best:
-        best = block.best[block.headline]
-        beaten = sum((i, block.headline) in block.worse for i in range(len(block.entries)))
-        value = values[best]
-        said.append(
-            f"{block.entries[best].name} leads in {metric.title}"
-            f" ({value.value if value else 0:.{metric.decimals}f}), significantly ahead of {beaten} of"
-            f" {len(block.entries) - 1} other systems."
-        )
+        said.append(_lead(block))
     if copy is None:
         return said
     verdicts: dict[str, list[str]] = {"above": [], "not distinguishable from": [], "below": []}
@@ -78,6 +71,21 @@ def findings(block: Block) -> list[str]:
         if names
     ]
     return said
+
+
+def _lead(block: Block) -> str:
+    """Who leads in the headline metric, and how many others by more than chance, where that was tested."""
+    metric, systems = METRICS[block.headline], range(len(block.entries))
+    first = [i for i in systems if block.is_best(i, block.headline)]
+    value = block.value(first[0], block.headline)
+    assert value is not None, "a metric has a best value where it was measured"
+    names = " and ".join(block.entries[i].name for i in first)
+    said = f"{names} {'lead' if len(first) > 1 else 'leads'} in {metric.title} ({value.value:.{metric.decimals}f})"
+    others = len(systems) - len(first)
+    if value.low is None or not others:
+        return f"{said}."
+    beaten = sum((i, block.headline) in block.worse for i in systems)
+    return f"{said}, significantly ahead of {beaten} of {others} other systems."
 
 
 def remarks(block: Block) -> list[str]:

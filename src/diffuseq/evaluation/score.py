@@ -87,7 +87,9 @@ class Scores:
             "sources": self.num_sources,
             "candidates": self.num_candidates,
             "references": {"fewest": self.num_references[0], "most": self.num_references[1]},
-            "intervals": f"95 %, paired bootstrap, {self.bootstrap} corpora, seed {self.seed}",
+            "intervals": f"95 %, paired bootstrap, {self.bootstrap} corpora, seed {self.seed}"
+            if self.bootstrap
+            else "none",
             "warnings": list(self.warnings),
             "cost": self.cost,
             "metrics": {
@@ -125,7 +127,8 @@ def score(
     task: a task or data set name, for its extra metrics (SARI for simplification). metrics: names of
     `catalogue.METRICS`; None takes all that need no network, and with a model those that need it.
     bootstrap: resampled corpora for the intervals, 0 for none. Raises `InputError` for unknown names and
-    for a metric that was asked for and cannot be had. Every signature says so where all texts were put in
+    for a metric that was asked for and whose model or library is missing; one that compares candidates is left
+    out with a warning where a source has one. Every signature says so where all texts were put in
     lower case.
     """
     if not 0 <= bootstrap <= MOST_CORPORA:
@@ -202,7 +205,7 @@ def _wanted(
         wanted = catalogue.find_metrics(list(names))
         if language_model is None and any(metric.needs == "language model" for metric in wanted):
             raise InputError("Perplexity and MAUVE need a language model; name one with --language-model.")
-        return wanted, []
+        return wanted, _without_candidates(predictions, wanted)
     has = {
         "": True,
         "several references": several,
@@ -218,6 +221,14 @@ def _wanted(
     if library:
         return wanted, []
     return wanted, ["sacreBLEU, chrF and SARI were left out; `pip install diffuseq[metrics]` adds them."]
+
+
+def _without_candidates(predictions: Predictions, wanted: Sequence[catalogue.Metric]) -> list[str]:
+    """Which of the metrics that were asked for a single candidate a source does not have, in words."""
+    missing = [metric.title for metric in wanted if metric.name in _AMONG_CANDIDATES]
+    if not missing or len(predictions.rows[0].candidates) > 1:
+        return []
+    return [f"Left out, for a source has one candidate alone: {', '.join(missing)}."]
 
 
 def _described(metric: catalogue.Metric) -> dict[str, str]:

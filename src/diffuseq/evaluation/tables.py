@@ -55,11 +55,9 @@ class Table:
 
     def _least_width(self, column: int) -> int:
         cells = [len(row[column].text) + row[column].worse for row in self.rows]
-        return (
-            min(max(cells), _LONGEST_NAME)
-            if column == 0
-            else max(*cells, *map(len, self.header[column].split()))
-        )
+        if column == 0:
+            cells = [min(max(cells), _LONGEST_NAME)]
+        return max(*cells, *map(len, self.header[column].split()), 1)
 
     @staticmethod
     def _spare(width: int, widths: Sequence[int], columns: Sequence[int]) -> int:
@@ -171,7 +169,7 @@ def _cell(block: Block, entry: int, name: str) -> Cell:
     if value.low is not None and value.high is not None:
         width = f"±{(value.high - value.low) / 2:.{decimals}f}"
     return Cell(
-        f"{value.value:.{decimals}f}", width, block.best.get(name) == entry, (entry, name) in block.worse
+        f"{value.value:.{decimals}f}", width, block.is_best(entry, name), (entry, name) in block.worse
     )
 
 

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from diffuseq import __version__
 from diffuseq.checks import check_fit
 from diffuseq.config import WORD_BY_WORD, Config, DiffusionGeneration, Sampler
-from diffuseq.errors import InputError
+from diffuseq.errors import InputError, unknown_name
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.trace import Choice, Frame
 from diffuseq.web.guard import Guard, has_head
@@ -49,6 +49,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     413: {"model": Problem, "description": "The request is too large."},
     415: {"model": Problem, "description": "The request is not declared as JSON."},
     422: {"model": Problem, "description": "The request cannot be answered; `detail` says why."},
+    500: {"model": Problem, "description": "The model failed; the server's log says why."},
     503: {"model": Problem, "description": "The line is full, or the server is shutting down."},
 }
 _NO_JSON = "The body is no JSON; send an object with a source."
@@ -345,9 +346,18 @@ async def _explain_validation(request: Request, error: RequestValidationError) -
             )
             return JSONResponse({"detail": detail}, 415)
         return JSONResponse({"detail": "The body is no JSON object; send one with a source."}, 422)
+    if first.get("type") == "extra_forbidden":
+        return JSONResponse({"detail": _unknown(first["loc"])}, 422)
     place = ".".join(str(part) for part in first["loc"][1:] if isinstance(part, str | int))
     message = first["msg"].removeprefix("Value error, ")
     return JSONResponse({"detail": f"{place or 'The body'}: {message}."}, 422)
+
+
+def _unknown(place: Sequence[str | int]) -> str:
+    """What to say of a name that a request has and should not have."""
+    is_dial, name = place[1:-1] == ("settings",), str(place[-1])
+    model = Dials if is_dial else AskInQuery if place[0] == "query" else Ask
+    return str(unknown_name("setting" if is_dial else "field", name, model.model_fields))
 
 
 def _is_json(content_type: str) -> bool:
@@ -364,7 +374,9 @@ async def _explain_http(request: Request, error: StarletteHTTPException) -> JSON
         routes = (route for route in request.app.routes if getattr(route, "path", None) == path)
         methods = {method for route in routes for method in route.methods}
         headers["Allow"] = ", ".join(sorted(methods | ({"HEAD"} if has_head(path, methods) else set())))
-    detail = (
-        _NO_JSON if error.status_code == 400 else str(error.detail)
-    )  # what is nested too deep, or no UTF-8
+    detail = {
+        (400, error.detail): _NO_JSON,  # what is nested too deep, or no UTF-8
+        (404, "Not Found"): "There is no such path here; /openapi.json has all of them.",
+        (405, error.detail): f"This path does not answer {request.method}, but {headers.get('Allow')}.",
+    }.get((error.status_code, error.detail), str(error.detail))
     return JSONResponse({"detail": detail}, error.status_code, headers)

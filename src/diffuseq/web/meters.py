@@ -47,10 +47,10 @@ class Meters:
                 lines += [f"# HELP diffuseq_{name}_total {text}", f"# TYPE diffuseq_{name}_total counter"]
                 values = {labels: value for (key, labels), value in self._sums.items() if key == name}
                 for labels, value in sorted((values or {"": 0}).items()):
-                    lines.append(f"diffuseq_{name}_total{{{labels}}} {value:g}".replace("{}", ""))
+                    lines.append(f"diffuseq_{name}_total{{{labels}}} {value:.15g}".replace("{}", ""))
             name = "diffuseq_latency_seconds"
             lines += [f"# HELP {name} From request to answer.", f"# TYPE {name} histogram"]
             lines += [f'{name}_bucket{{le="{limit:g}"}} {self._latencies[limit]}' for limit in _LATENCIES_S]
             lines.append(f'{name}_bucket{{le="+Inf"}} {self._latency_count}')
-            lines += [f"{name}_sum {self._latency_sum:g}", f"{name}_count {self._latency_count}"]
+            lines += [f"{name}_sum {self._latency_sum:.15g}", f"{name}_count {self._latency_count}"]
         return "\n".join(lines) + "\n"

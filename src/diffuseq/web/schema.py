@@ -39,7 +39,7 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=Limits.characte
 class Dials(BaseModel):
     """Generation settings that differ from the model's own; GET /v1/models tells which of them it has."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     candidates: int | None = Field(
         None, ge=1, le=Limits.candidates, description="Answers drawn; MBR chooses one."
@@ -117,6 +117,8 @@ class AskMany(Ask):
             which = f"Text {number} of the list" if isinstance(given, list) else "It"
             if not isinstance(text, str):
                 raise ValueError(f"{which} is no text; give a text, or a list of 1 to {Limits.sources} texts")
+            if any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise ValueError(f"{which} has half of a surrogate pair, which is no letter; take it out")
             if not 1 <= len(text) <= Limits.characters:
                 raise ValueError(f"{which} has {len(text)} characters; give 1 to {Limits.characters}")
         return given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 from collections.abc import Callable
@@ -26,9 +27,14 @@ def bind(host: str, port: int) -> socket.socket:
         listener.listen()  # from here on visitors are let wait, not sent away
     except (OSError, OverflowError, TypeError, ValueError) as error:
         listener.close()
-        raise InputError(
-            f"Cannot listen on {host}, port {port} ({error}); choose another --port, or 0 for a free one."
-        ) from None
+        is_host = isinstance(error, socket.gaierror | UnicodeError)
+        is_host |= isinstance(error, OSError) and error.errno == errno.EADDRNOTAVAIL
+        remedy = (
+            "give --host a name or an address of this machine, or 0.0.0.0 for all that it has"
+            if is_host
+            else "choose another --port, or 0 for a free one"
+        )
+        raise InputError(f"Cannot listen on {host}, port {port} ({error}); {remedy}.") from None
     return listener
 
 

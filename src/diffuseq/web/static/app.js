@@ -87,8 +87,12 @@ function buildDials() {
       box.append(element("select", { id, onchange: showFittingDials }, ...choices));
     } else if (dial.kind === "range") {
       const shown = element("output", { for: id });
+      // the model's own value may lie beyond the marks, or between two of them
+      const least = Math.min(dial.min, own[name]);
+      const largest = Math.min(Math.max(dial.max, own[name]), most ?? Infinity);
+      const marks = (own[name] - least) / dial.step;
       const input = element("input", {
-        id, type: "range", min: dial.min, max: Math.min(dial.max, most ?? dial.max), step: dial.step,
+        id, type: "range", min: least, max: largest, step: Math.abs(marks - Math.round(marks)) < 1e-6 ? dial.step : "any",
         oninput: (event) => { shown.textContent = event.target.value; },
       });
       box.append(shown, input);
