@@ -33,6 +33,7 @@ from diffuseq.errors import InputError, first_line
 from diffuseq.files import atomic_file, write_text
 from diffuseq.model_card import model_card, write_card
 from diffuseq.models import EXAMPLES, shipped_model
+from diffuseq.names import as_path
 from diffuseq.plain import to_dict
 from diffuseq.registry import build, config_from_dict
 from diffuseq.system import SpecialTokens, System
@@ -78,7 +79,7 @@ def save_model(
     FSDP).
     Raises `InputError` when the folder cannot be written.
     """
-    folder = Path(folder)
+    folder = as_path(folder, "The model's folder")
     save_weights(folder, system.state_dict() if weights is None else weights, dtype, max_shard_bytes)
     _save_tokenizer(folder, tokenizer)
     write_card(folder, model_card(config, system.num_parameters()) if card is None else card)
@@ -166,7 +167,11 @@ def push_model(
 def find_model(name_or_folder: str | Path) -> Path:
     """The folder itself, the model of this name that comes with the package, or a copy of the hub's (owner/name).
     Raises `InputError` when there is none."""
-    folder = Path(name_or_folder)
+    possible = (
+        f"give the --out of a training, a hub name (owner/name), or one that comes with the package "
+        f"({', '.join(EXAMPLES)})"
+    )
+    folder = as_path(name_or_folder, "The name of the model", possible)
     if folder.is_dir():
         return folder
     name = str(name_or_folder)
@@ -175,10 +180,7 @@ def find_model(name_or_folder: str | Path) -> Path:
     if folder.exists():
         raise InputError(f"{name} is a file; give the folder that holds {CONFIG} and {WEIGHTS}.")
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
-        raise InputError(
-            f"There is no model folder {name!r}; give the --out of a training, a hub name "
-            f"(owner/name), or one that comes with the package ({', '.join(EXAMPLES)})."
-        )
+        raise InputError(f"There is no model folder {name!r}; {possible}.")
     from huggingface_hub import snapshot_download
 
     try:

@@ -20,14 +20,15 @@ import torch
 from accelerate import Accelerator
 
 from diffuseq.checkpoint import CONFIG, GENERATION, save_model
-from diffuseq.checks import check_fit, check_generation, check_system, check_text
+from diffuseq.checks import check_fit, check_generation, check_text
 from diffuseq.config import Config, DiffusionGeneration, Generation
 from diffuseq.data.store import StoreReport
 from diffuseq.errors import InputError
 from diffuseq.files import same_place, write_text
 from diffuseq.model_card import CARD, has_own_card, model_card, own_card_note
+from diffuseq.names import as_path
 from diffuseq.plain import to_dict
-from diffuseq.registry import build, check_generation_kind
+from diffuseq.registry import build, checked_config
 from diffuseq.text.tokenizer import TOKENIZER_FILES
 from diffuseq.training.corpus import Corpus, prepare_corpus
 from diffuseq.training.engine import ShareFailedError, in_shares, make_accelerator, on_main
@@ -70,13 +71,12 @@ def train(
     Raises `InputError` for what the user can mend, `NotFiniteError` when the loss is no number any more, and
     `TrainingStopped` after SIGINT, SIGTERM or SIGHUP, when everything is saved.
     """
+    config, data, out = checked_config(config), as_path(data, "The data"), as_path(out, "The folder out")
     check(config.training)
-    check_system(config.system)
     check_text(config.text)
-    check_generation_kind(config)
     check_generation(config.generation)
     check_fit(config.system, config.generation)
-    out, accelerator = Path(out), make_accelerator(config.training.fsdp)
+    accelerator = make_accelerator(config.training.fsdp)
     check_split(config.training.batch_size, accelerator.num_processes * config.training.accumulate)
     report = on_event if on_event is not None and accelerator.is_main_process else ignore
 
@@ -188,6 +188,9 @@ class Run:
         training, settings, first = self.training, self.config.training, self.training.progress.step
         if self.is_main and training.done < 1:
             (self.out / "training.json").unlink(missing_ok=True)
+        if first and training.done >= 1:
+            text = f"nothing is left to train: the run in {self.out} has had its {first:,} steps"
+            self.report(Event("message", f"{text} (a larger budget than that goes on, say --training.steps)"))
         for logs in train_steps(training, self.corpus.training_data(settings)):
             step, ended = training.progress.step, training.done >= 1
             self._tell(logs, step - first)
