@@ -82,7 +82,8 @@ def save_model(
     folder = as_path(folder, "The model's folder")
     save_weights(folder, system.state_dict() if weights is None else weights, dtype, max_shard_bytes)
     _save_tokenizer(folder, tokenizer)
-    write_card(folder, model_card(config, system.num_parameters()) if card is None else card)
+    told = as_read(config, tokenizer)
+    write_card(folder, model_card(told, system.num_parameters()) if card is None else card)
     write_text(folder / GENERATION, json_text(to_dict(config.generation)))
     versions = {"format_version": FORMAT_VERSION, "diffuseq_version": diffuseq.__version__}
     # The system's own config: one that loaded pretrained weights knows its sizes, and opens without them.
@@ -90,6 +91,13 @@ def save_model(
     values = {key: value for key, value in to_dict(built).items() if key != "generation"}
     write_text(folder / CONFIG, json_text(versions | values))
     return folder
+
+
+def as_read(config: Config, tokenizer: Tokenizer) -> Config:
+    """The config with the case that the tokenizer keeps, as a model card is to tell it: the settings may name a
+    tokenizer that does otherwise."""
+    text = dataclasses.replace(config.text, lowercase=tokenizer.lowercases)
+    return dataclasses.replace(config, text=text)
 
 
 def load_model(

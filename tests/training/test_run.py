@@ -20,6 +20,7 @@ from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
 from diffuseq.registry import entry
 from diffuseq.system import Loss
+from diffuseq.text.tokenizer import Tokenizer
 from diffuseq.training.ema import AveragedWeights
 from diffuseq.training.run import train
 from diffuseq.training.signals import SIGNALS, TrainingStopped
@@ -494,6 +495,37 @@ def test_a_split_without_pairs_is_named(
         with pytest.raises(InputError, match=rf"valid.jsonl gives no pair \({why}"):
             train(tiny.config(), given, tmp_path / "out", skip_bad_rows=True)
     assert not (tmp_path / "out" / "cache" / "tokenizer").exists()
+
+
+def test_targets_longer_than_answers_can_be_are_told(tmp_path: Path) -> None:
+    rows = [{"src": "a b", "trg": " ".join("abcdefgh"[: 3 + i % 6])} for i in range(20)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    small = {"encoder_layers": 1, "decoder_layers": 1, "heads": 2, "width": 16, "feed_forward": 16}
+    for room, count in ((6, 6), (8, 0)):
+        config = dataclasses.replace(
+            tiny.config(steps=1, evaluate_rows=0),
+            system=DiffuSeqConfig(max_length=room, **small),
+            generation=DiffusionGeneration(sampler="fixed-point"),
+        )
+        events: list[Event] = []
+        train(config, tmp_path / "pairs.jsonl", tmp_path / f"{room}", on_event=events.append)
+        told = [event.text for event in events if "--system.max-length" in event.text]
+        assert len(told) == bool(count) and all(text.startswith(f"{count} training targets") for text in told)
+
+
+def test_the_case_of_a_named_tokenizer_is_told(data: Path, tmp_path: Path) -> None:
+    for number, lowercase in enumerate((True, False)):
+        Tokenizer.train(["alpha beta Gamma"] * 3, 60, lowercase=lowercase).save(tmp_path / f"{number}")
+        config = tiny.config(steps=1, evaluate_rows=0)
+        text = dataclasses.replace(
+            config.text, tokenizer=str(tmp_path / f"{number}"), lowercase=not lowercase
+        )
+        events: list[Event] = []
+        model = train(
+            dataclasses.replace(config, text=text), data, tmp_path / f"run{number}", on_event=events.append
+        )
+        assert any("lower-cases all text" in event.text for event in events) == lowercase
+        assert ("writes lower case only" in (model / "README.md").read_text()) == lowercase
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from diffuseq.checkpoint import CONFIG, GENERATION, save_model
+from diffuseq.checkpoint import CONFIG, GENERATION, as_read, save_model
 from diffuseq.checks import check_fit, check_generation, check_text
 from diffuseq.config import Config, DiffusionGeneration, Generation
 from diffuseq.data.store import StoreReport
@@ -152,6 +152,11 @@ class Run:
         longest = self.corpus.longest_pairs(settings)
         for source, target in longest:
             system.check_lengths(source, target)
+        if beyond := self.corpus.beyond(system.longest_answer, settings.both_directions):
+            self._warn(
+                f"{beyond:,} training targets are longer than answers of this system can be, and would never be "
+                "written to their end; give it more room (--system.max-length), or a smaller --text.max-target."
+            )
         try_to_answer(system, self.config.generation)
         if checkpoint is None:
             if settings.start_from is not None:
@@ -247,7 +252,7 @@ class Run:
         system = complete_copy(training) if self.accelerator.is_fsdp2 else training.system
         answer = pipeline_answers(system, self.corpus.tokenizer, self.config)
         answers, warnings = look_at_answers(
-            in_shares(self.accelerator, answer), self.corpus.valid_pairs, self.config.text.lowercase
+            in_shares(self.accelerator, answer), self.corpus.valid_pairs, self.corpus.tokenizer.lowercases
         )
         samples = answers.pop("samples")
         return scores | answers, samples, warnings
@@ -286,7 +291,8 @@ class Run:
 
     def _save_model(self, weights: Tensors) -> None:
         system = self.training.system
-        card = model_card(self.config, system.num_parameters(), self.validation, Path(self.data).name)
+        told = as_read(self.config, self.corpus.tokenizer)
+        card = model_card(told, system.num_parameters(), self.validation, Path(self.data).name)
         save_model(self.out, system, self.config, self.corpus.tokenizer, card, weights=weights)
 
     def _warn(self, text: str) -> None:
