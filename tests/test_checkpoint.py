@@ -242,6 +242,15 @@ def test_what_is_no_folder_and_not_on_the_hub_is_refused(
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file"):
         load_model(tmp_path / "file")
+    with pytest.raises(InputError, match="name of the model is empty; give the --out of a training"):
+        load_model("")
+    with pytest.raises(InputError, match="name of the model is of the type NoneType; give the --out"):
+        load_model(None)  # type: ignore[arg-type]
+
+
+def test_a_model_is_saved_in_a_folder_that_has_a_name(system: System, tokenizer: Tokenizer) -> None:
+    with pytest.raises(InputError, match="The model's folder is of the type NoneType; give a path"):
+        save_model(None, system, CONFIG, tokenizer)  # type: ignore[arg-type]
 
 
 def test_pushing_without_a_hub_is_one_sentence(

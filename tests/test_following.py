@@ -44,6 +44,13 @@ def test_a_streamer_without_drafts_gets_the_answer(tiny_pipe: DiffuSeqPipeline) 
     assert answer.candidates == tiny_pipe(SOURCE).candidates
 
 
+def test_what_cannot_look_on_is_refused(tiny_pipe: DiffuSeqPipeline) -> None:
+    with pytest.raises(InputError, match="streamer is of the type int, without put and end; give"):
+        tiny_pipe(SOURCE, streamer=5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="callback_on_step_end is of the type int; give a function"):
+        tiny_pipe(SOURCE, callback_on_step_end=5)  # type: ignore[arg-type]
+
+
 def test_a_callback_hears_every_step_and_can_stop(tiny_pipe: DiffuSeqPipeline) -> None:
     heard: list[tuple[int, str]] = []
 

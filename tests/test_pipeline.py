@@ -25,6 +25,12 @@ from diffuseq.text.tokenizer import Tokenizer
 SAMPLERS = ("settle", "ddim", "ancestral", "dpm-solver")
 
 
+class Table(list[str]):
+    """As a DataFrame of pandas: what comes of it one after the other are the names of its columns."""
+
+    ndim = 2
+
+
 @pytest.fixture(scope="module")
 def sources() -> list[str]:
     return [row["src"] for row in build_corpus(0, 0, 7)["test"]]
@@ -181,6 +187,8 @@ def test_the_command_line_tells_of_a_cut_in_one_line_of_its_own(
         (b"abc", "The source is of the type bytes; give a text"),
         ({"how ?": 1}, "The source is of the type dict; give a text"),
         (np.array("how ?"), "The source is of the type ndarray; give a text"),
+        (np.array([["how ?"]]), "The source is of the type ndarray; give a text"),
+        (Table(["src", "trg"]), "The source is of the type Table; give a text"),
         (["hi", None], "Source 2 is of the type NoneType; give a text"),
         (["hi", b"hi"], "Source 2 is of the type bytes; give a text"),
     ],
@@ -195,6 +203,8 @@ def test_one_where_several_belong_and_a_number_for_a_name_are_told(pipe: DiffuSe
         pipe.answer_all("hi", pipe.settings())
     with pytest.raises(InputError, match="The models of an ensemble are one, 'grammar'; give a list"):
         DiffuSeqPipeline.ensemble("grammar")
+    with pytest.raises(InputError, match="The models of an ensemble are of the type NoneType; give a list"):
+        DiffuSeqPipeline.ensemble(None)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="Unknown precision 16; choose one of: auto, bf16, fp32"):
         DiffuSeqPipeline.from_pretrained("grammar", precision=16)  # type: ignore[arg-type]
 

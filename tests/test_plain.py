@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from diffuseq.config import Config, DiffusionGeneration, TrainingConfig
@@ -44,6 +46,20 @@ def test_an_unknown_key_is_refused_and_the_nearest_is_named() -> None:
 def test_a_value_of_the_wrong_type_is_refused_by_name(key: str, value: object) -> None:
     with pytest.raises(InputError, match=key):
         from_dict(TrainingConfig, {key: value})
+
+
+def test_paths_and_numbers_of_numpy_become_plain() -> None:
+    config = TrainingConfig(
+        steps=np.int64(7),  # type: ignore[arg-type]
+        ema=np.float32(0.5),  # type: ignore[arg-type]
+        start_from=Path("runs") / "mine",  # type: ignore[arg-type]
+        teachers=(Path("runs") / "other",),  # type: ignore[arg-type]
+    )
+    plain = json.loads(json.dumps(to_dict(config)))
+    assert from_dict(TrainingConfig, plain) == TrainingConfig(
+        steps=7, ema=0.5, start_from="runs/mine", teachers=("runs/other",)
+    )
+    assert to_dict(TrainingConfig(ema=True))["ema"] is True  # type: ignore[arg-type]
 
 
 def test_whole_numbers_serve_as_floats_and_none_where_it_is_allowed() -> None:

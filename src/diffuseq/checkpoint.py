@@ -34,6 +34,7 @@ from diffuseq.errors import InputError, first_line, unknown_name
 from diffuseq.files import atomic_file, write_text
 from diffuseq.model_card import model_card, write_card
 from diffuseq.models import EXAMPLES, shipped_model
+from diffuseq.names import as_path
 from diffuseq.plain import to_dict
 from diffuseq.registry import build, config_from_dict
 from diffuseq.system import SpecialTokens, System
@@ -79,10 +80,11 @@ def save_model(
     FSDP).
     Raises `InputError` when the folder cannot be written.
     """
-    folder = Path(folder)
+    folder = as_path(folder, "The model's folder")
     save_weights(folder, system.state_dict() if weights is None else weights, dtype, max_shard_bytes)
     _save_tokenizer(folder, tokenizer)
-    write_card(folder, model_card(config, system.num_parameters()) if card is None else card)
+    told = as_read(config, tokenizer)
+    write_card(folder, model_card(told, system.num_parameters()) if card is None else card)
     write_text(folder / GENERATION, json_text(to_dict(config.generation)))
     versions = {"format_version": FORMAT_VERSION, "diffuseq_version": diffuseq.__version__}
     # The system's own config: one that loaded pretrained weights knows its sizes, and opens without them.
@@ -90,6 +92,13 @@ def save_model(
     values = {key: value for key, value in to_dict(built).items() if key != "generation"}
     write_text(folder / CONFIG, json_text(versions | values))
     return folder
+
+
+def as_read(config: Config, tokenizer: Tokenizer) -> Config:
+    """The config with the case that the tokenizer keeps, as a model card is to tell it: the settings may name a
+    tokenizer that does otherwise."""
+    text = dataclasses.replace(config.text, lowercase=tokenizer.lowercases)
+    return dataclasses.replace(config, text=text)
 
 
 def load_model(
@@ -170,7 +179,11 @@ def push_model(
 def find_model(name_or_folder: str | Path) -> Path:
     """The folder itself, the model of this name that comes with the package, or a copy of the hub's (owner/name).
     Raises `InputError` when there is none."""
-    folder = Path(name_or_folder)
+    possible = (
+        f"give the --out of a training, a hub name (owner/name), or one that comes with the package "
+        f"({', '.join(EXAMPLES)})"
+    )
+    folder = as_path(name_or_folder, "The name of the model", possible)
     if folder.is_dir():
         return folder
     name = str(name_or_folder)
@@ -179,10 +192,7 @@ def find_model(name_or_folder: str | Path) -> Path:
     if folder.exists():
         raise InputError(f"{name} is a file; give the folder that holds {CONFIG} and {WEIGHTS}.")
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
-        raise InputError(
-            f"There is no model folder {name!r}; give the --out of a training, a hub name "
-            f"(owner/name), or one that comes with the package ({', '.join(EXAMPLES)})."
-        )
+        raise InputError(f"There is no model folder {name!r}; {possible}.")
     from huggingface_hub import snapshot_download
 
     try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from typing import Any, get_args, get_type_hints
 
 from diffuseq.config import (
@@ -114,8 +115,8 @@ def _check_members(config: EnsembleConfig, where: str) -> None:
             f"{where}.models has {len(config.models)} names for {count} members; give one for each, or none."
         )
     for weight in config.weights:
-        if not 0 < weight <= _LARGEST_NUMBER:
-            raise InputError(f"{where}.weights has {weight}; give numbers above 0, to {_LARGEST_NUMBER:g}.")
+        if not isinstance(weight, numbers.Real) or not 0 < weight <= _LARGEST_NUMBER:
+            raise InputError(f"{where}.weights has {weight!r}; give numbers above 0, to {_LARGEST_NUMBER:g}.")
     for index, member in enumerate(config.members):
         if isinstance(member, EnsembleConfig):
             raise InputError(f"{where}.members[{index}] is an ensemble; give its members instead.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +31,10 @@ def load_ensemble(
     """
     if isinstance(models, str | Path):
         raise InputError(f"The models of an ensemble are one, {str(models)!r}; give a list of models.")
+    if not isinstance(models, Iterable):
+        raise InputError(
+            f"The models of an ensemble are of the type {type(models).__name__}; give a list of models."
+        )
     opened = [load_model(name, device) for name in models]
     if not opened:
         raise InputError("An ensemble of no models was asked for; name at least one.")

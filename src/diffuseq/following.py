@@ -32,10 +32,15 @@ OnStep = Callable[["DiffuSeqPipeline", int, TextDraft], bool | None]
 class Streamed:
     """A streamer, or none, and what it is shown: nothing of the prompt, the first candidate on its way, the answer.
 
-    Raises `InputError` for a streamer that drafts have not what it wants.
+    Raises `InputError` for what is no streamer, and for one that wants what drafts have not.
     """
 
     def __init__(self, streamer: Streamer | None) -> None:
+        if streamer is not None and not (hasattr(streamer, "put") and hasattr(streamer, "end")):
+            raise InputError(
+                f"The streamer is of the type {type(streamer).__name__}, without put and end; give a streamer of "
+                "transformers, say TextStreamer(pipe.tokenizer)."
+            )
         if getattr(streamer, "_takes_logits", False):
             raise InputError(
                 "This streamer wants logits, which drafts do not carry; give one that takes ids."

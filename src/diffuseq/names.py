@@ -5,11 +5,21 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
+from typing import Any
 
 from diffuseq.errors import InputError
 
 WEIGHT_SUFFIXES = (".json", ".bin", ".pt", ".safetensors")
 """How the files of transformers' models end."""
+
+
+def as_path(value: Any, what: str, instead: str = "give a path (a str or a Path)") -> Path:
+    """A path that a user has given. Raises `InputError` for what is none, and for an empty text, which would be
+    the working directory. what: its name, and instead: what to do, for the message."""
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        given = "empty" if isinstance(value, str) else f"of the type {type(value).__name__}"
+        raise InputError(f"{what} is {given}; {instead}.")
+    return Path(value)
 
 
 def refuse_missing_path(name: str | Path, what: str, suffixes: tuple[str, ...] = ()) -> None:

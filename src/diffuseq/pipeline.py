@@ -96,7 +96,7 @@ class DiffuSeqPipeline:
         precision: Precision = "auto",
     ) -> DiffuSeqPipeline:
         """Several models as one that draws every word from the mixture of what they expect: first a diffuseq, then
-        more of these or autoregressive ones of the same vocabulary. It generates as the first does.
+        more of these or autoregressive ones of the same vocabulary. It generates as the first does, by fixed-point.
 
         weights: what each counts for; all the same by default. device and precision as in `from_pretrained`.
         Raises `InputError` for models that cannot be opened or mixed.
@@ -373,6 +373,11 @@ class DiffuSeqPipeline:
         callback: OnStep | None,
     ) -> Answer:
         """Answer one source while a streamer and a callback look on."""
+        if callback is not None and not callable(callback):
+            kind = type(callback).__name__
+            raise InputError(
+                f"callback_on_step_end is of the type {kind}; give a function of (pipe, index, draft)."
+            )
         prompts, streamed = self._prepare_and_warn([source], settings, template), Streamed(streamer)
         streamed.begin()
         began, draft = time.perf_counter(), None
@@ -387,8 +392,9 @@ class DiffuSeqPipeline:
 
 
 def _as_list(sources: Any) -> list[Any]:
-    """Several sources, in whatever they come. Raises `InputError` for what holds no texts one after the other."""
-    if not isinstance(sources, bytes | bytearray | Mapping):
+    """Several sources, in whatever they come. Raises `InputError` for what holds no texts one after the other: of a
+    table, whose columns have names, only these would be answered."""
+    if not isinstance(sources, bytes | bytearray | Mapping) and getattr(sources, "ndim", 1) == 1:
         with suppress(TypeError):
             return list(sources)
     raise InputError(

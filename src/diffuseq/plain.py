@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from diffuseq.errors import InputError, unknown_name
@@ -12,13 +14,17 @@ T = TypeVar("T")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A dataclass as plain JSON values; `from_dict` is its inverse."""
+    """A dataclass as plain JSON values, paths as texts, numpy's numbers as Python's; `from_dict` is its inverse."""
     return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
 
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return to_dict(value)
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
     return [_plain(each) for each in value] if isinstance(value, tuple) else value
 
 

@@ -22,7 +22,7 @@ from diffuseq.config import (
     TrainingConfig,
 )
 from diffuseq.errors import InputError, unknown_name
-from diffuseq.plain import from_dict
+from diffuseq.plain import from_dict, to_dict
 
 if TYPE_CHECKING:
     from diffuseq.system import SpecialTokens, System
@@ -74,6 +74,19 @@ def check_generation_kind(config: Config) -> None:
             f"generation is a {given}, but a {kind} generates by a {expected.__name__}; give "
             f"Config(…, generation={expected.__name__}())."
         )
+
+
+def checked_config(config: Any) -> Config:
+    """The config as a model folder will give it back, so that a value of another type is found before it is trained
+    with. Raises `InputError` for what is no config, for a system that cannot be, and as `config_from_dict` does."""
+    if not isinstance(config, Config) or not hasattr(config.system, "kind"):
+        what = type(config.system if isinstance(config, Config) else config).__name__
+        raise InputError(
+            f"The config is of the type {what}; give a Config, such as diffuseq.recipe('tiny') makes."
+        )
+    check_system(_system_from_dict(to_dict(config.system), "system"))
+    check_generation_kind(config)
+    return config_from_dict(to_dict(config))
 
 
 def build(config: Any, special: SpecialTokens) -> System:

@@ -51,6 +51,15 @@ def test_nearness_to_the_source_costs_as_much_as_it_is_given() -> None:
         choose([group], source_weight=0.1)
 
 
+def test_where_words_have_no_spaces_characters_agree() -> None:
+    group = ["明天她在学校看书。", "明天他在学校看书。", "明天他在学校看报。", "昨天我买房子。"]
+    assert choose([group]) == choose([[" ".join(text) for text in group]]) == [1]
+    near = bleu_to_source(group, group[0])
+    assert near[0] == pytest.approx(1) and near[1] > near[2] > near[3] > 0
+    thai = ["ฉันชอบแอปเปิ้ล", "เขาชอบแอปเปิ้ล", "รถยนต์"]
+    assert pairwise_bleu(thai)[0, 1] > pairwise_bleu(thai)[0, 2]
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(TEXT, min_size=1, max_size=5), st.randoms(use_true_random=False))
 def test_the_order_of_the_candidates_does_not_change_the_utility_of_the_answer(group, random) -> None:  # type: ignore[no-untyped-def]

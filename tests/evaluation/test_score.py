@@ -49,6 +49,28 @@ def test_sari_comes_with_the_task_and_bleu_multi_with_several_references() -> No
     assert (scores.value("chosen", "bleu_multi") or 0) > (scores.value("chosen", "bleu") or 1)
 
 
+def test_metrics_that_see_little_of_a_script_are_named() -> None:
+    def answered(*texts: str) -> Predictions:
+        rows = tuple(Prediction("what?", (text,), (texts[0], text)) for text in texts)
+        return Predictions("system", rows, (Path("predictions.jsonl"),))
+
+    chinese, russian = answered("今天我在学校看书。", "明天他买汽车。"), answered("я читаю книгу.", "он ест.")
+    assert [note[:14] for note in score(chinese, bootstrap=0).warnings] == [
+        "The references",
+        "ROUGE counts w",
+    ]
+    assert [note[:14] for note in score(russian, bootstrap=0).warnings] == ["ROUGE counts w"]
+    assert score(chinese, metrics=["chrf", "exact_match"], bootstrap=0).warnings == ()
+    assert score(predictions(), bootstrap=0).warnings == ()
+
+
+def test_the_choice_among_texts_without_spaces_goes_by_characters() -> None:
+    candidates = ("明天她在学校看书。", "明天他在学校看书。", "明天他在学校看报。", "昨天我买房子。")
+    rows = (Prediction("明天？", ("明天他在学校看书。",), candidates),)
+    scores = score(Predictions("system", rows, (Path("predictions.jsonl"),)), bootstrap=0)
+    assert scores.chosen == (candidates[1],)
+
+
 def test_the_published_bleu_looks_at_the_first_reference_only() -> None:
     given = predictions(references=3)
     texts = [row.candidates[0] for row in given.rows]

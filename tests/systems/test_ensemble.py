@@ -271,6 +271,7 @@ def test_members_that_cannot_be_mixed_are_refused(
         ({"weights": (1.0,)}, "1 numbers for 2 members"),
         ({"weights": (1.0, 0.0)}, "above 0"),
         ({"weights": (1.0, float("nan"))}, "above 0"),
+        ({"weights": ("1", "2")}, "has '1'; give numbers above 0"),
         ({"members": ()}, "0 systems"),
     ],
 )

@@ -46,6 +46,15 @@ def test_perfect_answers_score_one_and_the_copy_row_stands_beside_them() -> None
     assert warnings == []
 
 
+def test_bleu_of_targets_without_spaces_is_not_left_uncommented() -> None:
+    pairs = [
+        Pair("今天我看书", "我今天看书", ("我今天看书",)),
+        Pair("昨天他买房", "他昨天买房", ("他昨天买房",)),
+    ]
+    _, (warning,) = look_at_answers(lambda sources: ["我今天看书", "昨天他买房"], pairs)
+    assert "have none between words" in warning and "chrF" in warning
+
+
 def test_a_model_that_knows_only_lower_case_is_not_marked_down_for_it() -> None:
     pairs = [
         Pair(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny_runs as tiny
 import torch
@@ -19,6 +20,7 @@ from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
 from diffuseq.registry import entry
 from diffuseq.system import Loss
+from diffuseq.text.tokenizer import Tokenizer
 from diffuseq.training.ema import AveragedWeights
 from diffuseq.training.run import train
 from diffuseq.training.signals import SIGNALS, TrainingStopped
@@ -179,8 +181,10 @@ def test_a_finished_run_is_neither_trained_on_nor_overwritten_by_accident(data: 
     with pytest.raises(InputError, match=r"finished run.*--resume.*--overwrite"):
         train(config, data, tmp_path)
     before = (tmp_path / "metrics.jsonl").read_text()
-    train(config, data, tmp_path, resume=True)
+    heard: list[Event] = []
+    train(config, data, tmp_path, resume=True, on_event=heard.append)
     assert (tmp_path / "metrics.jsonl").read_text() == before
+    assert any("nothing is left to train" in event.text for event in heard)
     longer = tiny.config(steps=4, evaluate_rows=0)
     train(longer, data, tmp_path, resume=True)
     assert json.loads((tmp_path / "training.json").read_text())["steps"] == 4
@@ -329,6 +333,46 @@ def test_generation_settings_of_another_kind_of_system_are_refused(tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("part", "changes", "says"),
+    [
+        ("training", {"optimizer": "adam"}, r"Unknown training.optimizer 'adam'; .* Did you mean 'adamw'"),
+        ("training", {"steps": "12"}, "training.steps is '12'; it must be a int"),
+        ("training", {"both_directions": "no"}, "training.both_directions is 'no'; it must be a bool"),
+        ("text", {"overlong": "drop"}, "Unknown text.overlong 'drop'; choose one of: cut, refuse"),
+        ("text", {"max_target": 8.5}, "text.max_target is 8.5; it must be a int"),
+        ("system", {"width": 16.0}, "system.width is 16.0; it must be a int"),
+    ],
+)
+def test_a_config_that_could_not_be_opened_again_is_refused(
+    part: str, changes: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    config = tiny.config()
+    config = dataclasses.replace(config, **{part: dataclasses.replace(getattr(config, part), **changes)})
+    with pytest.raises(InputError, match=says):
+        train(config, tmp_path / "no data", tmp_path / "out")
+
+
+def test_paths_and_numbers_of_numpy_may_be_in_a_config(data: Path, tmp_path: Path) -> None:
+    first = tiny.config(steps=np.int64(2), evaluate_rows=0)
+    train(first, data, tmp_path / "first")
+    text = dataclasses.replace(first.text, tokenizer=tmp_path / "first")
+    second = dataclasses.replace(first, text=text)
+    model = train(second, data, tmp_path / "second")
+    assert load_model(model)[2].text.tokenizer == str(tmp_path / "first")
+
+
+def test_what_is_no_config_and_no_path_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"config is of the type str; give a Config, such as .*recipe"):
+        train("tiny", tmp_path, tmp_path / "out")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="config is of the type str; give a Config"):
+        train(Config("tiny"), tmp_path, tmp_path / "out")
+    with pytest.raises(InputError, match="The data is of the type list; give a path"):
+        train(tiny.config(), [("a", "b")], tmp_path / "out")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="The folder out is empty; give a path"):
+        train(tiny.config(), tmp_path, "")
+
+
 @pytest.mark.parametrize("attention", ["settled", "all"])
 def test_texts_without_a_token_are_told_and_stop_no_run(attention: str, data: Path, tmp_path: Path) -> None:
     """A source and a target of nothing but a control character, in both splits."""
@@ -451,6 +495,37 @@ def test_a_split_without_pairs_is_named(
         with pytest.raises(InputError, match=rf"valid.jsonl gives no pair \({why}"):
             train(tiny.config(), given, tmp_path / "out", skip_bad_rows=True)
     assert not (tmp_path / "out" / "cache" / "tokenizer").exists()
+
+
+def test_targets_longer_than_answers_can_be_are_told(tmp_path: Path) -> None:
+    rows = [{"src": "a b", "trg": " ".join("abcdefgh"[: 3 + i % 6])} for i in range(20)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    small = {"encoder_layers": 1, "decoder_layers": 1, "heads": 2, "width": 16, "feed_forward": 16}
+    for room, count in ((6, 6), (8, 0)):
+        config = dataclasses.replace(
+            tiny.config(steps=1, evaluate_rows=0),
+            system=DiffuSeqConfig(max_length=room, **small),
+            generation=DiffusionGeneration(sampler="fixed-point"),
+        )
+        events: list[Event] = []
+        train(config, tmp_path / "pairs.jsonl", tmp_path / f"{room}", on_event=events.append)
+        told = [event.text for event in events if "--system.max-length" in event.text]
+        assert len(told) == bool(count) and all(text.startswith(f"{count} training targets") for text in told)
+
+
+def test_the_case_of_a_named_tokenizer_is_told(data: Path, tmp_path: Path) -> None:
+    for number, lowercase in enumerate((True, False)):
+        Tokenizer.train(["alpha beta Gamma"] * 3, 60, lowercase=lowercase).save(tmp_path / f"{number}")
+        config = tiny.config(steps=1, evaluate_rows=0)
+        text = dataclasses.replace(
+            config.text, tokenizer=str(tmp_path / f"{number}"), lowercase=not lowercase
+        )
+        events: list[Event] = []
+        model = train(
+            dataclasses.replace(config, text=text), data, tmp_path / f"run{number}", on_event=events.append
+        )
+        assert any("lower-cases all text" in event.text for event in events) == lowercase
+        assert ("writes lower case only" in (model / "README.md").read_text()) == lowercase
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ The choice of the published script of DiffuSeq (Gong et al., ICLR 2023, Section 
 2004): the utility is sentence-BLEU (NLTK's, smoothing method 4), the mean over all other candidates decides,
 and the first wins a tie. Ours may add what the candidate's own log-probability counts and subtract what its BLEU
 with the source costs: where a paraphrase is wanted, what many candidates agree on is too often the source.
+Where a script has no spaces between words, every character is one here, for two sentences are hardly ever equal.
 
 Legend: s sources, k candidates a source.
 """
@@ -17,20 +18,26 @@ from numpy.typing import NDArray
 
 from diffuseq.errors import InputError
 from diffuseq.metrics.bleu import pairwise_sentence_bleu, sentence_bleu
+from diffuseq.metrics.scripts import spaced
 
 _DECIMALS = 10  # sums that differ by less are ties, so that the order of summation never decides
 
 
 def pairwise_bleu(candidates: Sequence[str]) -> NDArray[np.float64]:
     """BLEU of each candidate (row) with each other as its reference (column): [k k]."""
-    return pairwise_sentence_bleu([candidates])[0]
+    return pairwise_group_bleu([candidates])[0]
+
+
+def pairwise_group_bleu(groups: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """`pairwise_bleu` of the candidates of each source: [s k k]; entries beyond a smaller group are 0."""
+    return pairwise_sentence_bleu([[spaced(text) for text in group] for group in groups])
 
 
 def bleu_to_source(candidates: Sequence[str], source: str) -> list[float]:
     """BLEU of each candidate with the source as its reference, both in lower case: a model that writes no capitals
     goes no further from its source by that."""
-    texts = [text.lower() for text in candidates]
-    return [float(value) for value in sentence_bleu(texts, [source.lower()] * len(texts))]
+    texts = [spaced(text.lower()) for text in candidates]
+    return [float(value) for value in sentence_bleu(texts, [spaced(source.lower())] * len(texts))]
 
 
 def bonus(
@@ -91,7 +98,7 @@ def utilities(
         nearness = [bleu_to_source(*each) for each in zip(candidates, sources, strict=True)]
     extra = [bonus(p, weight, near, source_weight) for p, near in zip(likelihood, nearness, strict=True)]
     sizes = [len(group) for group in candidates]
-    return expected_utility(pairwise_sentence_bleu(candidates), sizes, extra, barred)
+    return expected_utility(pairwise_group_bleu(candidates), sizes, extra, barred)
 
 
 def choose_from(

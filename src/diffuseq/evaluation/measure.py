@@ -17,6 +17,7 @@ from diffuseq.evaluation import catalogue
 from diffuseq.evaluation.predictions import Predictions
 from diffuseq.metrics import corpus, diversity, novelty, rouge, significance, simplification
 from diffuseq.metrics.bleu import pairwise_sentence_bleu, sentence_bleu
+from diffuseq.metrics.scripts import spaced
 from diffuseq.metrics.significance import Statistics
 
 CHOSEN, SINGLE, COPY, REFERENCES = "chosen", "single", "copy", "references"
@@ -143,7 +144,10 @@ class Measure:
     def chosen(self) -> list[str]:
         """The answer to each source: the system's own choice, else minimum Bayes risk."""
         rows = self.predictions.rows
-        picked = mbr.choose_from(self._pairwise, [len(row.candidates) for row in rows])
+        groups = self.predictions.candidates
+        has_spaces = all(text == spaced(text) for group in groups for text in group)
+        agreement = self._pairwise if has_spaces else mbr.pairwise_group_bleu(groups)
+        picked = mbr.choose_from(agreement, [len(group) for group in groups])
         return [
             row.candidates[index] if row.chosen is None else row.chosen
             for row, index in zip(rows, picked, strict=True)

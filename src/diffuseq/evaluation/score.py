@@ -23,12 +23,15 @@ from diffuseq.evaluation.measure import Measure
 from diffuseq.evaluation.predictions import Predictions, lower_cased
 from diffuseq.files import write_text
 from diffuseq.metrics import significance
+from diffuseq.metrics.scripts import are_foreign_to_rouge, are_unspaced
 from diffuseq.metrics.significance import Statistics
 
 MOST_CORPORA = 100_000
 CANDIDATES = "candidates"
 _AMONG_CANDIDATES = ("self_bleu", "self_bleu_all", "div4", "div4_all")
 """How much candidates differ: nothing that a single one could have."""
+_READ_ANY_SCRIPT = {"chrf", "bertscore", "copied", "exact_match", "perplexity", "mauve"}
+"""Metrics that need no spaces between words."""
 Case = Literal["task", "lower", "keep"]
 """Compare texts in lower case: as the task's published tables do, always, or never."""
 
@@ -168,7 +171,7 @@ def score(
             for metric in wanted
         },
         rows=rows,
-        warnings=(*predictions.warnings, *warnings),
+        warnings=(*predictions.warnings, *warnings, *_blind_to(predictions, wanted)),
         cost={
             "forwards": _mean([row.forwards for row in predictions.rows]),
             "seconds_per_source": _mean([row.seconds for row in predictions.rows]),
@@ -229,6 +232,22 @@ def _without_candidates(predictions: Predictions, wanted: Sequence[catalogue.Met
     if not missing or len(predictions.rows[0].candidates) > 1:
         return []
     return [f"Left out, for a source has one candidate alone: {', '.join(missing)}."]
+
+
+def _blind_to(predictions: Predictions, wanted: Sequence[catalogue.Metric]) -> list[str]:
+    """Which metrics see little of the script that the references are in."""
+    references = [row.references[0] for row in predictions.rows]
+    names, notes = {metric.name for metric in wanted}, []
+    if are_unspaced(references) and names - _READ_ANY_SCRIPT:
+        notes.append(
+            "The references have no spaces between words, so that what counts words (BLEU, sacreBLEU, dist, div, "
+            "length) takes whole texts for one: go by chrF and exact match, or put blanks between the words."
+        )
+    if are_foreign_to_rouge(references) and names & {"rouge1", "rouge2", "rougeL"}:
+        notes.append(
+            "ROUGE counts words of a–z and 0–9 alone, and most letters of the references are others: leave it out."
+        )
+    return notes
 
 
 def _described(metric: catalogue.Metric) -> dict[str, str]:

@@ -212,6 +212,11 @@ class Tokenizer:
         normalizer = self.backend.normalizer
         return text if normalizer is None else normalizer.normalize_str(text)
 
+    @cached_property
+    def lowercases(self) -> bool:
+        """Whether it reads, and so writes, no capitals."""
+        return self.normalize("A") == "a"
+
     def unknown_share(self, texts: Iterable[str], num_examples: int = 10) -> UnknownShare:
         """The share of unknown tokens in texts, which are read as a stream, with the commonest examples."""
         unknown, total, unknown_total = self._role_ids["unknown"], 0, 0

@@ -71,6 +71,17 @@ class Corpus:
                 pairs += [(source, target), (target, source)] if turned else [(source, target)]
         return pairs
 
+    def beyond(self, longest_answer: Callable[[int], int | None], both_directions: bool) -> int:
+        """How many training targets are longer than the answer that a source of their source's length may have."""
+        sources, targets = self.train.source_lengths, self.train.target_lengths
+        count = 0
+        for given, wanted in ((sources, targets), (targets, sources))[: 1 + both_directions]:
+            lengths, where = np.unique(given, return_inverse=True)
+            limits = [longest_answer(int(length)) for length in lengths]
+            most = np.array([np.inf if limit is None else limit for limit in limits])
+            count += int((wanted > most[where]).sum())
+        return count
+
     def counted(self, settings: TrainingConfig) -> TrainingConfig:
         """The settings with `steps` for their `epochs`, if they have any."""
         if settings.epochs is None:
@@ -101,6 +112,9 @@ def prepare_corpus(
     bad_rows = BadRows()
     sources, hashes = _splits(data, cache, report, skip_bad_rows)
     tokenizer = _tokenizer(text, sources["train"], hashes["train"], cache / "tokenizer", report)
+    if tokenizer.lowercases and not text.lowercase:
+        name = f"the tokenizer {text.tokenizer} lower-cases all text, whatever text.lowercase says"
+        report(Event("warning", f"{name}; for answers with capitals name another."))
     stores = {}
     fresh = not (cache / "train").is_dir()
     for split in ("train", "valid"):

@@ -53,6 +53,7 @@ def look_at_answers(
     knows no other.
     """
     from diffuseq.metrics.bleu import sentence_bleu
+    from diffuseq.metrics.scripts import are_unspaced
 
     sources = [pair.source for pair in pairs]
     texts = list(answer(sources))
@@ -68,7 +69,13 @@ def look_at_answers(
         {"source": pair.source, "target": pair.target, "answer": text}
         for pair, text in zip(pairs[:SAMPLES_SHOWN], texts, strict=False)
     ]
-    return {**metrics, "samples": samples}, warn_degenerate(texts)
+    warnings = warn_degenerate(texts)
+    if are_unspaced(pair.target for pair in pairs):
+        warnings.append(
+            "BLEU splits texts at spaces, and these targets have none between words: it says how many answers are "
+            "equal to theirs. Judge by the samples, and by chrF of `diffuseq evaluate`."
+        )
+    return {**metrics, "samples": samples}, warnings
 
 
 def try_to_answer(system: System, settings: Any) -> None:

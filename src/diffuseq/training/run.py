@@ -19,15 +19,16 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from diffuseq.checkpoint import CONFIG, GENERATION, save_model
-from diffuseq.checks import check_fit, check_generation, check_system, check_text
+from diffuseq.checkpoint import CONFIG, GENERATION, as_read, save_model
+from diffuseq.checks import check_fit, check_generation, check_text
 from diffuseq.config import Config, DiffusionGeneration, Generation
 from diffuseq.data.store import StoreReport
 from diffuseq.errors import InputError
 from diffuseq.files import same_place, write_text
 from diffuseq.model_card import CARD, has_own_card, model_card, own_card_note
+from diffuseq.names import as_path
 from diffuseq.plain import to_dict
-from diffuseq.registry import build, check_generation_kind
+from diffuseq.registry import build, checked_config
 from diffuseq.text.tokenizer import TOKENIZER_FILES
 from diffuseq.training.corpus import Corpus, prepare_corpus
 from diffuseq.training.engine import ShareFailedError, in_shares, make_accelerator, on_main
@@ -70,13 +71,12 @@ def train(
     Raises `InputError` for what the user can mend, `NotFiniteError` when the loss is no number any more, and
     `TrainingStopped` after SIGINT, SIGTERM or SIGHUP, when everything is saved.
     """
+    config, data, out = checked_config(config), as_path(data, "The data"), as_path(out, "The folder out")
     check(config.training)
-    check_system(config.system)
     check_text(config.text)
-    check_generation_kind(config)
     check_generation(config.generation)
     check_fit(config.system, config.generation)
-    out, accelerator = Path(out), make_accelerator(config.training.fsdp)
+    accelerator = make_accelerator(config.training.fsdp)
     check_split(config.training.batch_size, accelerator.num_processes * config.training.accumulate)
     report = on_event if on_event is not None and accelerator.is_main_process else ignore
 
@@ -152,6 +152,11 @@ class Run:
         longest = self.corpus.longest_pairs(settings)
         for source, target in longest:
             system.check_lengths(source, target)
+        if beyond := self.corpus.beyond(system.longest_answer, settings.both_directions):
+            self._warn(
+                f"{beyond:,} training targets are longer than answers of this system can be, and would never be "
+                "written to their end; give it more room (--system.max-length), or a smaller --text.max-target."
+            )
         try_to_answer(system, self.config.generation)
         if checkpoint is None:
             if settings.start_from is not None:
@@ -188,6 +193,9 @@ class Run:
         training, settings, first = self.training, self.config.training, self.training.progress.step
         if self.is_main and training.done < 1:
             (self.out / "training.json").unlink(missing_ok=True)
+        if first and training.done >= 1:
+            text = f"nothing is left to train: the run in {self.out} has had its {first:,} steps"
+            self.report(Event("message", f"{text} (a larger budget than that goes on, say --training.steps)"))
         for logs in train_steps(training, self.corpus.training_data(settings)):
             step, ended = training.progress.step, training.done >= 1
             self._tell(logs, step - first)
@@ -244,7 +252,7 @@ class Run:
         system = complete_copy(training) if self.accelerator.is_fsdp2 else training.system
         answer = pipeline_answers(system, self.corpus.tokenizer, self.config)
         answers, warnings = look_at_answers(
-            in_shares(self.accelerator, answer), self.corpus.valid_pairs, self.config.text.lowercase
+            in_shares(self.accelerator, answer), self.corpus.valid_pairs, self.corpus.tokenizer.lowercases
         )
         samples = answers.pop("samples")
         return scores | answers, samples, warnings
@@ -283,7 +291,8 @@ class Run:
 
     def _save_model(self, weights: Tensors) -> None:
         system = self.training.system
-        card = model_card(self.config, system.num_parameters(), self.validation, Path(self.data).name)
+        told = as_read(self.config, self.corpus.tokenizer)
+        card = model_card(told, system.num_parameters(), self.validation, Path(self.data).name)
         save_model(self.out, system, self.config, self.corpus.tokenizer, card, weights=weights)
 
     def _warn(self, text: str) -> None:
