@@ -38,8 +38,9 @@ Floats = NDArray[np.float64]
 class BertScore:
     """BERTScore F1 (Zhang et al. 2020): greedy matching of contextual embeddings by cosine.
 
-    No idf weighting and no rescaling with a baseline, as DiffuSeq's script calls it. The embeddings of [CLS]
-    and [SEP] are left out. An empty text scores 0; of several references the best counts.
+    No idf weighting and no rescaling with a baseline, as DiffuSeq's script calls it. The authors' own code
+    (bert_score) lets words be matched with [CLS] and [SEP] of the other text too, which do not count as words
+    themselves. An empty text scores 0; of several references the best counts.
     """
 
     def __init__(self, model: str, layer: int | None = None, device: str | torch.device = "cpu") -> None:
@@ -66,7 +67,7 @@ class BertScore:
 
     @torch.inference_mode()
     def _embed(self, texts: list[str]) -> dict[str, Tensor]:
-        """Unit-norm embeddings [l d] of the words' tokens of each text."""
+        """Unit-norm embeddings [l+2 d] of each text's tokens, between those of [CLS] and [SEP]."""
         result: dict[str, Any] = {}
         for batch in _batches(texts):
             tokens = _tokenize(self._tokenizer, self._model, batch, special=True)
@@ -74,7 +75,7 @@ class BertScore:
             hidden = torch.nn.functional.normalize(hidden, dim=-1).cpu()
             lengths = tokens["attention_mask"].sum(dim=1)
             for text, row, length in zip(batch, hidden, lengths, strict=True):
-                result[text] = row[1 : int(length) - 1].clone()
+                result[text] = row[: int(length)].clone()
         return result
 
 
@@ -134,10 +135,11 @@ class LanguageModel:
 
 
 def _greedy_f1(ours: Tensor, theirs: Tensor) -> float:
-    if not len(ours) or not len(theirs):
+    """Of texts [l+2 d] between [CLS] and [SEP]: all tokens are matched with, words alone are averaged over."""
+    if min(len(ours), len(theirs)) <= 2:
         return 0.0
     cosine = (ours @ theirs.T).clamp(min=0)
-    precision, recall = cosine.max(dim=1).values.mean(), cosine.max(dim=0).values.mean()
+    precision, recall = cosine[1:-1].max(dim=1).values.mean(), cosine[:, 1:-1].max(dim=0).values.mean()
     total = float(precision + recall)
     return float(2 * precision * recall) / total if total > 0 else 0.0
 
