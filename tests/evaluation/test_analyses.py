@@ -19,6 +19,7 @@ from diffuseq.baselines.configs import (
 )
 from diffuseq.cli import analyse, main
 from diffuseq.config import Config, DiffuSeqConfig, DiffusionGeneration, TextConfig
+from diffuseq.errors import InputError
 from diffuseq.evaluation.analyses import Limits, diversity, speed, steps
 from diffuseq.evaluation.analyses.drawing import Look
 from diffuseq.evaluation.analyses.result import Analysis, Data, silent, write
@@ -373,3 +374,11 @@ def test_test_rows_have_the_name_of_their_folder_also_from_within(models, monkey
 def test_a_model_has_the_name_of_its_folder_also_from_within(models, monkeypatch):
     monkeypatch.chdir(models / "ours")
     assert [subject.name for subject in open_subjects([".", "same=../ours"], "cpu")] == ["ours", "same"]
+
+
+def test_a_test_set_is_read_as_a_whole_where_no_number_of_rows_is_given_and_told_if_it_is_not_there(models):
+    assert len(read_test_set(models, None).sources) > len(read_test_set(models, 1).sources) == 1
+    with pytest.raises(
+        InputError, match=r"There is no .*nowhere; give a jsonl file, or a folder with test\.jsonl"
+    ):
+        read_test_set(models / "nowhere", None)

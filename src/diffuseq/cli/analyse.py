@@ -27,8 +27,8 @@ class Analyse:
     """Models: PATH or NAME=PATH; model folders or hub names, of any kind of system."""
     data: Path
     """A jsonl file, or a folder with test.jsonl (else valid.jsonl); its rows need references."""
-    rows: int = 100
-    """The first so many rows are answered."""
+    rows: int | None = 100
+    """The first so many rows are answered; none for all."""
     out: Path = Path("analyses")
     """Folder for the figures (svg and png), their data (csv) and analyses.md."""
     only: str = ""

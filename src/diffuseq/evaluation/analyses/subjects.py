@@ -133,6 +133,10 @@ def read_test_set(
 def _file(data: Path) -> Path:
     if data.is_file():
         return data
+    if not data.exists():
+        raise InputError(
+            f"There is no {data}; give a jsonl file, or a folder with test.jsonl or valid.jsonl."
+        )
     try:
         return find_split(data, "test")
     except InputError:

@@ -26,7 +26,7 @@ from diffuseq.sampling.step import Step
 from diffuseq.systems.diffuseq import DiffuSeq
 from diffuseq.systems.published import PublishedDiffuSeq
 
-CALLS = (10, 5, 3, 2, 1)
+CALLS = (10, 5, 4, 3, 2, 1)
 MEASURED_STEPS = 10
 """Steps of the published decoding that are measured; all of its steps cost the same."""
 
