@@ -144,10 +144,9 @@ def _leaks(
     """What the held-out pairs share with the training pairs; the built-in corpus holds nothing twice."""
     if Path(data).is_dir():
         return find_leaks(data, skip)
-    is_held_out = len(stores["valid"]) < len(
-        stores["train"]
-    )  # of too small a file nothing is, which was told
-    if not Path(data).is_file() or not is_held_out:
+    # a file that is too small holds nothing out, which was told
+    holds_out = len(stores["valid"]) < len(stores["train"])
+    if not Path(data).is_file() or not holds_out:
         return []
     return leaks_into({"valid": list(sources["valid"](BadRows()))}, sources["train"](BadRows()))
 
