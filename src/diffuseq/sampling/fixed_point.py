@@ -65,9 +65,9 @@ def fixed_point(
     the window is words. pinned [n l] holds ids of words that are given, −1 elsewhere; every position knows them.
     draft [n l] holds what stands there before the first call, −1 where nothing does, and where a text that is not
     at rest ends in words of it, what follows them in it comes next; by default nothing but what is given, so that
-    with one call all words are drawn independently. drafted [n]: the first call asks for so many
-    positions only and for those of the draft, for most answers are shorter than their window; all by default.
-    temperature and repeats as in `settle`. Two neighbours that became the same word in the very last call never saw
+    with one call all words are drawn independently. drafted [n]: the first call asks for so many positions only and
+    for those of the draft, for most answers are shorter than their window; all by default. temperature and repeats
+    as in `settle`. Two neighbours that became the same word in the very last call never saw
     each other so; without repeats the right one is left out there, which ends texts that are not at rest
     ("language???").
     """
