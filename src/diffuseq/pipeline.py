@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from diffuseq.answers import Answer, TextDraft
+from diffuseq.blocked import block_weights
 from diffuseq.checks import check_generation
 from diffuseq.closing import closed_at_exit
 from diffuseq.config import Config, Generation, Precision, Runtime
@@ -83,8 +84,8 @@ class DiffuSeqPipeline:
 
             use_onnx(system, folder)
         pipe = cls(system, tokenizer, config, folder)
-        if runtime == "torch" and _pays(precision, system, config):
-            pipe.compute_in_bf16()
+        if runtime == "torch":
+            pipe._make_fast(precision)
         return pipe
 
     @classmethod
@@ -106,9 +107,14 @@ class DiffuSeqPipeline:
         _check_precision(precision)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         pipe = cls(*load_ensemble(models, weights, device))
-        if _pays(precision, pipe.system, pipe.config):
-            pipe.compute_in_bf16()
+        pipe._make_fast(precision)
         return pipe
+
+    def _make_fast(self, precision: Precision) -> None:
+        """Prepare a model that was opened to answer."""
+        if _pays(precision, self.system, self.config):
+            self.compute_in_bf16()
+        block_weights(self.system)
 
     def compute_in_bf16(self) -> None:
         """Round the weights to bf16, and compute in it from now on. Such a model cannot be saved."""

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from diffuseq.blocked import is_linear
 from diffuseq.config import Precision
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ def use_bf16(
 def round_matrices(network: nn.Module) -> None:
     """The weights of linear layers to bf16, in place, so that autocast need not convert them in every call."""
     for module in network.modules():
-        if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":  # transformers' linear layer
+        if is_linear(module):
             module.to(torch.bfloat16)
 
 

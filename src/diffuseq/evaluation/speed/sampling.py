@@ -11,6 +11,7 @@ from itertools import islice
 
 import torch
 
+from diffuseq.blocked import block_weights
 from diffuseq.data.batch import Batch
 from diffuseq.data.layout import lay_out_question
 from diffuseq.evaluation.speed.sizes import Size
@@ -47,6 +48,7 @@ class Writer:
         self.bf16 = not all_fp32 and use_bf16("auto", device, size.ours.system.width, GENERATION_WIDTH)
         if self.bf16:
             round_matrices(system)
+        block_weights(system)
         _answer_as_long_as_the_source(system)
 
     def action(
