@@ -92,6 +92,18 @@ def test_a_training_of_other_minutes_is_refused_and_stays(tasks, tmp_path):
     run.check_minutes()
 
 
+def test_answers_of_other_data_are_refused_and_stay(tasks, tmp_path):
+    for name in ("one", "other"):
+        for split in ("train", "valid", "test"):
+            write(tmp_path / name / "dialogue" / f"{split}.jsonl", [f"{name} {split}"])
+    tasks.prepare("dialogue", tmp_path / "one", tmp_path / "out", rows=2)
+    tasks.note_asked(tmp_path / "out", {"data": str(tmp_path / "one")})
+    arguments = ["--data", str(tmp_path / "other"), "--out", str(tmp_path / "out"), "--tasks", "dialogue"]
+    with pytest.raises(InputError, match=r"out is of --data .*one, not .*other; give another --out"):
+        tasks.main(arguments)
+    assert "one test" in (tmp_path / "out" / "data" / "dialogue" / "test.jsonl").read_text()
+
+
 def test_an_unknown_task_is_refused(tasks, tmp_path):
     with pytest.raises(ValueError, match="Did you mean 'dialogue'"):
         tasks.main(["--data", str(tmp_path), "--tasks", "dialog"])
