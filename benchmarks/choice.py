@@ -13,6 +13,7 @@ for every nearness to the source, a line for each run. Tune on validation rows.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from diffuseq.data.grammar import Grammar
 from diffuseq.decoding.mbr import barred_copies, bleu_to_source, bonus, choose_from
 from diffuseq.errors import InputError
-from diffuseq.evaluation.compare import Run
+from diffuseq.evaluation.compare import parse_runs
 from diffuseq.evaluation.plots import COLOURS, GRID, INK, MARKERS, Figure, canvas, spread, style
 from diffuseq.evaluation.predictions import Predictions, lower_cased, read_predictions
 from diffuseq.metrics.bleu import pairwise_sentence_bleu, sentence_bleu
@@ -161,7 +162,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     grammar = Grammar() if options.grammar else None
     fronts = {}
     try:
-        for run in map(Run.parse, options.predictions):
+        runs = parse_runs(options.predictions)
+        name, count = Counter(run.name for run in runs).most_common(1)[0]
+        if count > 1:
+            raise InputError(f"{count} runs are called {name}; give each a name of its own, as NAME=PATH.")
+        for run in runs:
             predictions = read_predictions(run.path)
             predictions = lower_cased(predictions) if options.lower else predictions
             if options.figure is None:
