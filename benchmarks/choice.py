@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from counting import not_negative
+from counting import not_negative, number
 from numpy.typing import NDArray
 
 from diffuseq.data.grammar import Grammar
@@ -148,7 +148,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("predictions", nargs="+", help="predictions.jsonl or its folder, or NAME=PATH")
     parser.add_argument("--weights", type=not_negative, nargs="+", default=list(WEIGHTS))
-    parser.add_argument("--source-weights", type=not_negative, nargs="+", default=[0.0])
+    parser.add_argument(
+        "--source-weights",
+        type=number,
+        nargs="+",
+        default=[0.0],
+        help="what BLEU with the source costs; below 0 what it is worth",
+    )
     parser.add_argument(
         "--lower", action="store_true", help="score in lower case, as the published tasks are"
     )

@@ -27,6 +27,8 @@ def test_likelihood_takes_the_answer_that_agreement_leaves(
     assert {name: cells[0] for name, *cells in lines[2:]}["best"] == "1.0000"
     assert choice.main([str(tmp_path), "--weights", "0", "--source-weights", "0", "2"]) == 0
     assert "| weight 0, source 2 | 1.0000 |" in capsys.readouterr().out
+    assert choice.main([str(tmp_path), "--weights", "0", "--source-weights", "-0.3"]) == 0
+    assert "| weight 0, source -0.3 |" in capsys.readouterr().out
 
 
 def test_predictions_without_log_probabilities_are_one_sentence(

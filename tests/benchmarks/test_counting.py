@@ -22,6 +22,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
     [
         ("ablations", "--seeds 0", "--seeds: '0' is not possible; give a whole number from 1"),
         ("choice", "x --weights nan", "--weights: 'nan' is not possible; give a number of at least 0"),
+        ("choice", "x --source-weights inf", "--source-weights: 'inf' is not possible; give a number."),
         ("distil", "--models a b --data d --out o --best 0", "--best: '0' is not possible"),
         (
             "equal_budget",
@@ -66,6 +67,7 @@ def test_counts_that_make_no_sense_are_refused(
 def test_numbers_that_make_sense_are_read() -> None:
     assert counting.count("3") == 3 and counting.whole(0)("0") == 0
     assert counting.positive("0.5") == 0.5 and counting.not_negative("0") == 0
+    assert counting.number("-0.3") == -0.3
 
 
 def test_names_are_taken_once_and_there_has_to_be_one() -> None:
