@@ -57,3 +57,12 @@ def test_the_lock_lies_within_the_bounds() -> None:
         if name not in locked or locked[name] not in requirement.specifier
     ]
     assert outside == []
+
+
+def test_the_sdist_is_told_to_hold_all_folders_of_the_checkout() -> None:
+    """And so what the tests read: a page, a benchmark, a recorded number."""
+    manifest = (ROOT / "MANIFEST.in").read_text(encoding="utf-8").splitlines()
+    assert {f"graft {folder}" for folder in ("tests", "docs", "benchmarks")} <= set(manifest)
+    (files,) = (line.split()[1:] for line in manifest if line.startswith("include "))
+    assert all((ROOT / name).is_file() for name in files)
+    assert {"Makefile", "constraints.txt"} <= set(files)
