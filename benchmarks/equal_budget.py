@@ -5,8 +5,8 @@
     python benchmarks/equal_budget.py --data DATA/qqp --out runs/equal --dry-run
 
 One thread, bf16 where that is faster; only the training's own processor time counts. The systems are the small
-recipes: one tokenizer, (nearly) one number of parameters. Tuned on nothing but the validation rows, and measured on
-the first ROWS of them; --split test is for the final table.
+recipes: one tokenizer, (nearly) one number of parameters, both directions of every pair. Tuned on nothing but the
+validation rows, and measured on the first ROWS of them; --split test is for the final table.
 
 OUT/SYSTEM/                 the model folder with training.json and curve.jsonl
 OUT/SYSTEM/WAY/             predictions.jsonl of a way of generating
