@@ -103,9 +103,20 @@ def prepare(name: str, data: Path, out: Path, rows: int) -> str:
 
 def read(path: Path) -> tuple[Rows, int]:
     """The rows of a file, and how many were left out: DailyDialog has the turns' labels among its replies."""
-    rows = [json.loads(line) for _, line in numbered_lines(path) if line.strip()]
+    rows = [row_of(place, line) for place, line in numbered_lines(path) if line.strip()]
     kept = [row for row in rows if has_letter(row["src"]) and has_letter(row["trg"])]
     return kept, len(rows) - len(kept)
+
+
+def row_of(place: str, line: bytes) -> dict[str, Any]:
+    """The row of a line. Raises `InputError` where it is none."""
+    try:
+        row: dict[str, Any] = json.loads(line)
+        if isinstance(row["src"], str) and isinstance(row["trg"], str):
+            return row
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise InputError(f"{place} is no JSON object with the texts src and trg; every line has to be one.")
 
 
 def has_letter(text: str) -> bool:

@@ -45,6 +45,13 @@ def test_rows_of_labels_are_left_out_and_counted_and_the_test_is_its_first_rows(
     assert [json.loads(line)["src"] for line in kept] == ["hello", "good day"]
 
 
+@pytest.mark.parametrize("line", ["{", "[]", '{"src": "a"}', '{"src": "a", "trg": null}'])
+def test_a_row_without_its_texts_is_told_with_its_place(tasks, tmp_path, line):
+    (tmp_path / "rows.jsonl").write_text('{"src": "a", "trg": "b"}\n' + line + "\n")
+    with pytest.raises(InputError, match=r"rows.jsonl.*2 is no JSON object with the texts src and trg"):
+        tasks.read(tmp_path / "rows.jsonl")
+
+
 def test_every_task_has_its_metrics_and_every_training_command_its_options(tasks, tmp_path):
     for name, data in tasks.TASKS.items():
         assert find_task(name).name in tasks.OWN_METRIC
