@@ -13,17 +13,18 @@ for every nearness to the source, a line for each run. Tune on validation rows.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from counting import not_negative
+from counting import not_negative, number
 from numpy.typing import NDArray
 
 from diffuseq.data.grammar import Grammar
 from diffuseq.decoding.mbr import barred_copies, bleu_to_source, bonus, choose_from
 from diffuseq.errors import InputError
-from diffuseq.evaluation.compare import Run
+from diffuseq.evaluation.compare import parse_runs
 from diffuseq.evaluation.plots import COLOURS, GRID, INK, MARKERS, Figure, canvas, spread, style
 from diffuseq.evaluation.predictions import Predictions, lower_cased, read_predictions
 from diffuseq.metrics.bleu import pairwise_sentence_bleu, sentence_bleu
@@ -147,7 +148,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("predictions", nargs="+", help="predictions.jsonl or its folder, or NAME=PATH")
     parser.add_argument("--weights", type=not_negative, nargs="+", default=list(WEIGHTS))
-    parser.add_argument("--source-weights", type=not_negative, nargs="+", default=[0.0])
+    parser.add_argument(
+        "--source-weights",
+        type=number,
+        nargs="+",
+        default=[0.0],
+        help="what BLEU with the source costs; below 0 what it is worth",
+    )
     parser.add_argument(
         "--lower", action="store_true", help="score in lower case, as the published tasks are"
     )
@@ -161,7 +168,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     grammar = Grammar() if options.grammar else None
     fronts = {}
     try:
-        for run in map(Run.parse, options.predictions):
+        runs = parse_runs(options.predictions)
+        name, count = Counter(run.name for run in runs).most_common(1)[0]
+        if count > 1:
+            raise InputError(f"{count} runs are called {name}; give each a name of its own, as NAME=PATH.")
+        for run in runs:
             predictions = read_predictions(run.path)
             predictions = lower_cased(predictions) if options.lower else predictions
             if options.figure is None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from diffuseq.errors import unknown_name
+from diffuseq.errors import InputError, unknown_name
 
 
 def chosen(names: str | None, known: Iterable[str], what: str) -> list[str]:
-    """The names of a comma-separated list, all that are known for None.
+    """The names of a comma-separated list, each once; all that are known for None.
 
-    Raises `InputError` for an unknown one, which is called a `what`.
+    Raises `InputError` for an unknown one, which is called a `what`, and where there is none.
     """
     everything = list(known)
     if names is None:
         return everything
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    wanted = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    if not wanted:
+        raise InputError(f"{names!r} names no {what}; choose some of: {', '.join(everything)}.")
     for name in wanted:
         if name not in everything:
             raise unknown_name(what, name, everything)

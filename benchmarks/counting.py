@@ -27,12 +27,17 @@ count = whole(1)
 
 def positive(text: str) -> float:
     """The argparse type of a number above 0, say of minutes."""
-    return _number(text, lambda value: value > 0, "above 0")
+    return _number(text, lambda value: value > 0, " above 0")
 
 
 def not_negative(text: str) -> float:
     """The argparse type of a number that may be 0."""
-    return _number(text, lambda value: value >= 0, "of at least 0")
+    return _number(text, lambda value: value >= 0, " of at least 0")
+
+
+def number(text: str) -> float:
+    """The argparse type of any number."""
+    return _number(text, lambda value: True, "")
 
 
 def _number(text: str, allowed: Callable[[float], bool], what: str) -> float:
@@ -41,5 +46,5 @@ def _number(text: str, allowed: Callable[[float], bool], what: str) -> float:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and allowed(value)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not possible; give a number {what}.")
+        raise argparse.ArgumentTypeError(f"{text!r} is not possible; give a number{what}.")
     return value

@@ -19,13 +19,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from children import call, ended_together
 from counting import count, not_negative, positive
-from earlier import check_same
+from earlier import check_asked, note_asked
 
 from diffuseq.baselines.configs import AutoregressiveGeneration
 from diffuseq.checkpoint import find_model, load_config
+from diffuseq.config import EnsembleConfig
 from diffuseq.data.pairs import find_split, read_pairs
 from diffuseq.errors import InputError
 from diffuseq.files import write_text
@@ -36,10 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
     if len(options.models) < 2:
         raise InputError("One model has nobody to agree with; give two or more --models.")
-    _refuse_other_answers(options)
+    check_models(options.models)
+    train, _ = (find_split(options.data, split) for split in ("train", "valid"))
+    asked = _asked(options)
+    check_asked(options.out, asked)
+    note_asked(options.out, asked)
     sources = options.out / "sources.jsonl"
     if not sources.exists():
-        write_text(sources, draw_sources(find_split(options.data, "train"), options.sources, options.seed))
+        write_text(sources, draw_sources(train, options.sources, options.seed))
     with ended_together():
         _distil(options, sources)
     return 0
@@ -66,14 +72,20 @@ def _distil(options: argparse.Namespace, sources: Path) -> None:
     )  # fmt: skip
 
 
-def _refuse_other_answers(options: argparse.Namespace) -> None:
-    """Note what answers OUT gets. Raises `InputError` where it has others, which would be taken for these."""
+def check_models(models: Sequence[str]) -> None:
+    """Raise `InputError` where one of the models is not there or the first cannot go on, before the others answer
+    for hours."""
+    first, *_ = [load_config(find_model(model)).system for model in models]
+    if isinstance(first, EnsembleConfig):
+        raise InputError(
+            f"{models[0]} is an ensemble, and one network is to learn; name another of --models first."
+        )
+
+
+def _asked(options: argparse.Namespace) -> dict[str, Any]:
+    """What the answers depend on: those of other values in OUT would be taken for these."""
     names = ("models", "sources", "seed", "candidates", "temperature")
-    asked, note = {name: getattr(options, name) for name in names}, options.out / "asked.json"
-    before = json.loads(note.read_text(encoding="utf-8")) if note.exists() else asked
-    for name, value in asked.items():
-        check_same(options.out, name, before[name], value)
-    write_text(note, json.dumps(asked) + "\n")
+    return {name: getattr(options, name) for name in names} | {"data": str(options.data.resolve())}
 
 
 def draw_sources(train: Path, count: int, seed: int) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from diffuseq.errors import InputError
+from diffuseq.files import write_text
 
 
 def check_same(place: Path, option: str, before: Any, now: Any) -> None:
@@ -15,6 +17,25 @@ def check_same(place: Path, option: str, before: Any, now: Any) -> None:
         raise InputError(
             f"{place} is of --{option} {_shown(before)}, not {_shown(now)}; give another --out, or delete it."
         )
+
+
+def check_asked(out: Path, asked: dict[str, Any]) -> None:
+    """Raise `InputError` where a folder is of other values of these options, by its note (`note_asked`)."""
+    before = asked_before(out)
+    for name, value in asked.items():
+        check_same(out, name, before.get(name, value), value)
+
+
+def note_asked(out: Path, asked: dict[str, Any]) -> None:
+    """Note what is about to be made in a folder."""
+    write_text(out / "asked.json", json.dumps(asked_before(out) | asked) + "\n")
+
+
+def asked_before(out: Path) -> dict[str, Any]:
+    """What was noted of a folder."""
+    note = out / "asked.json"
+    found: dict[str, Any] = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
+    return found
 
 
 def _shown(value: Any) -> str:

@@ -5,8 +5,8 @@
     python benchmarks/equal_budget.py --data DATA/qqp --out runs/equal --dry-run
 
 One thread, bf16 where that is faster; only the training's own processor time counts. The systems are the small
-recipes: one tokenizer, (nearly) one number of parameters. Tuned on nothing but the validation rows, and measured on
-the first ROWS of them; --split test is for the final table.
+recipes: one tokenizer, (nearly) one number of parameters, both directions of every pair. Tuned on nothing but the
+validation rows, and measured on the first ROWS of them; --split test is for the final table.
 
 OUT/SYSTEM/                 the model folder with training.json and curve.jsonl
 OUT/SYSTEM/WAY/             predictions.jsonl of a way of generating
@@ -28,7 +28,7 @@ import torch
 from choosing import chosen
 from counting import count, positive
 from cpu_budget import train_for
-from earlier import check_same
+from earlier import check_asked, check_same, note_asked
 
 from diffuseq.cli import compare
 from diffuseq.config import Config, TextConfig
@@ -158,6 +158,10 @@ def _text_name(text: TextConfig) -> str:
 def run(options: argparse.Namespace) -> None:
     """Train what is not trained, generate what is not generated, compare all."""
     questions = questions_of(options.data, options.split, options.rows)
+    find_split(options.data, "train")
+    source = {"data": str(options.data.resolve())}
+    check_asked(options.out, source)
+    note_asked(options.out, source)
     for name in chosen(options.systems, SYSTEMS, "system"):
         entry, folder = SYSTEMS[name], options.out / name
         config = recipe(entry.recipe)

@@ -24,6 +24,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,12 @@ class Tally:
 
 def main() -> int:
     options = _options()
+    one_target = options.targets != "all" and "," not in options.targets
+    if not one_target and (options.engine == "atheris" or options.case is not None):
+        sys.exit("--case and --engine atheris are of one target; name it with --targets.")
     if options.engine == "atheris":
+        if find_spec("atheris") is None:
+            sys.exit("atheris is not installed; `pip install atheris`, or take --engine random.")
         return fuzz_by_coverage(options)
     from commands import COMMANDS
     from targets import TARGETS
@@ -217,7 +223,8 @@ def _end(tallies: dict[str, Tally], options: argparse.Namespace) -> int:
     print(f"{total:,} cases, {found} kinds of findings, seed {options.seed}", flush=True)
     if options.json:
         content = {name: vars(tally) for name, tally in tallies.items()}
-        Path(options.json).write_text(json.dumps(content, indent=1) + "\n")
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(content, indent=1) + "\n")
     return int(found > 0)
 
 
@@ -230,7 +237,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--case", type=whole(0), help="run only this case, in this process")
     parser.add_argument("--engine", choices=("random", "atheris"), default="random")
-    parser.add_argument("--json", help="write everything that was found to this file")
+    parser.add_argument("--json", type=Path, help="write everything that was found to this file")
     return parser.parse_args()
 
 

@@ -34,13 +34,15 @@ CHECKS = (
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", default="grammar")
-    parser.add_argument("--schemathesis", default=shutil.which("schemathesis"), help="the program")
+    parser.add_argument("--schemathesis", default="schemathesis", help="the program")
     parser.add_argument("--examples", type=count, default=60, help="of each operation and phase")
     parser.add_argument("--seconds", type=count, default=240, help="in all")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    if options.schemathesis is None:
-        raise SystemExit("schemathesis is not on the PATH; install it and name it with --schemathesis.")
+    if shutil.which(options.schemathesis) is None:
+        raise SystemExit(
+            f"There is no program {options.schemathesis}; install schemathesis and name it with --schemathesis."
+        )
     with served(options.model) as address:
         found = fuzz(options, address)
         print(requests_by_status(address))

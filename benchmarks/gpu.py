@@ -220,7 +220,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
     prepare_memory()
     phases = chosen(options.phases if options.dry_run else options.phases or "headline", PHASES, "phase")
-    options.only = options.only and chosen(options.only, _names(phases), "job of these phases")
+    if options.only is not None:
+        options.only = chosen(options.only, _names(phases), "job of these phases")
+    if options.data is not None and not options.data.is_dir():
+        raise InputError(f"There is no folder {options.data}; give --data the one that has the data sets.")
     work = options.work or options.out / "work"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((work / "inductor").absolute()))
     torch.set_float32_matmul_precision("high")
@@ -255,6 +258,8 @@ def _run_phase(phase: str, call: Call, options: argparse.Namespace) -> bool:
         try:
             find_split(call.folder(job.task), "train")
         except InputError as error:
+            if phase != "tasks":
+                raise
             say(f"{job.name} is left out: {error}")
             continue
         done &= run_job(shrink(job) if call.dry else job, call)

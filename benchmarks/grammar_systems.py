@@ -239,8 +239,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     changes = {**changes, "steps": 2}
                 results.append(replace(spent, way=way, **measure(pipe, rows, changes)))
                 print(table(results[-1:]).splitlines()[-1], flush=True)
-    if options.out is not None:
-        write_text(options.out / "results.json", json.dumps([asdict(r) for r in results], indent=2) + "\n")
+                if options.out is not None:
+                    text = json.dumps([asdict(each) for each in results], indent=2)
+                    write_text(options.out / "results.json", text + "\n")
     print(f"\n{table(results)}")
     return 0
 

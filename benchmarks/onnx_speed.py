@@ -2,8 +2,9 @@
 
     python benchmarks/onnx_speed.py [--models MODEL …] [--repeats 9] [--out FILE]
 
-Sources of the built-in corpus; answers of 14 tokens, ten calls of settle. Rows are sources × candidates. Medians of
-processor time, so that other work on the machine changes little. `same`: the share of answers that are PyTorch's.
+Sources of the built-in corpus; answers of 14 tokens, by each model's own sampler in at most ten calls. Rows are
+sources × candidates. Medians of processor time, so that other work on the machine changes little. `same`: the share
+of answers that are PyTorch's.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from counting import count
 from diffuseq.config import Runtime
 from diffuseq.data.grammar import build_corpus
 from diffuseq.errors import InputError
+from diffuseq.files import write_text
 from diffuseq.memory import prepare_memory
 from diffuseq.onnx_runtime import export_onnx
 from diffuseq.pipeline import DiffuSeqPipeline
@@ -53,7 +55,7 @@ def main() -> None:
             rows.append({"model": model, **measure(pipes, *size, options.repeats)})
             print(rows[-1], flush=True)
     if options.out is not None:
-        options.out.write_text(json.dumps(rows, indent=2) + "\n")
+        write_text(options.out, json.dumps(rows, indent=2) + "\n")
 
 
 def measure(

@@ -25,7 +25,9 @@ NEEDED = (
     "diffuseq/models/grammar/tokenizer.json",
     "diffuseq/web/static/index.html",
     "diffuseq/cli/train.py",
+    "diffuseq/py.typed",
 )
+CHECKOUT = ("LICENSE", "Makefile", "constraints.txt", "tests/conftest.py", "docs/images/watch.svg")
 SOURCES = "how do i learn to cook?\nwhat is the best way to learn to swim?\n"
 
 
@@ -51,7 +53,8 @@ def newest(folder: Path, pattern: str) -> Path:
 
 
 def check_contents(wheel: Path, sdist: Path) -> None:
-    """The files that are data are there, the tests are not, and the sdist builds the very same wheel."""
+    """The files that are data are there, the tests are not, and the sdist, which has them, builds the very same
+    wheel."""
     names = set(zipfile.ZipFile(wheel).namelist())
     missing = [name for name in NEEDED if name not in names]
     foreign = [name for name in names if not name.startswith(("diffuseq/", "diffuseq-"))]
@@ -61,7 +64,8 @@ def check_contents(wheel: Path, sdist: Path) -> None:
         with tarfile.open(sdist) as archive:
             archive.extractall(folder, filter="data")
         (unpacked,) = Path(folder).iterdir()
-        assert (unpacked / "LICENSE").is_file(), f"{sdist.name} lacks the licence"
+        lacking = [name for name in CHECKOUT if not (unpacked / name).is_file()]
+        assert not lacking, f"{sdist.name} lacks {lacking}"
         call([sys.executable, "-m", "build", "--wheel", "--outdir", folder, str(unpacked)])
         again = set(zipfile.ZipFile(newest(Path(folder), "*.whl")).namelist())
     assert again == names, f"{sdist.name} builds another wheel: {sorted(again ^ names)[:5]}"

@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,10 @@ def main() -> int:
     options = parser.parse_args()
     if options.words[0] > options.words[1]:
         parser.error("--words has the longest first; give the shortest and then the longest.")
+    if options.compare and find_spec("datasets") is None:
+        parser.error("--compare needs the package datasets, which is not installed; install it, or give 0.")
+    if options.folder is not None:
+        options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as name, children.ended_together():
         folder = Path(name)
         commands = go_through(folder, options.pairs, tuple(options.words))

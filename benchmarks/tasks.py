@@ -5,7 +5,8 @@
 For each task ours and an autoregressive Transformer of the same size and budget; two runs side by side,
 one thread each. Every step is the command that a user would type; it is printed, and its output goes to
 log.txt of the run. Called again it goes on where it was: a run that is trained is not trained again, one that
-has answered does not answer again (unless --rows changed). A run of other --minutes is refused, not deleted.
+has answered does not answer again (unless --rows changed). A run of other --minutes or --data is refused, not
+deleted.
 
 OUT/data/TASK/          train.jsonl, valid.jsonl, and test.jsonl with the first ROWS rows
 OUT/runs/TASK/SYSTEM/   the model folder, predictions.jsonl, scores.json, log.txt
@@ -30,7 +31,7 @@ from typing import Any
 from children import call, ended_together
 from choosing import chosen
 from counting import count, positive
-from earlier import check_same
+from earlier import asked_before, check_asked, note_asked
 
 from diffuseq.data.pairs import numbered_lines
 from diffuseq.errors import InputError
@@ -102,9 +103,20 @@ def prepare(name: str, data: Path, out: Path, rows: int) -> str:
 
 def read(path: Path) -> tuple[Rows, int]:
     """The rows of a file, and how many were left out: DailyDialog has the turns' labels among its replies."""
-    rows = [json.loads(line) for _, line in numbered_lines(path) if line.strip()]
+    rows = [row_of(place, line) for place, line in numbered_lines(path) if line.strip()]
     kept = [row for row in rows if has_letter(row["src"]) and has_letter(row["trg"])]
     return kept, len(rows) - len(kept)
+
+
+def row_of(place: str, line: bytes) -> dict[str, Any]:
+    """The row of a line. Raises `InputError` where it is none."""
+    try:
+        row: dict[str, Any] = json.loads(line)
+        if isinstance(row["src"], str) and isinstance(row["trg"], str):
+            return row
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise InputError(f"{place} is no JSON object with the texts src and trg; every line has to be one.")
 
 
 def has_letter(text: str) -> bool:
@@ -161,33 +173,25 @@ class Run:
         """What is to be done next: train, generate, evaluate; None when all is done."""
         if not (self.folder / "training.json").is_file():
             return self._train()
-        if not self.predictions.is_file() or self._asked().get("rows") != self.rows:
+        if not self.predictions.is_file() or asked_before(self.folder).get("rows") != self.rows:
             return self._generate()
         return None if self.scores.is_file() else self._evaluate()
 
     def begin(self) -> None:
         """Remember the budget, before anything is made with it."""
-        self._note("minutes", self.minutes)
+        note_asked(self.folder, {"minutes": self.minutes})
 
     def done(self, verb: str) -> None:
         """Drop what came of an earlier model or of earlier answers."""
         if verb == "train":
             self.predictions.unlink(missing_ok=True)
         if verb == "generate":
-            self._note("rows", self.rows)
+            note_asked(self.folder, {"rows": self.rows})
             self.scores.unlink(missing_ok=True)
 
     def check_minutes(self) -> None:
         """Raise `InputError` where an earlier call trained for another time."""
-        check_same(self.folder, "minutes", self._asked().get("minutes", self.minutes), self.minutes)
-
-    def _note(self, name: str, value: float) -> None:
-        write_text(self.folder / "asked.json", json.dumps(self._asked() | {name: value}) + "\n")
-
-    def _asked(self) -> dict[str, Any]:
-        path = self.folder / "asked.json"
-        asked: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return asked
+        check_asked(self.folder, {"minutes": self.minutes})
 
     def _train(self) -> list[str]:
         task = TASKS[self.task]
@@ -367,8 +371,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     for run in wanted:
         run.check_minutes()
+    source = {"data": str(options.data.resolve())}
+    check_asked(options.out, source)
     for name in names:
         print(prepare(name, options.data, options.out, options.rows), flush=True)
+    note_asked(options.out, source)
     good = do_all(wanted)
     if not good:
         return 1

@@ -64,3 +64,12 @@ def test_importing_the_package_costs_no_torch_and_no_time():
     ]
     assert {loaded for _, loaded in attempts} == {"False"}
     assert min(float(seconds) for seconds, _ in attempts) < 0.2
+
+
+def test_type_checkers_are_told_of_every_public_name_where_it_is():
+    (block,) = (
+        node for node in ast.parse((SOURCE / "__init__.py").read_text()).body if isinstance(node, ast.If)
+    )
+    told = {alias.asname: node.module for node in block.body for alias in node.names}
+    assert told == diffuseq._HOMES
+    assert (SOURCE / "py.typed").is_file()

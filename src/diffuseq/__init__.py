@@ -6,7 +6,14 @@ The public names are loaded when they are first used, so that `import diffuseq` 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and type checkers, which do not see what `__getattr__` gives
+    from diffuseq.config import Config as Config
+    from diffuseq.errors import InputError as InputError
+    from diffuseq.pipeline import DiffuSeqPipeline as DiffuSeqPipeline
+    from diffuseq.recipes import recipe as recipe
+    from diffuseq.training.run import train as train
 
 __version__ = "0.1.0"
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import choosing
 import counting
 import pytest
+
+from diffuseq.errors import InputError
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -18,6 +22,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
     [
         ("ablations", "--seeds 0", "--seeds: '0' is not possible; give a whole number from 1"),
         ("choice", "x --weights nan", "--weights: 'nan' is not possible; give a number of at least 0"),
+        ("choice", "x --source-weights inf", "--source-weights: 'inf' is not possible; give a number."),
         ("distil", "--models a b --data d --out o --best 0", "--best: '0' is not possible"),
         (
             "equal_budget",
@@ -62,3 +67,33 @@ def test_counts_that_make_no_sense_are_refused(
 def test_numbers_that_make_sense_are_read() -> None:
     assert counting.count("3") == 3 and counting.whole(0)("0") == 0
     assert counting.positive("0.5") == 0.5 and counting.not_negative("0") == 0
+    assert counting.number("-0.3") == -0.3
+
+
+def test_names_are_taken_once_and_there_has_to_be_one() -> None:
+    assert choosing.chosen("b, a,b", ["a", "b", "c"], "system") == ["b", "a"]
+    assert choosing.chosen(None, ["a", "b"], "system") == ["a", "b"]
+    with pytest.raises(InputError, match="',' names no system; choose some of: a, b"):
+        choosing.chosen(",", ["a", "b"], "system")
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("fuzz", "--case 3", "are of one target; name it with --targets"),
+        ("fuzz", "--engine atheris --targets traces,pairs", "are of one target; name it with --targets"),
+        pytest.param(
+            "fuzz", "--engine atheris --targets traces", "atheris is not installed",
+            marks=pytest.mark.skipif(importlib.util.find_spec("atheris") is not None, reason="it is"),
+        ),
+        ("fuzz_api", "--schemathesis no/such", "There is no program no/such; install schemathesis"),
+        ("gpu", "--data no/such --out o", "There is no folder no/such; give --data"),
+        ("gpu", "--data . --out o", "has no train.jsonl"),
+    ],
+)  # fmt: skip
+def test_what_is_not_there_is_one_sentence(script: str, arguments: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "qqp").mkdir()
+    command = [sys.executable, str(BENCHMARKS / f"{script}.py"), *arguments.split()]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode in (1, 2)
+    assert message in done.stderr and "Traceback" not in done.stderr

@@ -38,11 +38,25 @@ def test_one_model_has_nobody_to_agree_with(tmp_path: Path) -> None:
 
 
 def test_answers_of_an_earlier_call_are_not_taken_for_others(tmp_path: Path) -> None:
+    data = write_corpus(tmp_path / "data", num_train=40, num_valid=4, num_test=4)
+    other = write_corpus(tmp_path / "other", num_train=40, num_valid=4, num_test=4)
     (tmp_path / "asked.json").write_text(
-        json.dumps({"models": ["a", "b"], "sources": 6, "seed": 0, "candidates": 5, "temperature": 0.65})
+        json.dumps({"models": ["grammar", "qqp"], "sources": 6, "data": str(data)})
     )
-    arguments = ["--data", str(tmp_path), "--out", str(tmp_path), "--models", "a"]
+    arguments = ["--out", str(tmp_path), "--models", "grammar"]
     with pytest.raises(InputError, match="is of --sources 6, not 20000; give another --out"):
-        distil.main([*arguments, "b"])
-    with pytest.raises(InputError, match=r"--models .'a', 'b'., not .'a', 'c'."):
-        distil.main([*arguments, "c", "--sources", "6"])
+        distil.main([*arguments, "qqp", "--data", str(data)])
+    with pytest.raises(InputError, match=r"--models .'grammar', 'qqp'., not .'grammar', 'qqp-large'."):
+        distil.main([*arguments, "qqp-large", "--data", str(data), "--sources", "6"])
+    with pytest.raises(InputError, match=r"is of --data .*data, not .*other; give another --out"):
+        distil.main([*arguments, "qqp", "--data", str(other), "--sources", "6"])
+
+
+def test_models_that_cannot_do_it_are_refused_before_the_others_answer(tmp_path: Path) -> None:
+    data = write_corpus(tmp_path / "data", num_train=40, num_valid=4, num_test=4)
+    arguments = ["--data", str(data), "--out", str(tmp_path / "out"), "--models"]
+    with pytest.raises(InputError, match="There is no model folder 'grammr'"):
+        distil.main([*arguments, "grammar", "grammr"])
+    with pytest.raises(InputError, match="qqp-pair is an ensemble, and one network is to learn"):
+        distil.main([*arguments, "qqp-pair", "grammar"])
+    assert not (tmp_path / "out").exists()

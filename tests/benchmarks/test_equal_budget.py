@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import earlier
 import equal_budget
 import grammar_systems
 import pytest
@@ -33,6 +35,19 @@ def test_a_dry_run_leaves_models_curves_answers_and_a_report_and_goes_on(tmp_pat
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_what_learned_other_data_is_not_taken_for_what_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "other"):
+        write_corpus(tmp_path / name, num_train=30, num_valid=4, num_test=4)
+    earlier.note_asked(tmp_path / "out", {"data": str(tmp_path / "one")})
+    arguments = ["--data", str(tmp_path / "other"), "--out", str(tmp_path / "out"), "--dry-run"]
+    assert equal_budget.main(arguments) == 2
+    assert f"is of --data {tmp_path / 'one'}, not {tmp_path / 'other'}" in capsys.readouterr().out
+    assert equal_budget.main([*arguments[:1], str(tmp_path / "nosuch"), *arguments[2:]]) == 2
+    assert earlier.asked_before(tmp_path / "out") == {"data": str(tmp_path / "one")}
+
+
 def test_an_unknown_system_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_corpus(tmp_path / "data", num_train=30, num_valid=4, num_test=4)
     options = ["--data", str(data), "--out", str(tmp_path), "--systems", "grue", "--dry-run"]
@@ -57,6 +72,24 @@ def test_the_grammar_judges_a_system_in_a_dry_run(tmp_path: Path, capsys: pytest
     ]
     assert rows[0]["scores"]["valid"] == 0
     assert "| cmlm | drawn |" in capsys.readouterr().out
+
+
+def test_results_are_written_after_every_way_of_generating(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure, ways = grammar_systems.measure, []
+
+    def stopped(*arguments: Any) -> dict[str, Any]:
+        if ways:
+            raise KeyboardInterrupt
+        ways.append(arguments)
+        return measure(*arguments)
+
+    monkeypatch.setattr(grammar_systems, "measure", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        grammar_systems.main(["--systems", "cmlm", "--dry-run", "--out", str(tmp_path)])
+    rows = json.loads((tmp_path / "results.json").read_text())
+    assert [row["system"] for row in rows] == ["copying", "cmlm"]
 
 
 def test_what_a_dry_run_left_is_not_taken_for_a_real_one(

@@ -45,6 +45,13 @@ def test_rows_of_labels_are_left_out_and_counted_and_the_test_is_its_first_rows(
     assert [json.loads(line)["src"] for line in kept] == ["hello", "good day"]
 
 
+@pytest.mark.parametrize("line", ["{", "[]", '{"src": "a"}', '{"src": "a", "trg": null}'])
+def test_a_row_without_its_texts_is_told_with_its_place(tasks, tmp_path, line):
+    (tmp_path / "rows.jsonl").write_text('{"src": "a", "trg": "b"}\n' + line + "\n")
+    with pytest.raises(InputError, match=r"rows.jsonl.*2 is no JSON object with the texts src and trg"):
+        tasks.read(tmp_path / "rows.jsonl")
+
+
 def test_every_task_has_its_metrics_and_every_training_command_its_options(tasks, tmp_path):
     for name, data in tasks.TASKS.items():
         assert find_task(name).name in tasks.OWN_METRIC
@@ -90,6 +97,18 @@ def test_a_training_of_other_minutes_is_refused_and_stays(tasks, tmp_path):
     assert (run.folder / "training.json").exists()
     assert not (tmp_path / "out" / "data").exists()
     run.check_minutes()
+
+
+def test_answers_of_other_data_are_refused_and_stay(tasks, tmp_path):
+    for name in ("one", "other"):
+        for split in ("train", "valid", "test"):
+            write(tmp_path / name / "dialogue" / f"{split}.jsonl", [f"{name} {split}"])
+    tasks.prepare("dialogue", tmp_path / "one", tmp_path / "out", rows=2)
+    tasks.note_asked(tmp_path / "out", {"data": str(tmp_path / "one")})
+    arguments = ["--data", str(tmp_path / "other"), "--out", str(tmp_path / "out"), "--tasks", "dialogue"]
+    with pytest.raises(InputError, match=r"out is of --data .*one, not .*other; give another --out"):
+        tasks.main(arguments)
+    assert "one test" in (tmp_path / "out" / "data" / "dialogue" / "test.jsonl").read_text()
 
 
 def test_an_unknown_task_is_refused(tasks, tmp_path):

@@ -47,6 +47,26 @@ def test_what_users_install_is_bounded_below_and_above() -> None:
         assert operators == ({">="} if name in development else {">=", "<"}), requirement
 
 
+def test_every_package_is_used() -> None:
+    """Users install what the source imports; development what tests or benchmarks import besides, and its tools."""
+    tools = {"ruff", "mypy", "pytest-xdist", "pytest-timeout"}
+    brought_to = {"onnxscript"}  # torch's exporter imports it
+    development = {Requirement(text).name for text in EXTRAS["dev"]}
+    ours, theirs = (_python_of(*folders) for folders in (["src"], ["tests", "benchmarks"]))
+    for name in asked().keys() - tools - brought_to:
+        code = theirs if name in development else ours
+        assert re.search(rf"(import|from) {_module(name)}\b|\"{_module(name)}\"", code), name
+
+
+def _module(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def _python_of(*folders: str) -> str:
+    paths = (path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    return "\n".join(path.read_text(encoding="utf-8") for path in paths)
+
+
 def test_the_lock_lies_within_the_bounds() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     locked = dict(line.split("==") for line in lines)
@@ -57,3 +77,12 @@ def test_the_lock_lies_within_the_bounds() -> None:
         if name not in locked or locked[name] not in requirement.specifier
     ]
     assert outside == []
+
+
+def test_the_sdist_is_told_to_hold_all_folders_of_the_checkout() -> None:
+    """And so what the tests read: a page, a benchmark, a recorded number."""
+    manifest = (ROOT / "MANIFEST.in").read_text(encoding="utf-8").splitlines()
+    assert {f"graft {folder}" for folder in ("tests", "docs", "benchmarks")} <= set(manifest)
+    (files,) = (line.split()[1:] for line in manifest if line.startswith("include "))
+    assert all((ROOT / name).is_file() for name in files)
+    assert {"Makefile", "constraints.txt"} <= set(files)

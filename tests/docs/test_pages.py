@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import sys
+import tempfile
 
 import pytest
 from pages import DOCS, PAGES, ROOT, links
@@ -82,7 +83,8 @@ def test_every_module_that_a_room_is_said_to_have_is_there():
     assert checked > 40
 
 
-def test_the_tour_runs_from_top_to_bottom(capsys):
+def test_the_tour_runs_from_top_to_bottom(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     notebook = json.loads((DOCS / "tour.ipynb").read_text())
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     cells[0], changed = re.subn(r"(?<==).*", " 0.02, 300, 3", cells[0])
