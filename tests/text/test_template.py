@@ -89,6 +89,7 @@ def test_sources_with_templates_of_different_lengths_are_answered_in_order(
         ({"template": "[MASK]*25"}, "writes up to 24"),
         ({"template": "[MASK]*5", "length": 6}, "length is 6"),
         ({"template": "what is [...]", "length": 1}, "has 2 tokens already"),
+        ({"template": "what is [...]", "length": 2}, r"each \[...\] is one at least; ask for 3"),
         ({"template": "[MASK]", "prefix": "what"}, "put them into the template"),
         ({"prefix": "[MASK]"}, "has slots"),
     ],
