@@ -95,7 +95,7 @@ def with_template(
                 f"is one at least; ask for {least} or more."
             )
     else:
-        length = likely_length(prompt)
+        length = min(likely_length(prompt), longest)
     seeds = [mix_seed(prompt.seed, text, candidate) for candidate in range(settings.candidates)]
     templates = template.at_length(length, seeds)
     if len(templates[0]) > longest:

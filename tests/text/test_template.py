@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from diffuseq.errors import InputError
@@ -78,6 +80,14 @@ def test_sources_with_templates_of_different_lengths_are_answered_in_order(
     assert [answer.source for answer in together] == sources
     alone = [tiny_pipe(source, prefix="music").candidates for source in sources]
     assert [answer.candidates for answer in together] == alone
+
+
+def test_a_source_that_is_longer_than_answers_may_be_takes_a_template(tiny_pipe: DiffuSeqPipeline) -> None:
+    text = dataclasses.replace(tiny_pipe.config.text, max_target=5)
+    config = dataclasses.replace(tiny_pipe.config, text=text)
+    pipe = DiffuSeqPipeline(tiny_pipe.system, tiny_pipe.tokenizer, config)
+    prompts = pipe.prepare(["why do people like music so much?"], pipe.settings(), "music [...]")
+    assert [len(template) for template in prompts[0].templates] == [5]
 
 
 @pytest.mark.parametrize(
