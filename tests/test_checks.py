@@ -10,6 +10,7 @@ import pytest
 from diffuseq.baselines.configs import (
     AutoregressiveGeneration,
     CMLMConfig,
+    GuidedGeneration,
     IterativeGeneration,
     LevTConfig,
     TransformerConfig,
@@ -65,6 +66,22 @@ def test_what_counts_may_be_changed_and_what_is_stored_may_be_anything(
     system: Any, own: Any, changes: dict[str, Any]
 ) -> None:
     check_changes(system, own, replace(own, **changes))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (AutoregressiveGeneration(beams=0), "beams is 0; give a whole number from 1 to 1000"),
+        (AutoregressiveGeneration(beams=10**9), "beams is 1000000000; give"),
+        (AutoregressiveGeneration(beam_groups=-1), "beam_groups is -1; give"),
+        (GuidedGeneration(updates=10**9), "updates is 1000000000; give a whole number from 0"),
+        (GuidedGeneration(update_rate=1e30), r"update_rate is 1e\+30; give a number from 0 to 1000"),
+        (GuidedGeneration(fluency=-1.0), "fluency is -1.0; give"),
+    ],
+)
+def test_numbers_that_would_never_end_or_overflow_are_refused(settings: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_generation(settings)
 
 
 def test_an_unknown_sampler_is_told_before_what_belongs_to_it() -> None:

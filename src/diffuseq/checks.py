@@ -29,6 +29,9 @@ _WHOLE_NUMBERS = {
     "max_length": (1, 10_000),
     "length_beam": (1, 1000),
     "batch_size": (1, 1_000_000),
+    "beams": (1, 1000),
+    "beam_groups": (1, 1000),
+    "updates": (0, 1000),
 }
 """Generation settings of any system that count something: from, to."""
 _NUMBERS = {
@@ -42,6 +45,8 @@ _NUMBERS = {
     "diversity": (0.0, 1000.0),
     "eta": (0.0, 1.0),
     "guidance": (0.0, 100.0),
+    "update_rate": (0.0, 1000.0),
+    "fluency": (0.0, 1e6),
     "clamp_from": (0.0, 0.999),
     "truncate": (1e-3, 100.0),
 }
