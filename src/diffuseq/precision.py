@@ -1,4 +1,5 @@
-"""Whether bf16 pays on this machine, asked of the hardware and then measured once; and computing in it."""
+"""Whether bf16 pays on this machine, asked of the hardware and then measured once; and computing in it, or in fp32
+where the program around has another default."""
 
 from __future__ import annotations
 
