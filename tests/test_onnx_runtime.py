@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffuseq import onnx_runtime
 from diffuseq.cli import main
 from diffuseq.errors import InputError
 from diffuseq.pipeline import DiffuSeqPipeline
@@ -192,3 +193,20 @@ def test_a_model_of_the_package_is_exported_to_a_folder_of_ones_own(exported: Pa
 def test_graphs_are_opened_in_a_folder_whose_name_is_not_utf_8(exported: Path, odd_folder: Path) -> None:
     shutil.copytree(exported, odd_folder, dirs_exist_ok=True)
     assert DiffuSeqPipeline.from_pretrained(odd_folder, runtime="onnx")(SOURCES[0]).text
+
+
+def test_graphs_are_of_single_precision_whatever_the_program_around_computes_in(
+    tiny_pipe: DiffuSeqPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = []
+
+    def compute(graph: torch.nn.Module, example: list[tuple[torch.Tensor, object]], path: Path) -> None:
+        kinds.extend(output.dtype for output in graph(*(value for value, _ in example)))
+
+    monkeypatch.setattr(onnx_runtime, "_export", compute)
+    torch.set_default_dtype(torch.float64)
+    try:
+        onnx_runtime._write_graphs(copy.deepcopy(tiny_pipe.system), tmp_path)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert set(kinds) == {torch.float32}

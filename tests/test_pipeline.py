@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from diffuseq import DiffuSeqPipeline, InputError
+from diffuseq.baselines.configs import AutoregressiveGeneration
 from diffuseq.cli import main
 from diffuseq.config import Config
 from diffuseq.cuts import CutWarning
@@ -224,13 +225,44 @@ def test_given_words_that_are_no_text_are_named(pipe: DiffuSeqPipeline, name: st
 def test_numbers_and_texts_of_numpy_are_as_good_as_pythons_own(
     pipe: DiffuSeqPipeline, sources: list[str]
 ) -> None:
-    plain = {"steps": 2, "candidates": 2, "sampler": "ddim", "temperature": 0.5, "repeats": True, "seed": 3}
+    plain = {"steps": 2, "candidates": 2, "sampler": "ddim", "temperature": 0.5, "copies": False, "seed": 3}
     of_numpy = {name: np.array([value])[0] for name, value in plain.items()}
     assert all(isinstance(value, np.generic) for value in of_numpy.values())
     given, expected = pipe(np.array(sources), **of_numpy), pipe(sources, **plain)
     assert [answer.candidates for answer in given] == [answer.candidates for answer in expected]
     assert {type(answer.source) for answer in given} == {str}
     assert pipe(np.str_(sources[0]), **plain).candidates == expected[0].candidates
+
+
+@pytest.mark.parametrize("settings", [None, {}, "x", 3, AutoregressiveGeneration()])
+def test_what_are_no_settings_of_the_model_is_named(pipe: DiffuSeqPipeline, settings: Any) -> None:
+    told = f"The settings are of the type {type(settings).__name__}, but this model generates by a Diffusion"
+    for ask in (pipe.answer_all, pipe.prepare, lambda *given: list(pipe.answer_batches(*given))):
+        with pytest.raises(InputError, match=told):
+            ask(["how are you ?"], settings)
+
+
+def test_what_are_no_sources_is_named_however_it_is_given(pipe: DiffuSeqPipeline) -> None:
+    for sources in (None, 3, {"src": "how are you ?"}):
+        with pytest.raises(
+            InputError, match=f"The source is of the type {type(sources).__name__}; give a text"
+        ):
+            pipe.answer_all(sources, pipe.settings())  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="progress is of the type int; give a function"):
+        pipe.answer_all(["how are you ?"], pipe.settings(), progress=3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="The template is of the type int"):
+        pipe.answer_all(["how are you ?"], pipe.settings(), template=3)  # type: ignore[arg-type]
+    one_by_one = pipe.answer_all(iter(["how are you ?", "hi"]), pipe.settings(steps=1))  # type: ignore[arg-type]
+    assert [answer.source for answer in one_by_one] == ["how are you ?", "hi"]
+
+
+def test_a_length_beyond_what_the_model_writes_is_refused(pipe: DiffuSeqPipeline) -> None:
+    """Its network may take more: nothing so long was ever learned."""
+    text = dataclasses.replace(pipe.config.text, max_target=6)
+    short = DiffuSeqPipeline(pipe.system, pipe.tokenizer, dataclasses.replace(pipe.config, text=text))
+    assert len(list(short.stream("how are you ?", length=6))[-1].words) == 6
+    with pytest.raises(InputError, match="length is 7; this model writes up to 6 tokens"):
+        short("how are you ?", length=7)
 
 
 def test_a_stream_that_nobody_finished_ends_with_the_program_in_silence(

@@ -66,3 +66,25 @@ def test_an_unknown_precision_is_explained(tiny_folder: Path) -> None:
         DiffuSeqPipeline.from_pretrained(tiny_folder, precision="fp8")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="onnx"):
         DiffuSeqPipeline.from_pretrained(tiny_folder, runtime="onnx", precision="bf16")
+
+
+@pytest.mark.parametrize("is_opened_in_double", [True, False])
+def test_a_program_that_computes_in_double_precision_gets_the_same_answers(
+    tiny_folder: Path, is_opened_in_double: bool
+) -> None:
+    ask = {"candidates": 2, "template": "what is [MASK] to [...]?"}
+    expected = DiffuSeqPipeline.from_pretrained(tiny_folder, "cpu")(SOURCE, **ask)
+    before = torch.get_default_dtype()
+    try:
+        if is_opened_in_double:
+            torch.set_default_dtype(torch.float64)
+        pipe = DiffuSeqPipeline.from_pretrained(tiny_folder, "cpu")
+        torch.set_default_dtype(torch.float64)
+        answer = pipe(SOURCE, **ask)
+        for _ in pipe.stream(SOURCE):
+            assert torch.get_default_dtype() == torch.float64, "it is the caller's between two drafts"
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(before)
+    assert (answer.candidates, answer.log_p) == (expected.candidates, expected.log_p)
+    assert all(parameter.dtype == torch.float32 for parameter in pipe.system.parameters())

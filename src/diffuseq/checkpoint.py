@@ -36,6 +36,7 @@ from diffuseq.model_card import model_card, write_card
 from diffuseq.models import EXAMPLES, shipped_model
 from diffuseq.names import as_path
 from diffuseq.plain import to_dict
+from diffuseq.precision import fp32_by_default
 from diffuseq.registry import build, config_from_dict
 from diffuseq.system import SpecialTokens, System
 from diffuseq.weights import (
@@ -101,6 +102,7 @@ def as_read(config: Config, tokenizer: Tokenizer) -> Config:
     return dataclasses.replace(config, text=text)
 
 
+@fp32_by_default()
 def load_model(
     name_or_folder: str | Path, device: str | torch.device = "cpu"
 ) -> tuple[System, Tokenizer, Config]:

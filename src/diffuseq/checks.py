@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+from collections.abc import Iterable
 from typing import Any, get_args, get_type_hints
 
 from diffuseq.config import (
@@ -28,6 +29,9 @@ _WHOLE_NUMBERS = {
     "max_length": (1, 10_000),
     "length_beam": (1, 1000),
     "batch_size": (1, 1_000_000),
+    "beams": (1, 1000),
+    "beam_groups": (1, 1000),
+    "updates": (0, 1000),
 }
 """Generation settings of any system that count something: from, to."""
 _NUMBERS = {
@@ -41,6 +45,8 @@ _NUMBERS = {
     "diversity": (0.0, 1000.0),
     "eta": (0.0, 1.0),
     "guidance": (0.0, 100.0),
+    "update_rate": (0.0, 1000.0),
+    "fluency": (0.0, 1e6),
     "clamp_from": (0.0, 0.999),
     "truncate": (1e-3, 100.0),
 }
@@ -172,6 +178,61 @@ def check_number(name: str, value: Any) -> None:
         )
 
 
+_ONE_LEVEL: tuple[str, ...] = ("ddim", "ancestral", "dpm-solver")
+_OF_CHOICE: dict[str, dict[str, tuple[str, ...]]] = {
+    "sampler": {
+        "grid": _ONE_LEVEL,
+        "churn": ("ddim",),
+        "order": ("dpm-solver",),
+        "draft": ("fixed-point",),
+        "length_beam": (*_ONE_LEVEL, "settle"),
+        **dict.fromkeys(("repeats", "stratified"), WORD_BY_WORD),
+        **dict.fromkeys(("rescore", "order_noise", "settle_first", "sure_enough", "cache"), ("settle",)),
+    },
+    "strategy": {
+        **dict.fromkeys(("beams", "length_penalty"), ("beam", "diverse-beam")),
+        **dict.fromkeys(("beam_groups", "diversity"), ("diverse-beam",)),
+        **dict.fromkeys(("temperature", "top_k", "top_p", "stratified"), ("sample",)),
+    },
+}
+"""Settings that do nothing but with these samplers, or strategies of autoregressive systems."""
+_UNUSED = {"published": ("length_beam",), "levt": ("length_beam",)}
+"""Settings that a kind of system shares with others and has no use for."""
+
+
+def check_changes(system: Any, own: Any, settings: Any) -> None:
+    """Raise `InputError` where settings differ from a model's `own` in one that does nothing: somebody asked for
+    it. What a model has stored may be anything, for it may be meant for another sampler."""
+    for name, why in idle(system, settings).items():
+        value = getattr(settings, name)
+        if not isinstance(value, int | float | str) or value != getattr(own, name):
+            raise InputError(why)
+
+
+def idle(system: Any, settings: Any) -> dict[str, str]:
+    """Settings that do nothing as a system generates by them, and why."""
+    found = {
+        name: f"{name} does nothing for a {system.kind}; leave it out."
+        for name in _UNUSED.get(system.kind, ())
+    }
+    for what, table in _OF_CHOICE.items():
+        chosen: Any = getattr(settings, what, None)
+        if chosen in get_args(get_type_hints(type(settings)).get(what)):
+            found |= {
+                name: _belongs(name, what, having, chosen)
+                for name, having in table.items()
+                if chosen not in having
+            }
+    return found
+
+
+def _belongs(name: str, what: str, having: Iterable[str], chosen: str) -> str:
+    names = " or ".join(map(repr, having))
+    return (
+        f"{name} belongs to the {what} {names}, but {chosen!r} is chosen; choose {names} or leave {name} out."
+    )
+
+
 def _check_sampler(settings: DiffusionGeneration) -> None:
     """Choices must be known, and what only one sampler has must come with it."""
     hints = get_type_hints(DiffusionGeneration)
@@ -184,10 +245,7 @@ def _check_sampler(settings: DiffusionGeneration) -> None:
         ("published_v2", "dpm-solver", settings.published_v2),
     ):
         if given and settings.sampler != sampler:
-            raise InputError(
-                f"{name} belongs to the sampler {sampler!r}, but {settings.sampler!r} is chosen; choose "
-                f"{sampler!r} or leave {name} out."
-            )
+            raise InputError(_belongs(name, "sampler", (sampler,), settings.sampler))
 
 
 def check_fit(system: Any, settings: Any) -> None:

@@ -32,6 +32,7 @@ from diffuseq.model.denoiser import Denoiser, Encoded, Level
 from diffuseq.model.packing import Packing
 from diffuseq.models import shipped_name
 from diffuseq.names import word
+from diffuseq.precision import fp32_by_default
 from diffuseq.system import System
 from diffuseq.systems.diffuseq import DiffuSeq
 from diffuseq.weights import hash_weights, read_json
@@ -222,7 +223,7 @@ def _graphs(system: DiffuSeq) -> list[tuple[str, nn.Module, list[tuple[Tensor, d
 
 def _write_graphs(system: DiffuSeq, folder: Path) -> None:
     check_exportable(system)
-    with torch.no_grad():
+    with torch.no_grad(), fp32_by_default():
         for name, graph, example in _graphs(system):
             _export(graph, example, folder / name)
 

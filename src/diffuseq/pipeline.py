@@ -22,7 +22,7 @@ import torch
 
 from diffuseq.answers import Answer, TextDraft
 from diffuseq.blocked import block_weights
-from diffuseq.checks import check_generation
+from diffuseq.checks import check_changes, check_generation
 from diffuseq.closing import closed_at_exit
 from diffuseq.config import Config, Generation, Precision, Runtime
 from diffuseq.cuts import warn_of_cuts
@@ -31,7 +31,15 @@ from diffuseq.decoding.mbr import choose
 from diffuseq.errors import InputError, unknown_name
 from diffuseq.following import OnStep, Streamed, Streamer
 from diffuseq.memory import FreedMemory
-from diffuseq.precision import GENERATION_WIDTH, in_bf16, round_matrices, use_bf16, width_of
+from diffuseq.precision import (
+    GENERATION_WIDTH,
+    each_within,
+    fp32_by_default,
+    in_bf16,
+    round_matrices,
+    use_bf16,
+    width_of,
+)
 from diffuseq.prompts import Prompt, batches, read_sources, with_template
 from diffuseq.sampling.noise import mix_seed
 from diffuseq.system import Draft, Request, System
@@ -152,14 +160,17 @@ class DiffuSeqPipeline:
     def settings(self, **changes: Any) -> Generation:
         """The model's generation settings with some changed; numbers may be numpy's.
 
-        Raises `InputError` for an unknown name; whether the values can be used is checked where they are.
+        Raises `InputError` for an unknown name, and for a change that does nothing with the sampler that is chosen;
+        whether the values can be used is checked where they are.
         """
         known = {f.name for f in dataclasses.fields(self.config.generation)}
         for name in changes:
             if name not in known:
                 raise unknown_name("generation setting", name, known)
         plain = {n: value.item() if isinstance(value, np.generic) else value for n, value in changes.items()}
-        return dataclasses.replace(self.config.generation, **plain)
+        settings: Generation = dataclasses.replace(self.config.generation, **plain)
+        check_changes(self.config.system, self.config.generation, settings)
+        return settings
 
     @overload
     def __call__(self, source: str, **options: Any) -> Answer: ...
@@ -205,12 +216,16 @@ class DiffuSeqPipeline:
     ) -> list[Answer]:
         """Answers in the order of the sources; `progress` is told how many more are done. Raises `InputError` as
         `prepare` does."""
+        if progress is not None and not callable(progress):
+            raise InputError(
+                f"progress is of the type {type(progress).__name__}; give a function of a number."
+            )
         answers: dict[int, Answer] = {}
         for batch in self.answer_batches(sources, settings, template):
             answers |= batch
             if progress is not None:
                 progress(len(batch))
-        return [answers[row] for row in range(len(sources))]
+        return [answers[row] for row in range(len(answers))]
 
     def answer_batches(
         self,
@@ -260,16 +275,30 @@ class DiffuSeqPipeline:
         seeds: one a source instead of the settings'. Raises `InputError` for settings that make no sense, and for
         sources and templates that cannot be read or do not fit the model.
         """
-        check_generation(settings)
+        self._check_settings(settings)
+        sources = sources if isinstance(sources, str) else _as_list(sources)
         seeds = [settings.seed] * len(sources) if seeds is None else seeds
         prompts = read_sources(sources, seeds, self.tokenizer, self.config.text)
+        template, longest = one_template(template), self.config.text.max_target
         if template is None:
             return prompts
-        longest = self.config.text.max_target
         return [
             with_template(prompt, template, self.tokenizer, settings, longest, self._likely_length)
             for prompt in prompts
         ]
+
+    def _check_settings(self, settings: Any) -> None:
+        """Raise `InputError` for settings of another kind of system, and for such as make no sense."""
+        own = type(self.config.generation)
+        if not isinstance(settings, own):
+            raise InputError(
+                f"The settings are of the type {type(settings).__name__}, but this model generates by a "
+                f"{own.__name__}; give what pipe.settings() gives, or changes to it: pipe.settings(candidates=3)."
+            )
+        check_generation(settings)
+        asked, longest = getattr(settings, "length", None), self.config.text.max_target
+        if asked is not None and asked > longest:
+            raise InputError(f"length is {asked}; this model writes up to {longest} tokens: ask for fewer.")
 
     def _prepare_and_warn(
         self, sources: Sequence[str], settings: Generation, template: str | None
@@ -296,7 +325,7 @@ class DiffuSeqPipeline:
         self.system.eval()
         request = Request(source.to(device), padding.to(device), k // alone, seeds, settings, template)
         drafts = closed_at_exit(self.system.generate(request))
-        return in_bf16(device, drafts) if self.bf16 else drafts
+        return each_within(fp32_by_default, in_bf16(device, drafts) if self.bf16 else drafts)
 
     def texts(self, draft: Draft, num_prompts: int) -> list[list[str]]:
         """The candidates of each prompt."""
@@ -346,7 +375,7 @@ class DiffuSeqPipeline:
         """The likeliest length of an answer, in tokens."""
         source, padding = pad([prompt.ids], self.tokenizer.special.pad)
         device = self.system.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+        with fp32_by_default(), torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             return int(self.system.answer_length(source.to(device), padding.to(device)))
 
     def _answers(

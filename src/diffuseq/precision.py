@@ -1,9 +1,11 @@
-"""Whether bf16 pays on this machine, asked of the hardware and then measured once; and computing in it."""
+"""Whether bf16 pays on this machine, asked of the hardware and then measured once; and computing in it, or in fp32
+where the program around has another default."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 import torch
@@ -46,8 +48,27 @@ def round_matrices(network: nn.Module) -> None:
 
 def in_bf16(device: torch.device, items: Iterator[T]) -> Iterator[T]:
     """The items, each of them computed under autocast; whoever takes them is not under it in between."""
+    return each_within(lambda: torch.autocast(device.type, torch.bfloat16), items)
+
+
+@contextmanager
+def fp32_by_default() -> Iterator[None]:
+    """Networks are made and computed in fp32, whatever `torch.set_default_dtype` the program around has."""
+    theirs = torch.get_default_dtype()
+    if theirs == torch.float32:
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(theirs)
+
+
+def each_within(context: Callable[[], AbstractContextManager[object]], items: Iterator[T]) -> Iterator[T]:
+    """The items, each of them computed within a context; whoever takes them is not in it in between."""
     while True:
-        with torch.autocast(device.type, torch.bfloat16):
+        with context():
             try:
                 item = next(items)
             except StopIteration:

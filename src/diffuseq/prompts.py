@@ -88,13 +88,14 @@ def with_template(
                 f"The template has {length} tokens, but length is {asked}; leave it out, or use [...]."
             )
     elif asked is not None:
-        length = asked
-        if asked < template.least_length:
+        length, least = asked, template.least_length + template.num_gaps
+        if asked < least:
             raise InputError(
-                f"length is {asked}, but the template has {template.least_length} tokens already."
+                f"length is {asked}, but the template has {template.least_length} tokens already, and each [...] "
+                f"is one at least; ask for {least} or more."
             )
     else:
-        length = likely_length(prompt)
+        length = min(likely_length(prompt), longest)
     seeds = [mix_seed(prompt.seed, text, candidate) for candidate in range(settings.candidates)]
     templates = template.at_length(length, seeds)
     if len(templates[0]) > longest:

@@ -107,6 +107,14 @@ def test_one_candidate_is_the_best_text_of_the_length_beam(fresh: CMLM) -> None:
     torch.testing.assert_close(score(one), score(every).view(64, 4).max(1).values)
 
 
+def test_the_length_of_an_answer_is_the_likeliest(trained: tuple[CMLM, list[float]]) -> None:
+    """A template whose words leave it open has it."""
+    system, _ = trained
+    found = system.answer_length(BATCH.source, BATCH.source_padding)
+    assert not torch.equal(found, (~BATCH.source_padding).sum(1))
+    assert torch.equal(found, (~answer(system, request(BATCH, IterativeGeneration(steps=1))).padding).sum(1))
+
+
 def test_pinned_words_stay_in_every_draft(trained: tuple[CMLM, list[float]]) -> None:
     system, _ = trained
     template = torch.full((64, 6), -1)

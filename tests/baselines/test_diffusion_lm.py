@@ -191,6 +191,8 @@ def test_pinned_words_and_the_length_hold_in_every_draft(trained: tuple[Diffusio
     for draft in system.generate(asked):
         assert draft.tokens.shape == (16, 2) and not draft.padding.any()
         assert (draft.tokens[:, 1] == 20).all()
+        assert (draft.confidence[:, 1] == 1).all()
+        torch.testing.assert_close(draft.log_p, draft.confidence[:, 0].log())
     fixed = answer(system, request(rows(BATCH, slice(8)), replace(GUIDED, steps=5, length=1)))
     assert fixed.tokens.shape == (8, 1) and not fixed.padding.any()
 

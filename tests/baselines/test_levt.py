@@ -112,6 +112,38 @@ def test_an_answer_does_not_depend_on_its_batch(trained: tuple[LevT, list[float]
         assert alone == together[i * 3 : i * 3 + 3]
 
 
+def test_a_candidate_at_rest_does_not_move_again_in_the_company_of_others(fresh: LevT) -> None:
+    """What it draws anew may be what stood there: then it is at rest, as it would be alone."""
+    with torch.no_grad():
+        fresh.deletion_head.weight.mul_(20)
+        fresh.placeholder_head.weight.mul_(5)
+        fresh.network.embedding.weight.mul_(3)
+    settings = IterativeGeneration(steps=12, temperature=0.3)
+    many = texts(answer(fresh, request(BATCH, settings, candidates=5)))
+    few = texts(answer(fresh, request(BATCH, settings, candidates=2)))
+    assert len({tuple(text) for text in few}) > 20
+    assert few == [text for i, text in enumerate(many) if i % 5 < 2]
+
+
+def test_the_number_of_words_counts_in_the_log_probability(fresh: LevT) -> None:
+    """Else a text without words would be certain."""
+    with torch.no_grad():
+        fresh.placeholder_head.bias[0] = 2.0
+    asked = request(BATCH, IterativeGeneration(steps=1))
+    empty = answer(fresh, asked)
+    assert empty.padding.all() and (empty.log_p < 0).all()
+    with torch.no_grad():
+        start = fresh._empty(len(BATCH))
+        encoded = fresh.encode(BATCH.source, BATCH.source_padding)
+        logits = fresh._placeholder_logits(fresh.read(start.tokens, start.padding, encoded))
+    torch.testing.assert_close(empty.log_p, logits.log_softmax(-1)[:, 0, 0])
+    with torch.no_grad():
+        fresh.placeholder_head.bias[3] = 9.0
+    written = answer(fresh, asked)
+    assert (~written.padding).sum(1).tolist() == [3] * len(BATCH)
+    assert (written.log_p < written.confidence.log().sum(1)).all()
+
+
 def test_a_text_never_outgrows_max_length(fresh: LevT) -> None:
     with torch.no_grad():
         fresh.placeholder_head.bias[7] = 100.0

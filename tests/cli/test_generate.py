@@ -68,6 +68,10 @@ def test_what_is_read_is_not_written_over(refused: Refused, tmp_path: Path) -> N
     )
 
 
+def test_a_setting_that_does_nothing_with_the_sampler_is_refused(refused: Refused) -> None:
+    assert "churn belongs to the sampler 'ddim', but 'settle'" in refused("--churn", "0.5")
+
+
 @pytest.mark.parametrize("limit", ["0", "-3"])
 def test_no_fewer_than_one_source_is_answered(refused: Refused, limit: str) -> None:
     assert f"--limit is {limit}; give a number of at least 1" in refused(f"--limit={limit}")

@@ -55,6 +55,11 @@ def test_any_field_of_the_config_is_an_option() -> None:
     assert options.data == "grammar"
 
 
+def test_a_setting_that_does_nothing_with_the_sampler_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    told = fails(["train", "qqp-small", "--data", "x", "--generation.order-noise", "0.5"], capsys)
+    assert "order_noise belongs to the sampler 'settle', but 'fixed-point' is chosen" in told
+
+
 @pytest.mark.parametrize("given", [["--training.start-from", "grammar"], ["--training.start-from=grammar"]])
 def test_a_model_to_go_on_from_gives_its_settings(given: list[str]) -> None:
     options, plain = parse("qqp", [*given, "--data", "x"]), recipe("qqp").training

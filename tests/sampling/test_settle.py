@@ -161,6 +161,15 @@ def test_a_row_gets_the_same_words_alone_and_in_a_batch() -> None:
         assert torch.equal(together[i, :length], alone[0])
 
 
+def test_the_highest_quantile_never_lands_on_an_impossible_word() -> None:
+    """Whatever rounding leaves of the sum of all probabilities."""
+    for seed in range(40):
+        logits = torch.randn(1, 1000, generator=torch.Generator().manual_seed(seed)) * 3
+        logits[:, 900:] = -1e30
+        for temperature in (1.0, 0.5):
+            assert draw_words(logits, torch.tensor([1.0]), temperature)[0] < 900
+
+
 def test_words_are_drawn_from_the_distribution() -> None:
     logits = torch.tensor([0.5, 0.3, 0.2]).log().expand(20_000, 1, 3)
     quantile = torch.rand(20_000, 1, generator=torch.Generator().manual_seed(0))

@@ -236,6 +236,17 @@ def test_a_source_that_leaves_no_room_for_an_answer_is_refused(ordered_pipe: Dif
             both(SOURCES[0])
 
 
+def test_a_length_beyond_what_a_member_takes_is_refused(ordered_pipe: DiffuSeqPipeline) -> None:
+    pipe = together(ordered_pipe, ordered_pipe.system)
+    text = dataclasses.replace(pipe.config.text, max_target=100)
+    pipe.config = dataclasses.replace(pipe.config, text=text)
+    for ask in ({"length": 25}, {"template": "[MASK]*25"}):
+        with pytest.raises(
+            InputError, match="An answer of 25 tokens was asked for; this model writes up to 24"
+        ):
+            pipe("tea", **ask)
+
+
 def test_answers_have_room_for_what_the_member_takes_that_takes_least(
     ordered_pipe: DiffuSeqPipeline,
 ) -> None:

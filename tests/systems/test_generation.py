@@ -9,6 +9,7 @@ import torch
 
 from diffuseq.checks import COLDEST, check_generation
 from diffuseq.config import DiffusionGeneration
+from diffuseq.diffusion.schedule import LogLinearSchedule
 from diffuseq.errors import InputError
 from diffuseq.model.denoiser import Level
 from diffuseq.pipeline import DiffuSeqPipeline
@@ -236,6 +237,28 @@ def test_rescoring_is_the_last_of_the_calls_and_does_not_depend_on_the_batch(
         assert alone.log_p == pytest.approx(answer.log_p, abs=1e-4)
 
 
+def test_what_is_read_last_does_not_depend_on_how_long_others_of_the_batch_take(
+    ordered_pipe: DiffuSeqPipeline,
+) -> None:
+    """Alone an answer may have come to rest some calls before the last, and draws no more noise."""
+    pipe = copy.deepcopy(ordered_pipe)
+    pipe.system.schedule = LogLinearSchedule(3.0, -1.0)  # type: ignore[assignment]  # so that noise matters
+    together = pipe(SOURCES, rescore=True, steps=20, sure_enough=0.05)
+    for source, answer in zip(SOURCES, together, strict=True):
+        alone = pipe(source, rescore=True, steps=20, sure_enough=0.05)
+        assert alone.candidates == answer.candidates
+        assert alone.log_p == pytest.approx(answer.log_p, abs=1e-3)
+
+
+def test_candidates_with_templates_of_their_own_are_read_as_well(ordered_pipe: DiffuSeqPipeline) -> None:
+    ask = {"template": "[...] tea [...]", "steps": 4}
+    drawn, read = (ordered_pipe(SOURCES[0], rescore=on, **ask) for on in (False, True))
+    assert (drawn.forwards, read.forwards) == (4, 4)
+    assert read.log_p != drawn.log_p
+    alone = last_draft(ordered_pipe, SOURCES[0], "[...] tea [...]", steps=3)
+    assert [read.candidates] == ordered_pipe.texts(alone, 1)
+
+
 def test_rescoring_leaves_a_network_that_sees_all_as_it_is(tiny_pipe: DiffuSeqPipeline) -> None:
     plain, read = (
         last_draft(tiny_pipe, SOURCES[0], sampler="settle", steps=4, rescore=on) for on in (False, True)
@@ -374,7 +397,7 @@ def test_truncated_noise_gives_another_way(tiny_pipe: DiffuSeqPipeline) -> None:
         ({"sampler": "dimm"}, "Did you mean 'ddim'"),
         ({"sampler": "settle", "eta": 0.5}, "eta belongs to the sampler 'ddim'"),
         ({"sampler": "ddim", "stochastic": True}, "stochastic belongs to the sampler 'dpm-solver'"),
-        ({"order": 3}, "Unknown order '3'"),
+        ({"sampler": "dpm-solver", "order": 3}, "Unknown order '3'"),
         ({"seed": "x"}, "seed is 'x'"),
         ({"batch_size": 0}, "batch_size is 0"),
     ],

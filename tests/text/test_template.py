@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from diffuseq.errors import InputError
@@ -80,6 +82,14 @@ def test_sources_with_templates_of_different_lengths_are_answered_in_order(
     assert [answer.candidates for answer in together] == alone
 
 
+def test_a_source_that_is_longer_than_answers_may_be_takes_a_template(tiny_pipe: DiffuSeqPipeline) -> None:
+    text = dataclasses.replace(tiny_pipe.config.text, max_target=5)
+    config = dataclasses.replace(tiny_pipe.config, text=text)
+    pipe = DiffuSeqPipeline(tiny_pipe.system, tiny_pipe.tokenizer, config)
+    prompts = pipe.prepare(["why do people like music so much?"], pipe.settings(), "music [...]")
+    assert [len(template) for template in prompts[0].templates] == [5]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -89,6 +99,7 @@ def test_sources_with_templates_of_different_lengths_are_answered_in_order(
         ({"template": "[MASK]*25"}, "writes up to 24"),
         ({"template": "[MASK]*5", "length": 6}, "length is 6"),
         ({"template": "what is [...]", "length": 1}, "has 2 tokens already"),
+        ({"template": "what is [...]", "length": 2}, r"each \[...\] is one at least; ask for 3"),
         ({"template": "[MASK]", "prefix": "what"}, "put them into the template"),
         ({"prefix": "[MASK]"}, "has slots"),
     ],

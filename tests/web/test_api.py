@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import time
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ import pytest
 pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
 
+from diffuseq.baselines.configs import AutoregressiveGeneration, GruConfig
+from diffuseq.baselines.gru import Gru
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.web.api import Service, create_app
 from diffuseq.web.meters import Meters
@@ -102,6 +105,7 @@ def test_pinned_words_appear(client: TestClient) -> None:
         ({"source": "tea", "settings": {"seed": 2**60}}, 422, "seed"),
         ({"source": "tea", "settings": {"sampler": "magic"}}, 422, "sampler"),
         ({"source": "tea", "settings": {"eta": 0.5}}, 422, "eta belongs to the sampler 'ddim'"),
+        ({"source": "tea", "settings": {"churn": 0.5}}, 422, "churn belongs to the sampler 'ddim'"),
         ({"source": "tea", "settings": {"temperature": -1}}, 422, "temperature"),
         ({"source": "tea", "template": "no slot"}, 422, "leaves nothing to write"),
         ({"source": "tea", "model": "compare"}, 404, "start it with --compare"),
@@ -222,6 +226,18 @@ def test_models_tell_their_dials_and_the_limits(client: TestClient) -> None:
     assert model["dials"]["steps"] == 4
     assert model["samplers"] == ["settle", "ddim", "ancestral", "dpm-solver"]
     assert told["limits"]["candidates"] == 20
+
+
+def test_a_dial_that_does_nothing_is_none(tiny_pipe: DiffuSeqPipeline) -> None:
+    """A beam draws nothing; of samplers one can be chosen, and with it what it has."""
+    system = Gru(GruConfig(layers=1, width=8, hidden=8), tiny_pipe.tokenizer.special)
+    own = AutoregressiveGeneration(strategy="beam", max_length=8)
+    config = dataclasses.replace(tiny_pipe.config, system=system.config, generation=own)
+    written = DiffuSeqPipeline(system, tiny_pipe.tokenizer, config)
+    with TestClient(create_app({"main": tiny_pipe, "compare": written})) as client:
+        main, other = client.get("/v1/models").json()["models"]
+    assert {"temperature", "churn", "order_noise"} <= set(main["dials"])
+    assert "candidates" in other["dials"] and "temperature" not in other["dials"]
 
 
 def test_a_second_model_is_asked_by_name(tiny_pipe: DiffuSeqPipeline) -> None:

@@ -79,14 +79,18 @@ class CMLM(NonAutoregressive):
                     f"give a length from 1 to {self.config.max_length}."
                 )
             return torch.full((len(request.source), k), given, device=self.device)
-        lengths, _ = self.length_head.top(
-            encoded.states,
-            ~encoded.visible[:, 0, 0],
-            (~request.source_padding).sum(1),
-            settings.length_beam,
-        )
+        lengths = self._likely_lengths(encoded, request.source_padding, settings.length_beam)
         ranks = torch.arange(max(k, settings.length_beam), device=self.device) % settings.length_beam
         return lengths[:, ranks]
+
+    def _likely_lengths(self, encoded: Encoded, source_padding: Tensor, count: int) -> Tensor:
+        """The likeliest lengths of the answer to each source, likeliest first, long [b count]."""
+        known = encoded.states, ~encoded.visible[:, 0, 0], (~source_padding).sum(1)
+        return self.length_head.top(*known, count)[0]
+
+    @torch.no_grad()
+    def answer_length(self, source: Tensor, source_padding: Tensor) -> Tensor:
+        return self._likely_lengths(self.encode(source, source_padding), source_padding, 1)[:, 0]
 
     def _mask_predict(
         self,

@@ -219,7 +219,9 @@ class DiffusionLM(System):
         never = [special.start, special.mask] + ([special.pad, special.end] if frame.words else [])
         logits[..., never] = -torch.inf
         tokens, confidence = likeliest(logits)
-        tokens = torch.where(frame.known[:, inner], frame.ids[:, inner], tokens)
+        is_known = frame.known[:, inner]
+        tokens = torch.where(is_known, frame.ids[:, inner], tokens)
+        confidence = confidence.masked_fill(is_known, 1.0)
         stops = (tokens == special.end) | (tokens == special.pad)
         padding = stops.cumsum(1) > 0
         tokens = tokens.masked_fill(padding, special.pad)

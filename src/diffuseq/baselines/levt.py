@@ -20,6 +20,7 @@ from diffuseq.baselines.configs import IterativeGeneration, LevTConfig
 from diffuseq.baselines.edits import align, delete, insert, insertions
 from diffuseq.baselines.nonautoregressive import Encoded, NonAutoregressive
 from diffuseq.data.batch import Batch
+from diffuseq.decoding.rounding import likeliest
 from diffuseq.errors import InputError
 from diffuseq.sampling.noise import RowNoise
 from diffuseq.system import Draft, Loss, Request, SpecialTokens, log_p_of_words
@@ -135,8 +136,8 @@ class LevT(NonAutoregressive):
     def refine(self, request: Request, settings: IterativeGeneration) -> Iterator[Draft]:
         """Edit from the empty text until a round changes nothing, at most `steps` rounds.
 
-        A source whose candidates have all come to rest is not computed any further. Raises `InputError` for a
-        template or a given length: edits move positions.
+        A candidate at rest stays as it is, and a source whose candidates all are is not computed any further.
+        Raises `InputError` for a template or a given length: edits move positions.
         """
         if request.template is not None or settings.length is not None:
             raise InputError(
@@ -147,19 +148,21 @@ class LevT(NonAutoregressive):
         encoded = self.encode(request.source, request.source_padding)
         text = self._empty(len(request.source) * k)
         noise = RowNoise(request.seeds)
-        active = torch.ones(len(request.source), dtype=torch.bool, device=self.device)
+        resting = torch.zeros(len(text.tokens), dtype=torch.bool, device=self.device)
         forwards = 0
         for index in range(settings.steps):
             drawn = noise(text.confidence.new_empty(len(text.tokens), self.config.max_length + 2, 1))[..., 0]
+            active = ~resting.view(-1, k).all(1)
             rows = active.repeat_interleave(k)
             before = _rows(text, rows)
             after, calls = self._round(before, encoded.select(active), drawn[rows], settings.temperature)
-            text = self._replace(text, rows, after)
+            # one at rest would move again by new noise, and only where another candidate keeps it company
+            text = self._replace(text, ~resting, _rows(after, ~resting[rows]))
             forwards += calls
             yield self._draft(text, index, settings.steps, forwards)
-            active = active.clone()
-            active[active.clone()] = _changed(before, after).view(-1, k).any(1)
-            if not active.any():
+            resting = resting.clone()
+            resting[rows] |= ~_changed(before, after)
+            if resting.all():
                 return
 
     def _round(self, text: Text, encoded: Encoded, noise: Tensor, temperature: float) -> tuple[Text, int]:
@@ -188,13 +191,17 @@ class LevT(NonAutoregressive):
         return Text(*delete(text.tokens, text.padding, unwanted, self.special.pad), confidence)
 
     def _open(self, text: Text, encoded: Encoded) -> Text:
-        """Open placeholders, from left to right as long as the text stays within `max_length`."""
-        counts = self._placeholder_logits(self.read(text.tokens, text.padding, encoded)).argmax(-1)
+        """Open placeholders, from left to right as long as the text stays within `max_length`. The end is as sure
+        as the number of those right before it."""
+        logits = self._placeholder_logits(self.read(text.tokens, text.padding, encoded))
+        counts, sureness = likeliest(logits)
+        is_end = ~text.padding & (text.tokens == self.special.end)
+        known = torch.where(is_end, F.pad(sureness, (1, 0)), text.confidence)
         counts = counts.masked_fill(text.padding[:, 1:], 0)
         room = self.config.max_length + 2 - (~text.padding).sum(1, keepdim=True)
         total = torch.minimum(counts.cumsum(1), room)
         counts = total.diff(dim=1, prepend=torch.zeros_like(total[:, :1]))
-        confidence, _ = insert(text.confidence, text.padding, counts, 0, 0)
+        confidence, _ = insert(known, text.padding, counts, 0, 0)
         return Text(
             *insert(text.tokens, text.padding, counts, self.special.mask, self.special.pad), confidence
         )
@@ -222,7 +229,8 @@ class LevT(NonAutoregressive):
         return Text(*parts)
 
     def _draft(self, text: Text, index: int, total: int, forwards: int) -> Draft:
-        """Without the boundaries; the end token becomes padding."""
+        """Without the boundaries; the end token becomes padding, but counts: without it an empty text would be
+        certain."""
         tokens, confidence = text.tokens[:, 1:], text.confidence[:, 1:]
         gone = text.padding[:, 1:] | (tokens == self.special.end)
         width = max(1, int((~gone).sum(1).max()))
@@ -230,7 +238,7 @@ class LevT(NonAutoregressive):
             tokens.masked_fill(gone, self.special.pad)[:, :width],
             gone[:, :width],
             confidence.masked_fill(gone, 0.0)[:, :width],
-            log_p_of_words(confidence, gone),
+            log_p_of_words(confidence, text.padding[:, 1:]),
             index,
             total,
             forwards,

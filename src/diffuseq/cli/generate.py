@@ -73,10 +73,13 @@ def main(argv: Sequence[str]) -> int:
     name = next(iter(argv), SHIPPED)
     name = SHIPPED if name.startswith("-") else name
     from diffuseq.checkpoint import find_model, load_config
+    from diffuseq.checks import check_changes
 
     folder = find_model(name)
-    files, settings = _parse(argv, load_config(folder).generation)
+    config = load_config(folder)
+    files, settings = _parse(argv, config.generation)
     _check(files)
+    check_changes(config.system, config.generation, settings)
     from diffuseq.pipeline import DiffuSeqPipeline
 
     shown = files.watch or files.trace is not None

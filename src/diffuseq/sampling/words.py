@@ -76,7 +76,10 @@ def draw_words(logits: Tensor, quantile: Tensor, temperature: float) -> tuple[Te
         best, ids = logits.max(-1)
         return ids, best - logits.logsumexp(-1)
     sharp = (logits if temperature == 1 else logits / temperature).softmax(-1)
-    ids = torch.searchsorted(sharp.cumsum(-1), quantile[..., None]).clamp_max(logits.shape[-1] - 1)
+    cumulated = sharp.cumsum(-1)
+    # rounding may leave the sum below the quantile, where no word is possible any more
+    reached = torch.searchsorted(cumulated, quantile[..., None].minimum(cumulated[..., -1:]))
+    ids = reached.clamp_max(logits.shape[-1] - 1)  # logits that are no numbers
     if temperature == 1:
         log_p = sharp.gather(-1, ids).squeeze(-1).log()
     else:

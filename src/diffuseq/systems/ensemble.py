@@ -26,7 +26,7 @@ from diffuseq.registry import build
 from diffuseq.sampling.hooks import mix_words
 from diffuseq.system import Draft, Loss, Request, SpecialTokens, System
 from diffuseq.systems.diffuseq import DiffuSeq
-from diffuseq.systems.generation import Start, by_fixed_point, draft_of
+from diffuseq.systems.generation import Start, by_fixed_point, check_given_length, draft_of
 
 
 class Ensemble(System):
@@ -112,7 +112,9 @@ class Ensemble(System):
         check_fit(self.config, settings)
         length = request.source.shape[1]
         self.check_lengths(length, 1)  # before what room is left is asked
-        start = Start.of(self.leader, request, self.longest_answer(length))
+        most = self.longest_answer(length)
+        check_given_length(request, most)
+        start = Start.of(self.leader, request, most)
         page, first = start.page, start.reader(self.leader, start.encoded)
         others = [member.reader(request, page.lengths, page.is_open_ended) for member in self.systems[1:]]
         read = mix_words([first, *others], self.weights)

@@ -45,7 +45,8 @@ def generate(system: DiffuSeq, request: Request) -> Iterator[Draft]:
     Raises `InputError` for settings that this system or sampler cannot serve.
     """
     settings: DiffusionGeneration = request.settings
-    _check(system, request)
+    check_fit(system.config, settings)
+    check_given_length(request, system.config.max_length)
     start = Start.of(system, request)
     rescored = _is_rescored(system, request)
     begin = {"fixed-point": _fixed_point, "settle": _settle}.get(settings.sampler, _one_level)
@@ -122,7 +123,7 @@ def _is_rescored(system: DiffuSeq, request: Request) -> bool:
     """Whether the last call reads what the others wrote."""
     settings: DiffusionGeneration = request.settings
     asked = settings.rescore and settings.sampler == "settle" and system.denoiser.in_order
-    return asked and settings.steps > 1 and request.candidates > 1
+    return asked and settings.steps > 1 and settings.candidates > 1
 
 
 def read_log_p(system: DiffuSeq, request: Request, start: Start, draft: Draft) -> Tensor:
@@ -133,7 +134,8 @@ def read_log_p(system: DiffuSeq, request: Request, start: Start, draft: Draft) -
     is_given = given_length(request) is not None
     if is_given:
         rank.scatter_(1, length[:, None], -1.0)
-    noise = F.pad(start.noise(start.x), (0, 0, 0, 1))
+    # the noise at first: how much was drawn since depends on the batch, for one at rest draws no more
+    noise = F.pad(start.x, (0, 0, 0, 1))
     log_p = system.log_p_by_rank(words, length, start.encoded, rank, noise)
     if is_given:
         log_p.scatter_(1, length[:, None], 0.0)
@@ -231,11 +233,8 @@ def _without_source(system: DiffuSeq, request: Request) -> Encoded:
     return system.denoiser.encode(ids, torch.zeros_like(ids, dtype=torch.bool))
 
 
-def _check(system: DiffuSeq, request: Request) -> None:
-    settings: DiffusionGeneration = request.settings
-    check_fit(system.config, settings)
+def check_given_length(request: Request, most: int | None) -> None:
+    """Raise `InputError` where an answer is to have more than `most` tokens (None: any number)."""
     length = given_length(request)
-    if length is not None and length > system.config.max_length:
-        raise InputError(
-            f"An answer of {length} tokens was asked for; this model writes up to {system.config.max_length}."
-        )
+    if length is not None and most is not None and length > most:
+        raise InputError(f"An answer of {length} tokens was asked for; this model writes up to {most}.")

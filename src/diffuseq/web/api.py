@@ -17,7 +17,7 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Str
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from diffuseq import __version__
-from diffuseq.checks import check_fit
+from diffuseq.checks import check_changes, check_fit, idle
 from diffuseq.config import WORD_BY_WORD, Config, DiffusionGeneration, Sampler
 from diffuseq.errors import InputError, unknown_name
 from diffuseq.pipeline import DiffuSeqPipeline
@@ -89,6 +89,7 @@ class Service:
         sources = [ask.source] if isinstance(ask.source, str) else list(ask.source)
         try:
             settings = ask.settings.applied_to(pipe.config.generation)
+            check_changes(pipe.config.system, pipe.config.generation, settings)
             prompts = pipe.prepare(sources, settings, ask.template)
         except InputError as error:
             raise HTTPException(422, str(error)) from None
@@ -108,12 +109,14 @@ class Service:
         pipe = self.pipes[name]
         own = dataclasses.asdict(pipe.config.generation)
         system: Any = pipe.config.system
+        # a sampler can be chosen, and the page shows what it has
+        never = () if "sampler" in own else idle(system, pipe.config.generation)
         return ModelOut(
             name=name,
             title=self.titles[name],
             kind=system.kind,
             parameters=pipe.system.num_parameters(),
-            dials={dial: own[dial] for dial in Dials.model_fields if dial in own},
+            dials={dial: own[dial] for dial in Dials.model_fields if dial in own and dial not in never},
             samplers=_samplers(pipe.config),
             can_guide=bool(getattr(system, "source_dropout", 0)),
             longest_answer=min(self.limits.length, pipe.config.text.max_target),
