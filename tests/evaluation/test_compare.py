@@ -229,6 +229,16 @@ def test_in_a_figure_the_best_comes_first_where_less_is_better(runs: Path) -> No
     assert "dashed line" not in drawn.caption
 
 
+def test_every_name_stands_in_a_figure_however_many_systems_there_are(runs: Path) -> None:
+    block = compared(runs, metrics=["bleu", "div4"]).blocks[0]
+    few, many = block.entries, tuple(replace(block.entries[i % 2], name=f"system {i}") for i in range(30))
+    pages = [[figure.svg() for figure in figures(replace(block, entries=e), "x")] for e in (few, many)]
+    for page in pages[1]:
+        assert all(f">system {i}</text>" in page for i in range(30))
+    assert len(pages[1]) == 3
+    assert [float(page.split('viewBox="')[1].split()[3].rstrip('"')) < 240 for page in pages[0]] == [True] * 3
+
+
 def test_the_report_is_one_file_without_requests_and_escapes_texts(runs: Path) -> None:
     comparison = compared(runs, task="qqp")
     paths = write_report(comparison, runs / "report", published="qqp")
