@@ -62,6 +62,8 @@ def test_a_run_is_named_as_the_user_says() -> None:
     for text in ("=runs/a", " =runs/a"):
         with pytest.raises(InputError, match="has no name; write NAME=PATH"):
             Run.parse(text)
+    with pytest.raises(InputError, match="The run runs/a has no name behind its task; write TASK:NAME=PATH"):
+        Run.parse("qqp:=runs/a")
 
 
 def test_runs_without_names_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,8 @@ def parse_runs(texts: Sequence[str]) -> list[Run]:
     runs = []
     for label, path in given:
         task, colon, name = ("", "", next(made)) if label is None else label.rpartition(":")
+        if not name.strip():
+            raise InputError(f"The run {path} has no name behind its task; write TASK:NAME=PATH.")
         runs.append(Run(name, Path(path), task if colon else None))
     return runs
 
