@@ -1,6 +1,8 @@
 import csv
 import gzip
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -336,6 +338,15 @@ def test_a_folder_of_tables_is_no_table(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"data is a folder; name the tables in it .*--valid-files"):
         (tmp_path / "data").mkdir()
         prepare("columns", [tmp_path / "data"], tmp_path / "out", options)
+
+
+def test_a_pipe_is_refused_for_what_is_read_twice(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    options = small(source_column="a", target_column="b", test_rows=None, valid_rows=None)
+    table = write_lines(tmp_path / "a.csv", "a,b", "x,y")
+    for raw, more in ((tmp_path / "pipe.csv", {}), (table, {"test_files": (str(tmp_path / "pipe.csv"),)})):
+        with pytest.raises(InputError, match=r"pipe\.csv is no plain file, which is read twice"):
+            prepare("columns", [raw], tmp_path / "out", replace(options, **more))
 
 
 def test_a_text_alone_is_no_list_of_files(tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ def prepare(
     for name, values in (("raw", raw), *((name, getattr(options, name)) for name in _LISTS)):
         refuse_alone(values, name)
     paths = _existing(task, raw)
+    _refuse_streams([*paths, *map(Path, (*options.valid_files, *options.test_files))])
     _refuse_to_overwrite(out, overwrite)
     counts = _write_splits(TASKS[task](paths, options, account), out, account, progress)
     manifest = Manifest(
@@ -122,6 +123,13 @@ def _existing(task: str, raw: Sequence[str | Path]) -> list[Path]:
         elif not path.exists():
             raise InputError(f"There is no {path}; give the files or the folder of the release.")
     return paths
+
+
+def _refuse_streams(paths: Sequence[Path]) -> None:
+    """Raise `InputError` for a pipe or a device, which would wait when it is read once more, for the manifest."""
+    for path in paths:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise InputError(f"{path} is no plain file, which is read twice; write it to one first.")
 
 
 def _refuse_to_overwrite(out: Path, overwrite: bool) -> None:
