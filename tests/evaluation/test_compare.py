@@ -134,6 +134,14 @@ def test_metrics_that_one_candidate_does_not_have_are_refused_where_there_is_no_
     assert set(block.columns) == {"self_bleu", "bleu"}
 
 
+def test_the_table_has_the_metrics_that_are_asked_for_in_their_order(runs: Path) -> None:
+    names = ["exact_match", "bleu", "sacrebleu", "bleu_best_candidate", "bleu"]
+    block = compared(runs, metrics=names).blocks[0]
+    assert block.columns == ("exact_match", "bleu", "sacrebleu", "bleu_best_candidate")
+    assert block.headline == "exact_match" and set(block.best) == set(names)
+    assert compared(runs).blocks[0].headline == "bleu"
+
+
 def test_test_sets_are_told_apart_by_their_sources(runs: Path) -> None:
     other = [replace(row, source=f"else {row.source}") for row in make_rows(0.3)]
     write_predictions(runs / "third" / "predictions.jsonl", other)
@@ -167,7 +175,9 @@ def test_what_is_not_measured_alike_is_not_ranked_and_said(runs: Path) -> None:
     names = ("bleu", "self_bleu", "div4", "div4_all", "bleu_best_candidate")
     block = compare(given, bootstrap=100, metrics=names).blocks[0]
     assert set(block.best) == {"bleu"} and block.worse == {(1, "bleu")}
-    assert any("self-BLEU, div-4 (numbers" in remark for remark in remarks(block))
+    assert any(
+        "self-BLEU, div-4, div-4 (all), BLEU, best candidate (numbers" in remark for remark in remarks(block)
+    )
     for name in names[1:]:
         block = compare(given, bootstrap=100, metrics=[name]).blocks[0]
         assert block.best == {} and block.p_values[0][1] is None
