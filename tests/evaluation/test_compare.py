@@ -4,15 +4,18 @@ import json
 import os
 import re
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 
 from diffuseq.cli import compare as compare_verb
 from diffuseq.cli import evaluate as evaluate_verb
 from diffuseq.errors import InputError
 from diffuseq.evaluation.compare import Run, compare, parse_runs
+from diffuseq.evaluation.markdown import plain
 from diffuseq.evaluation.plots import figures, spread
 from diffuseq.evaluation.plots import speed as speed_figure
 from diffuseq.evaluation.predictions import Prediction, write_predictions
@@ -273,6 +276,16 @@ def test_names_with_signs_break_no_markdown(runs: Path) -> None:
     assert widths == {5}  # of the header of p-values: nothing, two systems, copying
     assert "a|b" not in text and "`c*" not in text
     assert r"  - a\|b: " in text and r"- a\|b leads in" in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [r"a\b | *c* __d__ `e` <b>f</b>", "[g](h) ![i](j)", "~~k~~", "&amp; &#42; AT&T", "<http://l.m>", "1 < 2"],
+)
+def test_markdown_gives_texts_back_as_they_are(text: str) -> None:
+    shown = MarkdownIt().enable(["table", "strikethrough"]).renderInline(plain(text))
+    assert unescape(shown) == text and "<" not in shown
+    assert plain("$5 or $6") == r"\$5 or \$6"  # which GitHub would take for a formula
 
 
 def test_the_tables_show_best_worse_and_cost(runs: Path) -> None:
