@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,24 @@ def test_a_folder_takes_the_place_of_nothing_but_a_folder(tmp_path: Path) -> Non
     assert (tmp_path / "file").read_text() == "text"
     check_folder(tmp_path)
     check_folder(tmp_path / "new")
+
+
+@pytest.mark.parametrize("check", [check_file, check_folder])
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    check: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_text(tmp_path / "file", "text")
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("file/new", "file/folder/new", "link/new"):
+        with pytest.raises(
+            InputError, match=r"Cannot write .*new: .*(file|link) is no folder; choose a folder"
+        ):
+            check(tmp_path / name)
+    check(tmp_path / "folder" / "new")
+    assert names(tmp_path) == ["file", "link"]
+    monkeypatch.setattr(os, "access", lambda folder, mode: folder != tmp_path)
+    with pytest.raises(InputError, match=f"{tmp_path} is not yours to write into; choose a folder"):
+        check(tmp_path / "folder" / "new")
 
 
 def test_one_place_has_many_names(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,12 @@ def score(folder: Path, *options: str) -> dict[str, Any]:
     assert evaluate([str(folder / "predictions.jsonl"), *common, *options]) == 0
     scores: dict[str, Any] = json.loads(json_file.read_text())
     return scores
+
+
+def test_a_config_without_a_docstring_is_described_by_nothing() -> None:
+    plain = make_dataclass("Plain", [("kind", str)], frozen=True)("toy")
+    card = model_card(replace(recipe("tiny"), system=plain), 1234)
+    assert "which rewrites a source text into a target text.\n\n" in card and "Plain(" not in card
 
 
 def test_a_card_has_front_matter_validation_limits_and_citation() -> None:

@@ -33,8 +33,8 @@ _FILE, _FOLDER = "a file", "a folder"
 
 def check_file(path: Path, instead: str = "give the name of a plain file") -> None:
     """Raise `InputError` where a file cannot take the place of what `path` names: a folder, a device, a pipe, a
-    stream, or whose ending says that it is compressed, which nothing that we write is. To be asked before the work
-    whose outcome goes there. instead: what to do, for the message."""
+    stream, or whose ending says that it is compressed, which nothing that we write is; and where nothing can be
+    written. To be asked before the work whose outcome goes there. instead: what to do, for the message."""
     _check_name(path)
     if path.suffix.lower() == ".gz":
         raise InputError(
@@ -44,14 +44,16 @@ def check_file(path: Path, instead: str = "give the name of a plain file") -> No
         what = "a stream" if _is_stream(path) else _kind(path)
     if what not in (None, _FILE):
         raise InputError(f"{path} is {what}, which a file cannot replace; {instead}.")
+    _check_writable(path, path.absolute().parents)
 
 
 def check_folder(path: Path) -> None:
-    """Raise `InputError` where `path` is there and is no folder."""
+    """Raise `InputError` where `path` is there and is no folder, and where nothing can be written into it."""
     with _explained(path):
         what = _kind(path)
     if what not in (None, _FOLDER):
         raise InputError(f"{path} is {what}; give the name of a folder.")
+    _check_writable(path, (path.absolute(), *path.absolute().parents))
 
 
 def same_place(path: str | Path, other: str | Path) -> bool:
@@ -223,6 +225,16 @@ def _flush(path: Path) -> None:
 def _check_name(path: Path) -> None:
     if not path.name:
         raise InputError(f"{str(path)!r} is no name for something new; give the name of a file or folder.")
+
+
+def _check_writable(path: Path, folders: Iterable[Path]) -> None:
+    """Raise `InputError` where the first of the folders that is there cannot take what `path` needs."""
+    folder = next(each for each in folders if os.path.lexists(each))
+    problem = "is no folder"
+    if folder.is_dir():
+        problem = "" if os.access(folder, os.W_OK | os.X_OK) else "is not yours to write into"
+    if problem:
+        raise InputError(f"Cannot write {path}: {folder} {problem}; choose a folder that can be written.")
 
 
 def _is_stream(path: Path) -> bool:

@@ -76,7 +76,7 @@ def model_card(
     named = f"{'An' if kind[0] in 'aeiou' else 'A'} `{kind}` system"
     what = f"{named} with {parameters:,} parameters, which rewrites a source text into a target text."
     sections = [
-        f"{_FRONT}\n# {named} trained with diffuseq\n\n{what} {_described(config)}",
+        f"{_FRONT}\n# {named} trained with diffuseq\n\n{what} {_described(config)}".rstrip(),
         _USE,
         "## Training\n\n" + "\n".join(_training(config, data)),
     ]
@@ -189,8 +189,12 @@ def _cell(score: Mapping[str, Any] | None) -> str:
 
 
 def _described(config: Config) -> str:
-    """The first sentence of the system's config, which names its paper where it has one."""
-    text = " ".join((type(config.system).__doc__ or "").split())
+    """The first sentence of the system's config, which names its paper where it has one; nothing where it has no
+    docstring but that which Python makes."""
+    system = type(config.system)
+    text = " ".join((system.__doc__ or "").split())
+    if not text or text.startswith(f"{system.__name__}("):
+        return ""
     return re.split(r"(?<=[\w)`])\. ", text)[0].rstrip(".") + "."
 
 

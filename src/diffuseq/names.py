@@ -22,6 +22,14 @@ def as_path(value: Any, what: str, instead: str = "give a path (a str or a Path)
     return Path(value)
 
 
+def refuse_alone(values: Any, what: str) -> None:
+    """Raise `InputError` for one text or path in the place of a list, whose letters would be taken one by one."""
+    if isinstance(values, str | os.PathLike):
+        raise InputError(
+            f"{what} is one text, {os.fspath(values)!r}; give a list, ({os.fspath(values)!r},) say."
+        )
+
+
 def refuse_missing_path(name: str | Path, what: str, suffixes: tuple[str, ...] = ()) -> None:
     """Raise `InputError` if there is nothing at `name` and it can be no hub name (`owner/name`) either, so that
     nobody waits for a hub to say so.

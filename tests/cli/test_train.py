@@ -60,6 +60,20 @@ def test_a_setting_that_does_nothing_with_the_sampler_is_refused(capsys: pytest.
     assert "order_noise belongs to the sampler 'settle', but 'fixed-point' is chosen" in told
 
 
+def test_a_path_that_is_no_model_is_told_as_one(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (data, data / "train.jsonl", data / "nowhere"):
+        error = fails(["train", str(path), "--data", str(data)], capsys)
+        assert (
+            f"{path} is no model folder (there is no {path}/config.json), nor the name of a recipe" in error
+        )
+
+
+def test_a_folder_of_its_name_is_not_in_a_recipes_way(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(data)
+    (data / "qqp").mkdir()
+    assert parse("qqp", ["--data", "x"]).system == recipe("qqp").system
+
+
 @pytest.mark.parametrize("given", [["--training.start-from", "grammar"], ["--training.start-from=grammar"]])
 def test_a_model_to_go_on_from_gives_its_settings(given: list[str]) -> None:
     options, plain = parse("qqp", [*given, "--data", "x"]), recipe("qqp").training

@@ -54,7 +54,7 @@ BAD_ROWS = {
     "a missing field": ({"src": "a"}, "'trg' is missing"),
     "an empty field": ({"src": "a", "trg": " "}, "'trg' is empty"),
     "a number": ({"source": 3, "target": "b"}, "'source' is not a text"),
-    "no known field": ({"question": "a"}, "none of src/trg"),
+    "no known field": ({"question": "a"}, "translation, which `diffuseq prepare columns` makes"),
     "not UTF-8": (b'{"src": "\xff", "trg": "b"}', "not UTF-8"),
     "one language": ({"translation": {"en": "a"}}, "two languages"),
     "references that are no list": ({"src": "a", "trg": "b", "refs": 3}, "not a list"),

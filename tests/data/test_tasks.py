@@ -1,6 +1,8 @@
 import csv
 import gzip
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -329,6 +331,29 @@ def test_a_row_without_a_column_is_a_bad_row(tmp_path: Path) -> None:
     manifest = prepare("columns", [path], tmp_path / "out", options, account=account)
     assert manifest.counts == {"train": 1}
     assert manifest.skipped == {"the row has no column 'question'": 1, "the field 'answer' is not a text": 1}
+
+
+def test_a_folder_of_tables_is_no_table(tmp_path: Path) -> None:
+    options = small(source_column="a", target_column="b", test_rows=None, valid_rows=None)
+    with pytest.raises(InputError, match=r"data is a folder; name the tables in it .*--valid-files"):
+        (tmp_path / "data").mkdir()
+        prepare("columns", [tmp_path / "data"], tmp_path / "out", options)
+
+
+def test_a_pipe_is_refused_for_what_is_read_twice(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    options = small(source_column="a", target_column="b", test_rows=None, valid_rows=None)
+    table = write_lines(tmp_path / "a.csv", "a,b", "x,y")
+    for raw, more in ((tmp_path / "pipe.csv", {}), (table, {"test_files": (str(tmp_path / "pipe.csv"),)})):
+        with pytest.raises(InputError, match=r"pipe\.csv is no plain file, which is read twice"):
+            prepare("columns", [raw], tmp_path / "out", replace(options, **more))
+
+
+def test_a_text_alone_is_no_list_of_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"raw is one text, 'a\.csv'; give a list, \('a\.csv',\) say"):
+        prepare("columns", "a.csv", tmp_path / "out")
+    with pytest.raises(InputError, match="valid_files is one text, 'v"):
+        prepare("columns", ["a.csv"], tmp_path / "out", ReadOptions(valid_files="v.csv"))  # type: ignore[arg-type]
 
 
 def test_without_the_optional_package_the_message_names_it(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffuseq.answers import Answer
 from diffuseq.baselines.configs import (
     AutoregressiveGeneration,
     CMLMConfig,
@@ -110,6 +111,17 @@ def test_a_csv_leaves_empty_what_there_is_not():
         Data("x", ("a", "b"), (("one, two", None), (1, 0.123456789))).csv()
         == 'a,b\n"one, two",\n1,0.123457\n'
     )
+
+
+def test_answers_of_a_cased_model_are_compared_in_lower_case_beside_an_uncased_one(monkeypatch, tokenizer):
+    subject = Subject("cased", pipeline("levt", tokenizer))
+    test = HeldOut("made up", SOURCES, REFERENCES)
+    answers = [Answer("", text, [text] * 4, [0.0] * 4, 0.1, 1) for text in REFERENCES]
+    monkeypatch.setattr(subject.pipe, "answer_all", lambda *_: answers)
+    for rows in (test, test.lower_cased()):
+        assert rows.bleu(REFERENCES).tolist() == [1, 1, 1]
+        measured = diversity.measure([subject], rows, LIMITS, silent)
+        assert measured.single == {0: 1} and measured.samples[0].average == 1
 
 
 # systems

@@ -4,15 +4,18 @@ import json
 import os
 import re
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 
 from diffuseq.cli import compare as compare_verb
 from diffuseq.cli import evaluate as evaluate_verb
 from diffuseq.errors import InputError
 from diffuseq.evaluation.compare import Run, compare, parse_runs
+from diffuseq.evaluation.markdown import plain
 from diffuseq.evaluation.plots import figures, spread
 from diffuseq.evaluation.plots import speed as speed_figure
 from diffuseq.evaluation.predictions import Prediction, write_predictions
@@ -62,6 +65,8 @@ def test_a_run_is_named_as_the_user_says() -> None:
     for text in ("=runs/a", " =runs/a"):
         with pytest.raises(InputError, match="has no name; write NAME=PATH"):
             Run.parse(text)
+    with pytest.raises(InputError, match="The run runs/a has no name behind its task; write TASK:NAME=PATH"):
+        Run.parse("qqp:=runs/a")
 
 
 def test_runs_without_names_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +137,14 @@ def test_metrics_that_one_candidate_does_not_have_are_refused_where_there_is_no_
     assert set(block.columns) == {"self_bleu", "bleu"}
 
 
+def test_the_table_has_the_metrics_that_are_asked_for_in_their_order(runs: Path) -> None:
+    names = ["exact_match", "bleu", "sacrebleu", "bleu_best_candidate", "bleu"]
+    block = compared(runs, metrics=names).blocks[0]
+    assert block.columns == ("exact_match", "bleu", "sacrebleu", "bleu_best_candidate")
+    assert block.headline == "exact_match" and set(block.best) == set(names)
+    assert compared(runs).blocks[0].headline == "bleu"
+
+
 def test_test_sets_are_told_apart_by_their_sources(runs: Path) -> None:
     other = [replace(row, source=f"else {row.source}") for row in make_rows(0.3)]
     write_predictions(runs / "third" / "predictions.jsonl", other)
@@ -165,7 +178,9 @@ def test_what_is_not_measured_alike_is_not_ranked_and_said(runs: Path) -> None:
     names = ("bleu", "self_bleu", "div4", "div4_all", "bleu_best_candidate")
     block = compare(given, bootstrap=100, metrics=names).blocks[0]
     assert set(block.best) == {"bleu"} and block.worse == {(1, "bleu")}
-    assert any("self-BLEU, div-4 (numbers" in remark for remark in remarks(block))
+    assert any(
+        "self-BLEU, div-4, div-4 (all), BLEU, best candidate (numbers" in remark for remark in remarks(block)
+    )
     for name in names[1:]:
         block = compare(given, bootstrap=100, metrics=[name]).blocks[0]
         assert block.best == {} and block.p_values[0][1] is None
@@ -229,6 +244,16 @@ def test_in_a_figure_the_best_comes_first_where_less_is_better(runs: Path) -> No
     assert "dashed line" not in drawn.caption
 
 
+def test_every_name_stands_in_a_figure_however_many_systems_there_are(runs: Path) -> None:
+    block = compared(runs, metrics=["bleu", "div4"]).blocks[0]
+    few, many = block.entries, tuple(replace(block.entries[i % 2], name=f"system {i}") for i in range(30))
+    pages = [[figure.svg() for figure in figures(replace(block, entries=e), "x")] for e in (few, many)]
+    for page in pages[1]:
+        assert all(f">system {i}</text>" in page for i in range(30))
+    assert len(pages[1]) == 3
+    assert [float(page.split('viewBox="')[1].split()[3].rstrip('"')) < 240 for page in pages[0]] == [True] * 3
+
+
 def test_the_report_is_one_file_without_requests_and_escapes_texts(runs: Path) -> None:
     comparison = compared(runs, task="qqp")
     paths = write_report(comparison, runs / "report", published="qqp")
@@ -251,6 +276,16 @@ def test_names_with_signs_break_no_markdown(runs: Path) -> None:
     assert widths == {5}  # of the header of p-values: nothing, two systems, copying
     assert "a|b" not in text and "`c*" not in text
     assert r"  - a\|b: " in text and r"- a\|b leads in" in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [r"a\b | *c* __d__ `e` <b>f</b>", "[g](h) ![i](j)", "~~k~~", "&amp; &#42; AT&T", "<http://l.m>", "1 < 2"],
+)
+def test_markdown_gives_texts_back_as_they_are(text: str) -> None:
+    shown = MarkdownIt().enable(["table", "strikethrough"]).renderInline(plain(text))
+    assert unescape(shown) == text and "<" not in shown
+    assert plain("$5 or $6") == r"\$5 or \$6"  # which GitHub would take for a formula
 
 
 def test_the_tables_show_best_worse_and_cost(runs: Path) -> None:

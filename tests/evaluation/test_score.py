@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from diffuseq.errors import InputError
+from diffuseq.evaluation.analyses import Limits, check
 from diffuseq.evaluation.catalogue import METRICS, TASKS
 from diffuseq.evaluation.predictions import Prediction, Predictions
 from diffuseq.evaluation.score import CANDIDATES, score
@@ -99,6 +100,15 @@ def test_one_candidate_has_no_self_bleu() -> None:
     asked = score(predictions(candidates=1), metrics=["bleu", "self_bleu", "div4"], bootstrap=0)
     assert asked.warnings == ("Left out, for a source has one candidate alone: self-BLEU, div-4.",)
     assert score(predictions(), metrics=["self_bleu"], bootstrap=0).warnings == ()
+
+
+def test_a_text_alone_is_no_list_of_metrics_and_cases_have_names() -> None:
+    with pytest.raises(InputError, match=r"metrics is one text, 'bleu'; give a list, \('bleu',\) say"):
+        score(predictions(), metrics="bleu")
+    with pytest.raises(InputError, match="Unknown case 'upper'; choose one of: keep, lower, task"):
+        score(predictions(), case="upper")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="only is one text, 'speed'"):
+        check("speed", Limits())
 
 
 def test_scores_without_intervals_say_so() -> None:

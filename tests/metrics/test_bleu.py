@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from nltk.translate.bleu_score import SmoothingFunction
 from nltk.translate.bleu_score import sentence_bleu as nltk_bleu
 
+from diffuseq.metrics import ngrams
 from diffuseq.metrics.bleu import pairwise_sentence_bleu, sentence_bleu
 
 TEXT = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=9).map(" ".join)
@@ -68,3 +71,19 @@ def test_empty_and_one_word_outputs(hypothesis: str, reference: str, score: floa
 def test_no_texts_give_no_scores() -> None:
     assert sentence_bleu([], []).shape == (0,)
     assert pairwise_sentence_bleu([["", ""]]).tolist() == [[[0, 0], [0, 0]]]
+
+
+def test_one_long_text_takes_no_room_beside_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(0)
+    sizes = draw.integers(0, 9, size=(150, 3))
+    groups = [[" ".join(draw.choice(list("abcde"), size=size)) for size in row] for row in sizes]
+    whole = pairwise_sentence_bleu(groups)
+    monkeypatch.setattr(ngrams, "_MOST_CELLS", 100)
+    assert (pairwise_sentence_bleu(groups) == whole).all()
+    monkeypatch.undo()
+    groups[7][0] = " ".join(map(str, range(60_000)))
+    tracemalloc.start()
+    pairwise_sentence_bleu(groups)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6  # 100 MB where 128 groups take the room of the largest

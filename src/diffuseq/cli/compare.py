@@ -36,7 +36,7 @@ class Compare:
     out: Path | None = None
     """Folder for report.html, report.md, scores.json and the figures."""
     metrics: tuple[str, ...] | None = None
-    """Only these metrics, by their names in scores.json."""
+    """Only these metrics, by their names in scores.json, in this order; the first decides who leads."""
     case: Literal["task", "lower", "keep"] = "task"
     """Compare texts in lower case: as the task's published tables do (not for translation), always, never."""
     bertscore_model: str | None = None

@@ -69,12 +69,17 @@ def main(argv: list[str]) -> int:
 def parse(name: str, argv: list[str]) -> Any:
     """The options of a recipe (or of a model folder, whose config is then the default)."""
     from diffuseq.checks import check_changes
-    from diffuseq.recipes import recipe
+    from diffuseq.recipes import RECIPES, recipe
 
     if (Path(name) / "config.json").is_file():
         from diffuseq.checkpoint import load_config
 
         config = load_config(Path(name))
+    elif name not in RECIPES and (Path(name).exists() or len(Path(name).parts) > 1):
+        raise InputError(
+            f"{name} is no model folder (there is no {Path(name) / 'config.json'}), nor the name of a recipe; give "
+            "either, `diffuseq train` lists the recipes."
+        )
     else:
         config = recipe(name)
     model = _start_from(argv)

@@ -157,7 +157,10 @@ def _sides(row: dict[str, Any], translation: tuple[str, str] | None) -> tuple[st
                 if name not in row:
                     raise BadRowError(f"the field {name!r} is missing")
             return checked_text(row[source], source), checked_text(row[target], target)
-    raise BadRowError("the row has none of src/trg, source/target, translation")
+    raise BadRowError(
+        "the row has none of src/trg, source/target, translation, which `diffuseq prepare columns` makes of fields "
+        "with other names"
+    )
 
 
 def _references(value: Any, name: str) -> tuple[str, ...]:

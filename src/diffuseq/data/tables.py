@@ -68,6 +68,11 @@ def _is_file(path: Path) -> bool:
 
 
 def _table(path: Path, options: ReadOptions, account: Account) -> Iterator[tuple[str, Row]]:
+    if path.is_dir():
+        raise InputError(
+            f"{path} is a folder; name the tables in it ({', '.join(SUFFIXES)}), those of the other splits by "
+            "--valid-files and --test-files (of what `datasets` has saved, its to_parquet makes one)."
+        )
     account.used.append(path)
     match ending(path):
         case ".csv":

@@ -22,7 +22,7 @@ from diffuseq.data.releases import (
 from diffuseq.data.tables import FILE_SUFFIXES, read_columns
 from diffuseq.errors import InputError, unknown_name
 from diffuseq.files import atomic_file, check_outputs, hash_file, write_text
-from diffuseq.names import refuse_missing_path
+from diffuseq.names import refuse_alone, refuse_missing_path
 
 TASKS: dict[str, Reader] = {
     "qqp": read_qqp,
@@ -34,6 +34,8 @@ TASKS: dict[str, Reader] = {
 }
 SPLIT_BY_SOURCE = ("columns", "dialogue")
 """Tasks that hold out a share of the sources where their data have no splits."""
+_LISTS = ("valid_files", "test_files", "alignments")
+"""Options that are several names."""
 MANIFEST = "manifest.json"
 PROGRESS_ROWS = 10_000
 
@@ -91,7 +93,10 @@ def prepare(
     if task not in TASKS:
         raise unknown_name("task", task, TASKS)
     options, account, out = options or ReadOptions(), account or Account(), Path(out)
+    for name, values in (("raw", raw), *((name, getattr(options, name)) for name in _LISTS)):
+        refuse_alone(values, name)
     paths = _existing(task, raw)
+    _refuse_streams([*paths, *map(Path, (*options.valid_files, *options.test_files))])
     _refuse_to_overwrite(out, overwrite)
     counts = _write_splits(TASKS[task](paths, options, account), out, account, progress)
     manifest = Manifest(
@@ -118,6 +123,13 @@ def _existing(task: str, raw: Sequence[str | Path]) -> list[Path]:
         elif not path.exists():
             raise InputError(f"There is no {path}; give the files or the folder of the release.")
     return paths
+
+
+def _refuse_streams(paths: Sequence[Path]) -> None:
+    """Raise `InputError` for a pipe or a device, which would wait when it is read once more, for the manifest."""
+    for path in paths:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise InputError(f"{path} is no plain file, which is read twice; write it to one first.")
 
 
 def _refuse_to_overwrite(out: Path, overwrite: bool) -> None:

@@ -52,6 +52,8 @@ def parse_runs(texts: Sequence[str]) -> list[Run]:
     runs = []
     for label, path in given:
         task, colon, name = ("", "", next(made)) if label is None else label.rpartition(":")
+        if not name.strip():
+            raise InputError(f"The run {path} has no name behind its task; write TASK:NAME=PATH.")
         runs.append(Run(name, Path(path), task if colon else None))
     return runs
 
@@ -129,6 +131,7 @@ def compare(
 ) -> Comparison:
     """Score all runs and compare those of one test set pairwise.
 
+    metrics: the columns of the tables in their order, the first of which decides who leads; None takes the task's.
     Runs belong to one block if they name the same task or, where none is named, answer the same sources.
     Raises `InputError` when runs of one block do not have the same sources in the same order, or different names.
     """
@@ -160,7 +163,7 @@ def compare(
             )
             for run, predictions in members
         )
-        blocks.append(_block(label, catalogue.find_task(named), entries, bootstrap, seed))
+        blocks.append(_block(label, catalogue.find_task(named), entries, metrics, bootstrap, seed))
     return Comparison(tuple(blocks), bootstrap, seed)
 
 
@@ -218,9 +221,17 @@ def _check_alignment(group: Sequence[Predictions]) -> None:
                 )
 
 
-def _block(title: str, task: catalogue.Task, entries: tuple[Entry, ...], bootstrap: int, seed: int) -> Block:
+def _block(
+    title: str,
+    task: catalogue.Task,
+    entries: tuple[Entry, ...],
+    metrics: Sequence[str] | None,
+    bootstrap: int,
+    seed: int,
+) -> Block:
     measured = {name for entry in entries for row in entry.scores.rows.values() for name in row.values}
-    columns = tuple(name for name in task.columns if name in measured) or tuple(sorted(measured))
+    wanted = task.columns if metrics is None else dict.fromkeys(metrics)
+    columns = tuple(name for name in wanted if name in measured)
     if not columns:
         raise InputError(
             f"{title}: none of the named metrics is to be had of one candidate a source; name another, say bleu."

@@ -189,14 +189,19 @@ def _score(block: Block, entry: int, metric: str) -> float:
 
 
 def _scatter(block: Block, axes: Any, points: Sequence[tuple[int, float, float]]) -> None:
-    """Points with their names beside them; names that would overlap are moved apart."""
+    """Points with their names beside them, moved apart where they would overlap; where that takes them away from
+    their points, in a column with a line from each to its point."""
     for i, x, y in points:
         colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
         axes.plot(x, y, marker=marker, color=colour, markersize=7, linestyle="none", zorder=3)
     axes.margins(x=0.18, y=0.22)
     axes.grid(color=GRID, linewidth=0.7)
     low, high = axes.get_ylim()
-    places = spread([y for _, _, y in points], (high - low) * 0.085)
+    gap = (high - low) * 0.085
+    places = spread([y for _, _, y in points], gap)
+    if any(abs(place - y) > gap for (_, _, y), place in zip(points, places, strict=True)):
+        _names_in_a_column(block, axes, points)
+        return
     middle = axes.transAxes.inverted()
     for (i, x, y), place in zip(points, places, strict=True):
         right = middle.transform(axes.transData.transform((x, y)))[0] > 0.6
@@ -209,6 +214,30 @@ def _scatter(block: Block, axes: Any, points: Sequence[tuple[int, float, float]]
             va="center",
             color=INK,
             fontsize=8,
+        )
+
+
+def _names_in_a_column(block: Block, axes: Any, points: Sequence[tuple[int, float, float]]) -> None:
+    """The names right of the axes, from the highest point to the lowest; the figure grows with their number."""
+    figure = axes.figure
+    figure.set_figheight(max(figure.get_figheight(), 0.8 + 0.17 * len(points)))
+    for place, (i, x, y) in enumerate(sorted(points, key=lambda point: point[2])):
+        axes.annotate(
+            block.entries[i].name,
+            (x, y),
+            xytext=(1.06, (place + 0.5) / len(points)),
+            textcoords="axes fraction",
+            va="center",
+            color=INK,
+            fontsize=8,
+            arrowprops={
+                "arrowstyle": "-",
+                "linewidth": 0.6,
+                "color": COLOURS[i % len(COLOURS)],
+                "relpos": (0, 0.5),
+                "shrinkA": 1,
+                "shrinkB": 4,
+            },
         )
 
 

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from diffuseq.errors import InputError
+from diffuseq.errors import InputError, unknown_name
 from diffuseq.evaluation import catalogue
 from diffuseq.evaluation.measure import Measure
 from diffuseq.evaluation.predictions import Predictions, lower_cased
@@ -25,6 +25,7 @@ from diffuseq.files import write_text
 from diffuseq.metrics import significance
 from diffuseq.metrics.scripts import are_foreign_to_rouge, are_unspaced
 from diffuseq.metrics.significance import Statistics
+from diffuseq.names import refuse_alone
 
 MOST_CORPORA = 100_000
 CANDIDATES = "candidates"
@@ -139,8 +140,11 @@ def score(
             f"bootstrap is {bootstrap}; it must be 0 (no intervals) or a number of corpora up to "
             f"{MOST_CORPORA:,}."
         )
+    refuse_alone(metrics, "metrics")
     if metrics is not None and not metrics:
         raise InputError("No metric is named; name one or more, or leave the choice out.")
+    if case not in get_args(Case):
+        raise unknown_name("case", case, get_args(Case))
     chosen_task = catalogue.find_task(task)
     lowercase = chosen_task.lowercase if case == "task" else case == "lower"
     predictions = lower_cased(predictions) if lowercase else predictions

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffuseq.metrics import ngrams
+from diffuseq.metrics.references import check_references
 
 ORDERS = 4
 _SMOOTHING = 5.0  # the K of Chen and Cherry's method 4
@@ -25,11 +26,13 @@ def sentence_bleu(hypotheses: Sequence[str], references: Sequence[str | Sequence
 
     With several references, counts are clipped by the largest of them and the length is compared with the
     nearest (the shorter of two equally near), as in Papineni et al. and in NLTK. An empty hypothesis scores
-    0; a hypothesis of one word that matches scores its brevity penalty.
+    0; a hypothesis of one word that matches scores its brevity penalty. Raises `InputError` for texts without
+    references, as ROUGE does.
 
     >>> sentence_bleu(["the cat sat"], ["the cat sat"]).round(4)
     array([0.5757])
     """
+    check_references(hypotheses, references)
     owners: list[int] = []
     targets: list[str] = []
     for row, given in enumerate(references):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffuseq.errors import InputError
+from diffuseq.metrics.references import check_references
 
 _CHRF_BETA = 2.0
 
@@ -31,6 +32,7 @@ class Counter:
     """
 
     def __init__(self, kind: str, references: Sequence[Sequence[str]]) -> None:
+        self._references = references
         streams = [list(stream) for stream in zip_longest(*references)]
         self._kind = kind
         self._metric = getattr(_library(), kind)(references=streams)
@@ -41,6 +43,7 @@ class Counter:
         return f"{self._kind}|{self._metric.get_signature().format()}"
 
     def __call__(self, hypotheses: Sequence[str]) -> Floats:
+        check_references(hypotheses, self._references)
         return np.array(self._metric._extract_corpus_statistics(list(hypotheses), None), dtype=np.float64)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from diffuseq.devices import usable_device
 from diffuseq.errors import InputError
+from diffuseq.metrics.references import check_references
 from diffuseq.names import WEIGHT_SUFFIXES, refuse_missing_path
 
 DEFAULT_BERTSCORE_MODEL = "microsoft/deberta-xlarge-mnli"
@@ -59,6 +60,7 @@ class BertScore:
 
     def __call__(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
         """F1 of every hypothesis: [n]."""
+        check_references(hypotheses, references)
         pairs = [(h, r) for h, targets in zip(hypotheses, references, strict=True) for r in targets]
         embedded = self._embed(sorted({text for pair in pairs for text in pair}))
         scores = np.array([_greedy_f1(embedded[h], embedded[r]) for h, r in pairs])

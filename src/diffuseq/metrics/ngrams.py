@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 
 _GROUPS_AT_ONCE = 128  # keeps the dense blocks of `group_matches` in the cache
+_MOST_CELLS = 1 << 22
+"""Of such a block, where a text is so long that fewer groups go into one."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +109,22 @@ def group_matches(found: Keys, group: Ints, member: Ints, num_groups: int, width
     result = np.zeros((num_groups, width, width), dtype=np.int64)
     where = group[found.rows]
     order = np.argsort(where, kind="stable")
-    edges = np.searchsorted(where[order], np.arange(0, num_groups + _GROUPS_AT_ONCE, _GROUPS_AT_ONCE))
-    for block, low in enumerate(range(0, num_groups, _GROUPS_AT_ONCE)):
-        high = min(low + _GROUPS_AT_ONCE, num_groups)
-        chosen = order[edges[block] : edges[block + 1]]
+    edges = np.searchsorted(where[order], np.arange(num_groups + 1))
+    for low, high in _blocks(np.diff(first) * width):
+        chosen = order[edges[low] : edges[high]]
         depth = int(np.diff(first[low : high + 1]).max(initial=0))
         present = np.zeros((high - low, width, depth), dtype=np.float32)
         present[where[chosen] - low, member[found.rows[chosen]], column[chosen]] = 1
         result[low:high] = np.rint(present @ present.transpose(0, 2, 1))
     return result
+
+
+def _blocks(cells: Ints) -> Iterator[tuple[int, int]]:
+    """(first group, the one after the last) of each block, where all groups take as many cells as the largest."""
+    low = 0
+    while low < len(cells):
+        high = min(low + _GROUPS_AT_ONCE, len(cells))
+        while high - low > 1 and (high - low) * cells[low:high].max() > _MOST_CELLS:
+            high = (low + high) // 2
+        yield low, high
+        low = high

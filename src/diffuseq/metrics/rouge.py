@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffuseq.metrics import ngrams
+from diffuseq.metrics.references import check_references
 
 _WORD = re.compile(r"[a-z0-9]+")
 
@@ -66,6 +67,7 @@ class _Pairs:
     """Hypotheses against each of their references as flat pairs of token lists."""
 
     def __init__(self, hypotheses: Sequence[str], references: Sequence[str | Sequence[str]]) -> None:
+        check_references(hypotheses, references)
         split = [_WORD.findall(text.lower()) for text in hypotheses]
         self.hypotheses: list[list[str]] = []
         self.references: list[list[str]] = []

@@ -18,6 +18,7 @@ from diffuseq.errors import InputError, unknown_name
 from diffuseq.evaluation.analyses import diversity, speed, steps
 from diffuseq.evaluation.analyses.result import Analysis, Limits, Progress, silent, write
 from diffuseq.evaluation.analyses.subjects import HeldOut, Subject, open_subjects, read_test_set
+from diffuseq.names import refuse_alone
 
 __all__ = ["ANALYSES", "Analysis", "Limits", "analyse", "check", "open_subjects", "read_test_set", "write"]
 
@@ -33,6 +34,7 @@ ANALYSES: dict[str, Analyser] = {
 
 def check(only: Sequence[str], limits: Limits) -> tuple[str, ...]:
     """The analyses to make, in their order. Raises `InputError` for what cannot be done, before any work."""
+    refuse_alone(only, "only")
     for name in only:
         if name not in ANALYSES:
             raise unknown_name("analysis", name, ANALYSES)

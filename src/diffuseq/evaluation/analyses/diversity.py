@@ -97,7 +97,8 @@ def measure(subjects: Sequence[Subject], test: HeldOut, limits: Limits, progress
             what = f"{subject.name}: candidates" + ("" if temperature is None else f" at {temperature:g}")
             with progress(what, len(test.sources)) as advance:
                 answers = subject.pipe.answer_all(test.sources, settings, advance)
-            samples.append(_sample(index, temperature, [a.candidates for a in answers], test))
+            groups = [test.compared(answer.candidates) for answer in answers]
+            samples.append(_sample(index, temperature, groups, test))
         if subject.is_deterministic:
             own = replace(subject.own, candidates=1, seed=limits.seed)
             with progress(f"{subject.name}: own answer", len(test.sources)) as advance:

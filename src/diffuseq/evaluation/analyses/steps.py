@@ -202,7 +202,7 @@ def _course(name: str, look: Look, recording: Recording, test: HeldOut, shown: i
     bleu: list[float] = []
     div4: list[float | None] = []
     for t in range(len(recording.shares)):
-        groups = [draft.texts for batch in recording.batches for draft in batch[t]]
+        groups = [test.compared(draft.texts) for batch in recording.batches for draft in batch[t]]
         flat = [text for group in groups for text in group]
         references = [r for r, group in zip(test.references, groups, strict=True) for _ in group]
         bleu.append(float(sentence_bleu(flat, references).mean()))

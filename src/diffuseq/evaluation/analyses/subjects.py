@@ -25,19 +25,26 @@ TEMPERATURE = 0.7
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The rows to answer: sources, and the (first) reference of each."""
+    """The rows to answer: sources, and the (first) reference of each. lowercase: whether answers are compared in
+    lower case."""
 
     name: str
     sources: list[str]
     references: list[str]
+    lowercase: bool = False
 
     def bleu(self, answers: Sequence[str]) -> NDArray[np.float64]:
         """Sentence-BLEU of one answer a source: [n]."""
-        return sentence_bleu(answers, self.references)
+        return sentence_bleu(self.compared(answers), self.references)
+
+    def compared(self, answers: Sequence[str]) -> list[str]:
+        """Answers of any system as they are held against the references."""
+        return [text.lower() if self.lowercase else text for text in answers]
 
     def lower_cased(self) -> HeldOut:
-        """The same with references in lower case, as systems with an uncased vocabulary answer."""
-        return replace(self, references=[text.lower() for text in self.references])
+        """The same with references, and answers to them, in lower case, as systems with an uncased vocabulary
+        answer."""
+        return replace(self, references=[text.lower() for text in self.references], lowercase=True)
 
 
 @dataclass(frozen=True)
