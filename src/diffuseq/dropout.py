@@ -32,6 +32,8 @@ class Dropout(nn.Module):
 def drop(x: Tensor, share: float) -> Tensor:
     """x with a share of its numbers 0, to the nearest 2⁻¹⁶, and the others divided by the rest of the share; by the
     global generator."""
+    if share == 0:
+        return x
     dropped = round(share * (1 << _BITS))
     if x.device.type != "cpu" or not 0 < dropped < 1 << _BITS:
         return F.dropout(x, share)

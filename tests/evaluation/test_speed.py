@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from diffuseq.blocked import block_weights
 from diffuseq.errors import InputError
 from diffuseq.evaluation.speed import PARTS, measure, peak
 from diffuseq.evaluation.speed.growth import Series
@@ -54,6 +55,13 @@ def test_operations_of_a_product_and_of_fused_attention_are_counted():
 def test_the_backward_pass_of_a_linear_layer_counts_twice_its_forward_pass():
     layer, x = torch.nn.Linear(6, 4), torch.rand(10, 6, requires_grad=True)
     assert count_operations(lambda: layer(x).sum().backward()) == 3 * 2 * 10 * 6 * 4
+
+
+def test_products_with_weights_in_blocks_are_counted():
+    layer, x = torch.nn.Sequential(torch.nn.Linear(512, 512)), torch.rand(3, 512)
+    block_weights(layer)
+    with torch.no_grad():
+        assert count_operations(lambda: layer(x)) == 2 * 3 * 512 * 512
 
 
 def test_more_calls_do_proportionally_more_work():

@@ -14,7 +14,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffuseq import kernels
+from diffuseq import blocked, kernels
 from diffuseq.evaluation.speed.machine import has_fast_bf16
 from diffuseq.evaluation.speed.sampling import MEASURED_STEPS, Writer, published_steps
 from diffuseq.evaluation.speed.sizes import Size
@@ -29,11 +29,12 @@ _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 def count_operations(action: Callable[[], object]) -> int:
     """Operations of all matrix products of an action.
 
-    Fused attention on a CPU and kernels of our own are unknown to torch's counter, so the products that they
-    consist of are counted.
+    Fused attention on a CPU, products with weights in blocks and kernels of our own are unknown to torch's counter,
+    so the products that they consist of are counted.
     """
-    with kernels.left_out(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        action()
+    with kernels.left_out(), blocked.left_out(), sdpa_kernel(SDPBackend.MATH):
+        with FlopCounterMode(display=False) as counter:
+            action()
     return counter.get_total_flops()
 
 

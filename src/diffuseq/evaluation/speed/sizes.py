@@ -89,7 +89,7 @@ def _base() -> Size:
         recipe("qqp-paper"),
         Gpt2Size(layers=12, heads=12, width=768),
         (8192, BERT_WORDS, GPT2_WORDS),
-        training_rows=32,
+        training_rows=64,
         published_training_rows=8,
         decoding_rows=64,
         published_decoding_rows=8,
