@@ -32,9 +32,9 @@ def count_operations(action: Callable[[], object]) -> int:
     Fused attention on a CPU, products with weights in blocks and kernels of our own are unknown to torch's counter,
     so the products that they consist of are counted.
     """
-    with kernels.left_out(), blocked.left_out(), sdpa_kernel(SDPBackend.MATH):
-        with FlopCounterMode(display=False) as counter:
-            action()
+    by_pytorch = sdpa_kernel(SDPBackend.MATH)
+    with kernels.left_out(), blocked.left_out(), by_pytorch, FlopCounterMode(display=False) as counter:
+        action()
     return counter.get_total_flops()
 
 
