@@ -60,6 +60,9 @@ def _is_transposed(layer: nn.Module) -> bool:
 class Blocked(nn.Module):
     """A linear layer's parameters, and a copy of its weights in blocks."""
 
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.register_parameter("weight", cast(nn.Parameter, layer.weight))
@@ -79,6 +82,10 @@ class Blocked(nn.Module):
             rows = self._rows(weight).detach().contiguous()
             self._blocks, self._state = torch.ops.mkldnn._reorder_linear_weight(rows, _ROWS), state
         return cast(Tensor, _product()(x.to(weight.dtype), self._blocks, bias, "none", [], ""))
+
+    def extra_repr(self) -> str:
+        outputs, inputs = self._rows(self.weight).shape
+        return f"in_features={inputs}, out_features={outputs}, bias={self.bias is not None}"
 
     def _rows(self, weight: Tensor) -> Tensor:
         """The weights [o i]."""

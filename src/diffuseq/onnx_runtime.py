@@ -3,9 +3,8 @@
     diffuseq export runs/mine                      writes runs/mine/onnx
     diffuseq generate runs/mine --runtime onnx
 
-One answer comes half as fast again as with PyTorch, for there the cost of an operation counts and small products
-are slow; ten candidates gain a tenth, and many sources at once are faster with PyTorch (docs/results.md). Three
-graphs serve all rows and lengths: `reader` is our encoder with what the decoder remembers of it, `decoder` is
+One answer comes in three quarters of the time that PyTorch takes, for there the cost of an operation counts; ten
+candidates of a larger model, and many sources at once, are faster with PyTorch (docs/results.md). Three graphs serve all rows and lengths: `reader` is our encoder with what the decoder remembers of it, `decoder` is
 `Denoiser.decode_slots`, `words` is `Denoiser.logits`. Everything around them (samplers, guidance, templates, the
 pointer, the draw) stays ours, so that all settings work with both.
 
