@@ -4,8 +4,8 @@
     diffuseq generate runs/mine --runtime onnx
 
 One answer comes in three quarters of the time that PyTorch takes, for there the cost of an operation counts; ten
-candidates of a larger model, and many sources at once, are faster with PyTorch (docs/results.md). Three graphs serve
-all rows and lengths: `reader` is our encoder with what the decoder remembers of it, `decoder` is
+candidates of a larger model, and many sources at once, are faster with PyTorch (docs/results.md). Three graphs
+serve all rows and lengths: `reader` is our encoder with what the decoder remembers of it, `decoder` is
 `Denoiser.decode_slots`, `words` is `Denoiser.logits`. Everything around them (samplers, guidance, templates, the
 pointer, the draw) stays ours, so that all settings work with both.
 
