@@ -10,7 +10,7 @@ from diffuseq.cli import streams
 
 
 def can_redraw(console: Console) -> bool:
-    """Whether what is shown can take the place of what was: in a terminal, but in no dumb one (that of an editor)."""
+    """Whether what is shown can take the place of what was: in a terminal, but no dumb one (as of an editor)."""
     return console.is_terminal and not console.is_dumb_terminal
 
 
