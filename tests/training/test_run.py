@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -222,6 +223,20 @@ def test_notes_in_the_card_stay_when_a_run_goes_on_and_a_card_of_ours_is_written
     card.unlink()
     train(tiny.config(steps=8, evaluate_rows=0), data, tmp_path, resume=True)
     assert "8 steps" in card.read_text()
+
+
+@pytest.mark.parametrize("lost", [("resume",), ("resume", "training.json", "metrics.jsonl")])
+def test_a_model_without_its_checkpoints_is_not_trained_anew_as_if_it_went_on(
+    lost: tuple[str, ...], data: Path, tmp_path: Path
+) -> None:
+    config = tiny.config(steps=2, evaluate_rows=0)
+    out = train(config, data, tmp_path / "run")
+    before = (out / "model.safetensors").read_bytes()
+    for name in lost:
+        shutil.rmtree(out / name) if (out / name).is_dir() else (out / name).unlink()
+    with pytest.raises(InputError, match=r"no checkpoint to go on from.*--training\.start-from .*run"):
+        train(config, data, out, resume=True)
+    assert (out / "model.safetensors").read_bytes() == before
 
 
 def test_overwriting_deletes_nothing_that_the_new_run_needs(data: Path, tmp_path: Path) -> None:

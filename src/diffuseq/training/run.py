@@ -65,9 +65,9 @@ def train(
 ) -> Path:
     """Train `config` on `data` into the folder `out`, which is returned; for data see `prepare_corpus`.
 
-    resume: go on from the newest checkpoint (from the start, if there is none). overwrite: delete an earlier
-    run in `out` first; a README.md that is not as we wrote it stays. on_event: told what happens; nothing is
-    printed in here.
+    resume: go on from the newest checkpoint (from the start, if there is none and no finished model either).
+    overwrite: delete an earlier run in `out`, once this one can begin; a README.md that is not as we wrote it
+    stays. on_event: told what happens; nothing is printed in here.
     Raises `InputError` for what the user can mend, `NotFiniteError` when the loss is no number any more, and
     `TrainingStopped` after SIGINT, SIGTERM or SIGHUP, when everything is saved.
     """
@@ -366,10 +366,17 @@ def _check_folder(out: Path, resume: bool, overwrite: bool, models: Iterable[str
         raise InputError("--resume goes on with a run and --overwrite deletes it; give one of them.")
     ours = [path for name in ("metrics.jsonl", "training.json", CONFIG) if (path := out / name).exists()]
     checkpoints = list((out / "resume").glob("step-*"))
+    is_finished = (out / "training.json").exists()
+    is_model = (out / CONFIG).exists() and not (out / "metrics.jsonl").exists()
+    if resume and not checkpoints and (is_finished or is_model):
+        raise InputError(
+            f"{out} holds a model but no checkpoint to go on from (resume/step-N); begin with its weights in "
+            f"another --out (--training.start-from {out}), or delete it (--overwrite)."
+        )
     if overwrite and any(model is not None and same_place(model, out) for model in models):
         raise InputError(f"--overwrite would delete {out}, which the training needs; choose another --out.")
     if (ours or checkpoints) and not resume and not overwrite:
-        state = "a finished run" if (out / "training.json").exists() else "an unfinished run"
+        state = "a finished run" if is_finished else "an unfinished run"
         raise InputError(
             f"{out} holds {state}; go on with it (--resume), delete it (--overwrite), or choose another."
         )
