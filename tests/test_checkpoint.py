@@ -2,17 +2,25 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from launch import environment
 from safetensors.torch import load_file, save_file
 
-from diffuseq.baselines.configs import AutoregressiveGeneration, TransformerConfig
+from diffuseq.baselines.configs import (
+    AutoregressiveGeneration,
+    DiffusionLMConfig,
+    GuidedGeneration,
+    TransformerConfig,
+)
 from diffuseq.checkpoint import load_model, push_model, save_model
-from diffuseq.config import Config, PublishedConfig
+from diffuseq.config import Config, DiffusionGeneration, PublishedConfig
 from diffuseq.data.batch import Batch, pad
 from diffuseq.errors import InputError
 from diffuseq.registry import build
@@ -229,6 +237,25 @@ def test_loading_leaves_the_random_numbers_alone(folder: Path) -> None:
     before = torch.get_rng_state()
     load_model(folder)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_no_model_waits_for_the_compiler_of_torch(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """Its import takes two seconds, and arithmetic on the meta device would ask for it."""
+    sizes = {"layers": 1, "heads": 2, "width": 16, "feed_forward": 32, "embedding_width": 8, "time_width": 8}
+    systems: list[tuple[Any, Any]] = [
+        (CONFIG.system, CONFIG.generation),
+        (PublishedConfig(**sizes), DiffusionGeneration()),
+        (DiffusionLMConfig(**sizes), GuidedGeneration()),
+    ]
+    for number, (system, generation) in enumerate(systems):
+        config = Config(system=system, generation=generation)
+        save_model(tmp_path / str(number), build(system, tokenizer.special), config, tokenizer)
+    code = (
+        "import sys; from pathlib import Path; from diffuseq.checkpoint import load_model; "
+        "opened = [load_model(each) for each in sorted(Path(sys.argv[1]).iterdir())]; "
+        "assert len(opened) == 3 and 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment(), check=True)
 
 
 def test_what_is_no_folder_and_not_on_the_hub_is_refused(

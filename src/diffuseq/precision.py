@@ -29,7 +29,7 @@ def width_of(network: nn.Module) -> int:
 def use_bf16(
     precision: Precision, device: torch.device, width: int, wide_enough: int = TRAINING_WIDTH
 ) -> bool:
-    """Decide at the start of a run; its checkpoints keep the answer, so that a resumed run agrees."""
+    """Decide at the start of a run; its checkpoints keep the answer of "auto", so that a resumed run agrees."""
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cuda":

@@ -150,6 +150,15 @@ def test_a_terminal_gets_a_bar_and_a_file_gets_plain_lines() -> None:
     assert told[False] == "step 50: loss 1.5000, 1,200 pairs/s, 1 min 30 s left\nwarning: [odd] text\n"
 
 
+def test_a_terminal_that_draws_nothing_anew_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    log = {"step": 50, "loss": 1.5, "pairs_per_second": 1200.0, "seconds": 30.0, "done": 0.25}
+    out = io.StringIO()
+    with Reporter(Console(file=out, force_terminal=True, width=120)) as reporter:
+        reporter(Event("log", values=log))
+    assert out.getvalue() == "step 50: loss 1.5000, 1,200 pairs/s, 1 min 30 s left\n"
+
+
 @pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (200, "3 min 20 s"), (3900, "1 h 5 min")])
 def test_times_are_told_as_people_say_them(seconds: float, said: str) -> None:
     assert duration(seconds) == said

@@ -128,6 +128,8 @@ def test_a_batch_smaller_than_its_micro_batches_is_refused() -> None:
         {"clip": -1.0},
         {"minutes": 0.0},
         {"epochs": -1.0},
+        {"epochs": 1e308},
+        {"steps": 10**400},
         {"epochs": 1.0, "minutes": 1.0},
         {"warmup": 1.5},
         {"learning_rate": 0.0},

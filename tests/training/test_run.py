@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,14 @@ import torch
 
 from diffuseq.baselines.configs import CMLMConfig, DiffusionLMConfig, Gpt2Config
 from diffuseq.checkpoint import load_model
-from diffuseq.config import BertSizes, Config, DiffuSeqConfig, DiffusionGeneration, PublishedConfig
+from diffuseq.config import (
+    BertSizes,
+    Config,
+    DiffuSeqConfig,
+    DiffusionGeneration,
+    Precision,
+    PublishedConfig,
+)
 from diffuseq.data.batch import Batch
 from diffuseq.errors import InputError
 from diffuseq.registry import entry
@@ -216,6 +225,20 @@ def test_notes_in_the_card_stay_when_a_run_goes_on_and_a_card_of_ours_is_written
     assert "8 steps" in card.read_text()
 
 
+@pytest.mark.parametrize("lost", [("resume",), ("resume", "training.json", "metrics.jsonl")])
+def test_a_model_without_its_checkpoints_is_not_trained_anew_as_if_it_went_on(
+    lost: tuple[str, ...], data: Path, tmp_path: Path
+) -> None:
+    config = tiny.config(steps=2, evaluate_rows=0)
+    out = train(config, data, tmp_path / "run")
+    before = (out / "model.safetensors").read_bytes()
+    for name in lost:
+        shutil.rmtree(out / name) if (out / name).is_dir() else (out / name).unlink()
+    with pytest.raises(InputError, match=r"no checkpoint to go on from.*--training\.start-from .*run"):
+        train(config, data, out, resume=True)
+    assert (out / "model.safetensors").read_bytes() == before
+
+
 def test_overwriting_deletes_nothing_that_the_new_run_needs(data: Path, tmp_path: Path) -> None:
     config = tiny.config(steps=2, evaluate_rows=0)
     out = train(config, data, tmp_path / "run")
@@ -226,6 +249,34 @@ def test_overwriting_deletes_nothing_that_the_new_run_needs(data: Path, tmp_path
     with pytest.raises(InputError, match="There is no folder"):
         train(config, tmp_path / "nowhere", out, overwrite=True)
     assert (out / "model.safetensors").is_file() and (out / "training.json").is_file()
+
+
+def test_overwriting_deletes_nothing_before_the_new_run_can_begin(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny.config(steps=2, evaluate_rows=0)
+    out = train(config, data, tmp_path / "run")
+    cased = dataclasses.replace(config, text=dataclasses.replace(config.text, lowercase=False))
+    other = train(cased, data, tmp_path / "other")
+    before = {path.name: path.read_bytes() for path in out.glob("*.*")}
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"teachers": ("qqp-lrge",)}, "There is no model folder 'qqp-lrge'"),
+        ({"teachers": (str(other),)}, "has another vocabulary than the training"),
+        ({"tensorboard": True}, "tensorboard is not installed"),
+    ]
+    for change, problem in changes:
+        with pytest.raises(InputError, match=problem):
+            train(tiny.config(steps=2, evaluate_rows=0, **change), data, out, overwrite=True)
+        assert {path.name: path.read_bytes() for path in out.glob("*.*")} == before
+        assert (out / "resume" / "step-2").is_dir()
+
+
+def test_what_a_missing_teacher_costs_is_no_reading_of_the_data(data: Path, tmp_path: Path) -> None:
+    heard: list[Event] = []
+    with pytest.raises(InputError, match="There is no model folder"):
+        train(tiny.config(teachers=("qqp-lrge",)), data, tmp_path / "run", on_event=heard.append)
+    assert heard == []
 
 
 @pytest.mark.parametrize(
@@ -411,6 +462,17 @@ def test_resuming_with_another_network_or_other_data_is_refused_by_name(data: Pa
     other = tiny.write_data(tmp_path / "other", rows=61)
     with pytest.raises(InputError, match="data or the tokenizer"):
         train(config, other, tmp_path / "out", resume=True)
+
+
+@pytest.mark.parametrize(("asked", "expected"), [("auto", True), ("fp32", False)])
+def test_a_run_in_bf16_goes_on_in_the_precision_that_is_asked_for(
+    asked: Precision, expected: bool, data: Path, tmp_path: Path
+) -> None:
+    train(tiny.config(steps=2, evaluate_rows=0, precision="bf16"), data, tmp_path)
+    heard: list[Event] = []
+    longer = tiny.config(steps=4, evaluate_rows=0, precision=asked)
+    train(longer, data, tmp_path, resume=True, on_event=heard.append)
+    assert [event.values["bf16"] for event in heard if event.kind == "start"] == [expected]
 
 
 def test_a_run_without_averaging_goes_on_without_it(data: Path, tmp_path: Path) -> None:

@@ -261,6 +261,8 @@ class Transformer(Autoregressive):
 def sinusoids(length: int, width: int) -> Tensor:
     """The position table [length width] of Vaswani et al. (2017), Section 3.5, as tensor2tensor and fairseq compute
     it: sines first, then cosines, and frequencies that end at 1/10,000 exactly, as 10000^(−i/(d/2 − 1))."""
-    rate = torch.exp(torch.arange(width // 2) * (-math.log(10_000) / max(1, width // 2 - 1)))
-    angle = torch.arange(length)[:, None] * rate
-    return torch.cat([angle.sin(), angle.cos()], dim=1)
+    with torch.device("cpu"):  # arithmetic on the meta device imports torch's compiler: two seconds
+        rate = torch.exp(torch.arange(width // 2) * (-math.log(10_000) / max(1, width // 2 - 1)))
+        angle = torch.arange(length)[:, None] * rate
+        table = torch.cat([angle.sin(), angle.cos()], dim=1)
+    return table.to(torch.get_default_device())

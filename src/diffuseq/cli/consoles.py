@@ -9,6 +9,11 @@ from rich.console import Console
 from diffuseq.cli import streams
 
 
+def can_redraw(console: Console) -> bool:
+    """Whether what is shown can take the place of what was: in a terminal, but no dumb one (as of an editor)."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 class PlainConsole(Console):
     """Leaves `:100:` what it is; rich makes a picture of it."""
 

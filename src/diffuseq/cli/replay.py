@@ -16,7 +16,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from diffuseq.cli.consoles import ViewConsole
+from diffuseq.cli.consoles import ViewConsole, can_redraw
 from diffuseq.cli.view import choice_view, view
 from diffuseq.cli.watch import show_choice, show_frames
 from diffuseq.trace import Trace, read_traces
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     options = tyro.cli(Replay, args=list(argv), prog="diffuseq replay")
     traces = read_traces(options.file)
     console = ViewConsole()
-    if console.is_terminal and sys.stdin.isatty():
+    if can_redraw(console) and sys.stdin.isatty():
         with _raw_keys() as next_key:
             step_through(console, traces, next_key)
         return 0

@@ -120,7 +120,8 @@ class DiscreteSchedule(Schedule):
         least = 11 if name == "pw_lin" else 1
         if num_steps < least:
             raise InputError(f"diffusion_steps is {num_steps}; the {name} schedule needs at least {least}.")
-        betas = _NAMED_BETAS[name](num_steps)
+        with torch.device("cpu"):  # so that a network can be built on the meta device, for its sizes alone
+            betas = _NAMED_BETAS[name](num_steps)
         if betas.max() > 1:
             raise InputError(
                 f"diffusion_steps is {num_steps}; the {name} schedule then has β above 1, use 20 or more."

@@ -47,6 +47,8 @@ from diffuseq.training.window import Window
 
 MOST_ROWS = 1_000_000
 """Validation rows that are generated for at a look, at most."""
+MOST = 10**12
+"""Of steps, pairs, epochs and minutes: more than anybody has, and little enough to be computed with."""
 SEEDS = 2**63
 """Seeds are below it: PyTorch's generators take no larger ones, and NumPy's none below 0."""
 
@@ -161,8 +163,10 @@ def prepare(
 def check(settings: TrainingConfig) -> None:
     """Refuse settings that cannot train, before anything is built."""
     for name in ("batch_size", "accumulate", "steps", "log_every", "evaluate_every", "save_every", "keep"):
-        if getattr(settings, name) < 1:
-            raise InputError(f"training.{name} is {getattr(settings, name)}; give a number of at least 1.")
+        if not 1 <= getattr(settings, name) <= MOST:
+            raise InputError(
+                f"training.{name} is {getattr(settings, name)}; give a number of at least 1, to {MOST:g}."
+            )
     if not 0 <= settings.seed < SEEDS:
         raise InputError(f"training.seed is {settings.seed}; give a whole number from 0 to below 2^63.")
     if not 0 <= settings.teaching <= 1:
@@ -175,7 +179,11 @@ def check(settings: TrainingConfig) -> None:
             f"training.epochs is {settings.epochs} and training.minutes {settings.minutes}; give one of them, and "
             "None for the other."
         )
-    for name in ("epochs", "minutes", "clip", "learning_rate", "muon_learning_rate"):
+    for name in ("epochs", "minutes"):
+        value = getattr(settings, name)
+        if value is not None and not 0 < value <= MOST:
+            raise InputError(f"training.{name} is {value}; give a number above 0, to {MOST:g}.")
+    for name in ("clip", "learning_rate", "muon_learning_rate"):
         value = getattr(settings, name)
         if value is not None and not (value > 0 and math.isfinite(value)):
             raise InputError(f"training.{name} is {value}; give a number above 0.")

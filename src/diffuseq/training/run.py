@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from diffuseq.checkpoint import CONFIG, GENERATION, as_read, save_model
+from diffuseq.checkpoint import CONFIG, GENERATION, as_read, find_model, save_model
 from diffuseq.checks import check_fit, check_generation, check_text
 from diffuseq.config import Config, DiffusionGeneration, Generation
 from diffuseq.data.store import StoreReport
@@ -40,7 +40,7 @@ from diffuseq.training.snapshot import averaged_state, complete_copy, restore, t
 from diffuseq.training.start import begin_as, text_of_start
 from diffuseq.training.state import Tensors, forget_newer, load_newest, locked, save_checkpoint
 from diffuseq.training.teachers import load_teachers
-from diffuseq.training.tracking import Event, Metrics, OnEvent, duration, ignore
+from diffuseq.training.tracking import Event, Metrics, OnEvent, duration, ignore, tensorboard_writer
 from diffuseq.weights import own_weights
 
 VALIDATION_ROWS = 2000
@@ -65,9 +65,9 @@ def train(
 ) -> Path:
     """Train `config` on `data` into the folder `out`, which is returned; for data see `prepare_corpus`.
 
-    resume: go on from the newest checkpoint (from the start, if there is none). overwrite: delete an earlier
-    run in `out` first; a README.md that is not as we wrote it stays. on_event: told what happens; nothing is
-    printed in here.
+    resume: go on from the newest checkpoint (from the start, if there is none and no finished model either).
+    overwrite: delete an earlier run in `out`, once this one can begin; a README.md that is not as we wrote it
+    stays. on_event: told what happens; nothing is printed in here.
     Raises `InputError` for what the user can mend, `NotFiniteError` when the loss is no number any more, and
     `TrainingStopped` after SIGINT, SIGTERM or SIGHUP, when everything is saved.
     """
@@ -76,6 +76,8 @@ def train(
     check_text(config.text)
     check_generation(config.generation)
     check_fit(config.system, config.generation)
+    if config.training.tensorboard:
+        tensorboard_writer()
     accelerator = make_accelerator(config.training.fsdp)
     check_split(config.training.batch_size, accelerator.num_processes * config.training.accumulate)
     report = on_event if on_event is not None and accelerator.is_main_process else ignore
@@ -90,9 +92,9 @@ def train(
         def begin() -> Corpus:
             held.enter_context(locked(out / "resume"))
             _check_folder(out, resume, overwrite, (config.training.start_from, *config.training.teachers))
+            for teacher in config.training.teachers:
+                find_model(teacher)  # before a large corpus is read
             corpus = make_corpus()
-            if overwrite:  # now that the data is known to be there
-                _delete_run(out)
             if warning := _warning_of_repeats(corpus.train.report, config.generation):
                 report(Event("warning", warning))
             if note := own_card_note(out):
@@ -102,8 +104,7 @@ def train(
         corpus = on_main(accelerator, begin) or _others_corpus(out, accelerator, make_corpus)
         run = Run(config, corpus, out, accelerator, report, f"{data}")
         run.start(load_newest(out / "resume") if resume else None)
-        if accelerator.is_main_process:
-            forget_newer(out / "resume", run.training.progress.step)
+        run.take_folder(overwrite)
         with run.training.stop.caught():
             run.go_on()
     return out
@@ -142,6 +143,7 @@ class Run:
         self.accelerator, self.report = accelerator, report
         self.is_main: bool = accelerator.is_main_process
         self.validation: dict[str, float] = {}
+        self.metrics: Metrics | None = None
 
     def start(self, checkpoint: Checkpoint | None) -> None:
         """Build the system, or take it back from a checkpoint."""
@@ -166,8 +168,10 @@ class Run:
             _, tensors, values, broken = checkpoint
             self._check_resumable(values)
             self.validation = values["validation"]
+            # what a machine is found to be good at may change from run to run, what is asked for is meant
+            bf16 = values["bf16"] if settings.precision == "auto" else None
             self.training = prepare(
-                system, settings, accelerator=self.accelerator, bf16=values["bf16"], warn=self._warn
+                system, settings, accelerator=self.accelerator, bf16=bf16, warn=self._warn
             )
             restore(self.training, tensors, values)
             for problem in broken:
@@ -183,10 +187,20 @@ class Run:
                 longest,
             )
         step = self.training.progress.step
-        self.metrics = Metrics(self.out, step, settings.tensorboard) if self.is_main else None
         size = {"parameters": system.num_parameters(), "pairs": len(self.corpus.train), "resumed_at": step}
         place = {"device": str(self.accelerator.device), "processes": self.accelerator.num_processes}
         self.report(Event("start", values={**size, **place, "bf16": self.training.bf16}))
+
+    def take_folder(self, overwrite: bool) -> None:
+        """Drop what an earlier run left beyond where this one begins, with `overwrite` all of it: now that
+        nothing stands in the way of this one."""
+        if not self.is_main:
+            return
+        if overwrite:
+            _delete_run(self.out)
+        step = self.training.progress.step
+        forget_newer(self.out / "resume", step)
+        self.metrics = Metrics(self.out, step, self.config.training.tensorboard)
 
     def go_on(self) -> None:
         """Train until the end or a signal; evaluate and save when it is time."""
@@ -352,10 +366,17 @@ def _check_folder(out: Path, resume: bool, overwrite: bool, models: Iterable[str
         raise InputError("--resume goes on with a run and --overwrite deletes it; give one of them.")
     ours = [path for name in ("metrics.jsonl", "training.json", CONFIG) if (path := out / name).exists()]
     checkpoints = list((out / "resume").glob("step-*"))
+    is_finished = (out / "training.json").exists()
+    is_model = (out / CONFIG).exists() and not (out / "metrics.jsonl").exists()
+    if resume and not checkpoints and (is_finished or is_model):
+        raise InputError(
+            f"{out} holds a model but no checkpoint to go on from (resume/step-N); begin with its weights in "
+            f"another --out (--training.start-from {out}), or delete it (--overwrite)."
+        )
     if overwrite and any(model is not None and same_place(model, out) for model in models):
         raise InputError(f"--overwrite would delete {out}, which the training needs; choose another --out.")
     if (ours or checkpoints) and not resume and not overwrite:
-        state = "a finished run" if (out / "training.json").exists() else "an unfinished run"
+        state = "a finished run" if is_finished else "an unfinished run"
         raise InputError(
             f"{out} holds {state}; go on with it (--resume), delete it (--overwrite), or choose another."
         )

@@ -47,7 +47,9 @@ class Metrics:
     def __init__(self, folder: Path, step: int, tensorboard: bool) -> None:
         self.path = folder / "metrics.jsonl"
         self._keep_until(step)
-        self._board = _board(folder, step) if tensorboard else None
+        self._board = (
+            tensorboard_writer()(str(folder / "tensorboard"), purge_step=step + 1) if tensorboard else None
+        )
 
     def add(self, values: dict[str, Any]) -> None:
         """Append a line; it is complete on return, so that a kill loses at most the line being written."""
@@ -84,11 +86,12 @@ class Metrics:
         write_text(self.path, "".join(kept))
 
 
-def _board(folder: Path, step: int) -> Any:
+def tensorboard_writer() -> Any:
+    """The class that writes TensorBoard's events. Raises `InputError` where tensorboard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise InputError(
             "training.tensorboard is on, but tensorboard is not installed; pip install 'diffuseq[tracking]'."
         ) from None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+    return SummaryWriter
