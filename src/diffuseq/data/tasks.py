@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from diffuseq.data.pairs import SPLITS, Pair
-from diffuseq.data.reading import Account, Reader, ReadOptions, Rows
+from diffuseq.data.reading import Account, Reader, ReadOptions, Rows, refuse_idle
 from diffuseq.data.releases import (
     read_commonsense_conversation,
     read_dialogue,
@@ -95,6 +95,9 @@ def prepare(
     options, account, out = options or ReadOptions(), account or Account(), Path(out)
     for name, values in (("raw", raw), *((name, getattr(options, name)) for name in _LISTS)):
         refuse_alone(values, name)
+    for files in (raw, options.valid_files, options.test_files):
+        _refuse_twice(files)
+    refuse_idle(task, options)
     paths = _existing(task, raw)
     _refuse_streams([*paths, *map(Path, (*options.valid_files, *options.test_files))])
     _refuse_to_overwrite(out, overwrite)
@@ -110,6 +113,13 @@ def prepare(
     )
     write_text(out / MANIFEST, json.dumps(asdict(manifest), indent=2, ensure_ascii=False) + "\n")
     return manifest
+
+
+def _refuse_twice(files: Sequence[str | Path]) -> None:
+    """Raise `InputError` for a file that is named more than once, whose rows would be doubled."""
+    places = Counter(Path(name).resolve() for name in files if "\0" not in str(name))
+    if twice := [place for place, times in places.items() if times > 1]:
+        raise InputError(f"{twice[0]} is given twice; name every file once.")
 
 
 def _existing(task: str, raw: Sequence[str | Path]) -> list[Path]:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffuseq.data.pairs import BadRowError, decode, numbered_lines, parse_json
+from diffuseq.data.pairs import BadRowError, as_object, decode, numbered_lines, parse_json
 from diffuseq.errors import InputError
 from diffuseq.files import atomic_file
 from diffuseq.names import readable
@@ -231,12 +231,9 @@ def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            row = parse_json(decode(line))
+            yield place, as_object(parse_json(decode(line)))
         except BadRowError as reason:
             raise InputError(f"{place}: {reason}; correct it or write the file again.") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{place}: the row is {type(row).__name__}; it must be a JSON object.")
-        yield place, row
 
 
 def _text(row: dict[str, Any], key: str, place: str) -> str:
