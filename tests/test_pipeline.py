@@ -295,3 +295,11 @@ def test_a_sampler_that_the_training_never_met_is_refused(pipe: DiffuSeqPipeline
     other = DiffuSeqPipeline(build(config, pipe.tokenizer.special), pipe.tokenizer, pipe.config)
     with pytest.raises(InputError, match="use settle"):
         other("how are you ?", sampler="ddim")
+
+
+@pytest.mark.parametrize("seeds", [[1, 2], [], 3, "1", ["1"], [1.5], [True]])
+def test_seeds_that_are_not_one_a_source_are_refused(pipe: DiffuSeqPipeline, seeds: Any) -> None:
+    with pytest.raises(InputError, match="seeds"):
+        pipe.prepare(["what is music"], pipe.settings(), seeds=seeds)
+    (prompt,) = pipe.prepare(["what is music"], pipe.settings(), seeds=np.array([7]))
+    assert prompt.seed == 7

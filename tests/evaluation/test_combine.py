@@ -114,6 +114,7 @@ def test_other_references_than_the_first_systems_are_told(
         (("good", "--output", "x.jsonl"), "give two or more runs"),
         (("good", "other"), "give --output, --pairs, or both"),
         (("good", "other", "--pairs", "x.jsonl", "--best", "0"), "--best is 0"),
+        (("good", "other", "--output", "x.jsonl", "--best", "2"), "--best does nothing without --pairs"),
         *(
             (("good", "other", "--output", "x.jsonl", "--source-weight", weight), "source_weight is")
             for weight in ("nan", "inf", "-1e9")

@@ -56,6 +56,8 @@ def main(argv: list[str]) -> int:
         raise InputError("One system has nothing to be combined with; give two or more runs.")
     if asked.output is None and asked.pairs is None:
         raise InputError("Nothing would be written; give --output, --pairs, or both.")
+    if asked.pairs is None and asked.best != Combine.best:
+        raise InputError("--best does nothing without --pairs; give both, or none.")
     if asked.best < 1:
         raise InputError(f"--best is {asked.best}; give a number of at least 1.")
     written = [path for path in (asked.output, asked.pairs) if path is not None]

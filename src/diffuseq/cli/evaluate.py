@@ -31,6 +31,7 @@ EXAMPLES = """examples:
   diffuseq evaluate runs/qqp/predictions.jsonl --nll runs/qqp
   diffuseq evaluate runs/simple --task simplification --bertscore-model microsoft/deberta-xlarge-mnli"""
 
+_CALLS, _ROUNDS = 25, 4
 _LONGEST_NUMBER = len("±0.0123")
 
 
@@ -59,9 +60,9 @@ class Evaluate:
     """Seed of the bootstrap and of MAUVE's clusters."""
     nll: str | None = None
     """Model folder of a diffusion system: also bound its −log p of the (first) references, per token."""
-    nll_calls: int = 25
+    nll_calls: int = _CALLS
     """Network calls for one draw of the bound."""
-    nll_rounds: int = 4
+    nll_rounds: int = _ROUNDS
     """Independent draws of the bound; their spread is the stated error."""
     device: str = "cpu"
     """Where the networks of BERTScore, perplexity, MAUVE and the bound run."""
@@ -83,6 +84,8 @@ def run(arguments: Evaluate) -> int:
     """Score every system that was named, print a table each, and write the json file at the end."""
     if not arguments.predictions:
         raise InputError("No predictions are given; name a predictions.jsonl, a folder, or published files.")
+    if arguments.nll is None and (arguments.nll_calls, arguments.nll_rounds) != (_CALLS, _ROUNDS):
+        raise InputError("--nll-calls and --nll-rounds do nothing without --nll; name a model by it.")
     console = ReportConsole(highlight=False)
     results = []
     systems = _systems(arguments.predictions)

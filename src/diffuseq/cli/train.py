@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
 
 def parse(name: str, argv: list[str]) -> Any:
     """The options of a recipe (or of a model folder, whose config is then the default)."""
-    from diffuseq.checks import check_changes
+    from diffuseq.checks import check_changes, check_training_changes
     from diffuseq.recipes import RECIPES, recipe
 
     if (Path(name) / "config.json").is_file():
@@ -96,6 +96,7 @@ def parse(name: str, argv: list[str]) -> Any:
         config=(tyro.conf.AvoidSubcommands,),
     )
     check_changes(options.system, config.generation, options.generation)
+    check_training_changes(config, Config(options.system, options.text, options.training, options.generation))
     if options.data is None:
         raise InputError(
             f"The recipe {name!r} needs data; give --data with a folder of train.jsonl and valid.jsonl, "

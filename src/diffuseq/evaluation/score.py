@@ -149,6 +149,7 @@ def score(
     lowercase = chosen_task.lowercase if case == "task" else case == "lower"
     predictions = lower_cased(predictions) if lowercase else predictions
     wanted, warnings = _wanted(predictions, chosen_task, metrics, bertscore_model, language_model)
+    _check_networks(wanted, bertscore_model, bertscore_layer, language_model)
     measure = Measure(predictions, bertscore_model, bertscore_layer, language_model, seed, device)
     text_metrics = [metric.name for metric in wanted if metric.group == "text"]
     rows = {
@@ -228,6 +229,26 @@ def _wanted(
     if library:
         return wanted, []
     return wanted, ["sacreBLEU, chrF and SARI were left out; `pip install diffuseq[metrics]` adds them."]
+
+
+def _check_networks(
+    wanted: Sequence[catalogue.Metric],
+    bertscore_model: str | None,
+    bertscore_layer: int | None,
+    language_model: str | None,
+) -> None:
+    """Raise `InputError` for a network, or a layer of one, that no metric asks for."""
+    needs = {metric.needs for metric in wanted}
+    for name, value, need, metrics in (
+        ("bertscore_model", bertscore_model, "encoder", "bertscore"),
+        ("bertscore_layer", bertscore_layer, "encoder", "bertscore"),
+        ("language_model", language_model, "language model", "perplexity or mauve"),
+    ):
+        if value is not None and need not in needs:
+            raise InputError(
+                f"{name} is {value}, but nothing that is measured needs it; add {metrics} to the metrics, or leave "
+                "it out."
+            )
 
 
 def _without_candidates(predictions: Predictions, wanted: Sequence[catalogue.Metric]) -> list[str]:
