@@ -51,7 +51,7 @@ def read_sources(
     """A prompt for each source, as much of it as the model reads.
 
     Raises `InputError` for a source that is no text, is empty or has nothing that the tokenizer can read, and,
-    where `overlong` is refused, for one that is longer than the model reads; and for seeds that are not one a source.
+    where `overlong` is refused, for one that is longer than the model reads; and for seeds that are not one each.
     """
     texts, longest = _checked_texts(sources), settings.max_source
     _check_seeds(seeds, len(texts))
