@@ -170,3 +170,16 @@ def test_the_verb_bounds_a_model_folder_on_the_references(
     found = json.loads(out.read_text())["nll"]
     parts = sum(found[name] for name in ("prior", "diffusion", "rounding", "length"))
     assert found["total"] == pytest.approx(parts) and found["tokens"] >= 6
+
+
+def test_the_bound_is_the_same_whatever_the_default_dtype_around_it() -> None:
+    def bound() -> Bound:
+        return negative_log_likelihood(pipe, ["what is music?"], ["what is it?"], calls=3, rounds=2)
+
+    pipe = DiffuSeqPipeline.from_pretrained("grammar", "cpu")
+    usual = bound()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert bound() == usual
+    finally:
+        torch.set_default_dtype(torch.float32)

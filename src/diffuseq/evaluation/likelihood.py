@@ -18,6 +18,7 @@ from diffuseq.devices import finest_float
 from diffuseq.diffusion.levels import settling_order
 from diffuseq.errors import InputError
 from diffuseq.evaluation.bound import Bound, Terms, estimate_bound, terms
+from diffuseq.precision import fp32_by_default
 from diffuseq.sampling.grid import published_steps, uniform_time
 from diffuseq.sampling.noise import batch_noise
 from diffuseq.sampling.step import Estimate
@@ -33,6 +34,7 @@ _STEPS = 1000
 """Levels of the chain on which a system with continuous time is bounded; more would tighten it little."""
 
 
+@fp32_by_default()
 @torch.no_grad()
 def negative_log_likelihood(
     pipeline: DiffuSeqPipeline,
