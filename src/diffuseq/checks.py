@@ -165,6 +165,13 @@ def check_generation(settings: Any) -> None:
         _check_sampler(settings)
 
 
+def checked_whole(name: str, value: Any, least: int, most: int) -> int:
+    """A whole number, also numpy's. Raises `InputError` for what is none, or one out of range."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= int(value) <= most:
+        raise InputError(f"{name} is {value!r}; give a whole number from {least:,} to {most:,}.")
+    return int(value)
+
+
 def check_number(name: str, value: Any) -> None:
     """Raise `InputError` if this is no value for a generation setting that counts or measures something."""
     whole = name in _WHOLE_NUMBERS

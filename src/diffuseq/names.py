@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,14 @@ def as_path(value: Any, what: str, instead: str = "give a path (a str or a Path)
 
 
 def refuse_alone(values: Any, what: str) -> None:
-    """Raise `InputError` for one text or path in the place of a list, whose letters would be taken one by one."""
+    """Raise `InputError` for one text or path in the place of a list, whose letters would be taken one by one, and
+    for what holds nothing one after the other."""
     if isinstance(values, str | os.PathLike):
         raise InputError(
             f"{what} is one text, {os.fspath(values)!r}; give a list, ({os.fspath(values)!r},) say."
         )
+    if values is not None and not isinstance(values, Iterable):
+        raise InputError(f"{what} is of the type {type(values).__name__}; give a list.")
 
 
 def refuse_missing_path(name: str | Path, what: str, suffixes: tuple[str, ...] = ()) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -487,3 +488,19 @@ def test_lines_of_json_are_read_from_files_called_json_and_a_list_is_told(tmp_pa
         path = write_lines(tmp_path / "b.json", text)
         with pytest.raises(InputError, match=r"b.json:1: .* one JSON object a line is read here \(`jq -c"):
             prepare("columns", [path], tmp_path / "two", columns())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((["columns"], ["a.csv"], "out"), "Unknown task"),
+        (("columns", None, "out"), "No raw data are given"),
+        (("columns", 3, "out"), "raw is of the type int"),
+        (("columns", [3], "out"), "A raw file is of the type int"),
+        (("columns", ["a.csv"], None), "The folder out is of the type NoneType"),
+        (("columns", ["a.csv"], "out", {"source_column": "a"}), "The options are of the type dict"),
+    ],
+)
+def test_arguments_of_another_type_are_one_sentence(arguments: tuple[Any, ...], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        prepare(*arguments)

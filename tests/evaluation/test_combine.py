@@ -154,3 +154,10 @@ def test_nothing_that_is_read_is_written_over(
         main(["evaluate", "good", "--json", "good/predictions.jsonl"])
     assert "is what is read; give --json another name" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in folder.rglob("*.jsonl")} == before
+
+
+def test_what_are_no_predictions_is_told(folder: Path) -> None:
+    with pytest.raises(InputError, match="type PosixPath; give what read_predictions"):
+        list(combine([folder, folder]))  # type: ignore[list-item]
+    with pytest.raises(InputError, match="systems is of the type Predictions; give a list"):
+        list(combine(system("a", GOOD, 0.5, 10)))  # type: ignore[arg-type]

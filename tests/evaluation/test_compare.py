@@ -407,3 +407,15 @@ def test_paths_are_shown_whatever_signs_they_have(runs: Path, capsys: pytest.Cap
     assert compare_verb.main([str(runs / "good"), "--bootstrap", "0", "--out", str(report)]) == 0
     shown = capsys.readouterr().out
     assert str(scores) in shown and str(report / "report.html") in shown
+
+
+def test_runs_may_be_paths_and_what_are_no_runs_is_told(runs: Path) -> None:
+    folders = sorted(str(path) for path in runs.iterdir())[:2]
+    (block,) = compare([folders[0], Path(folders[1]), Run("third", folders[0])], bootstrap=0).blocks  # type: ignore[arg-type]
+    assert [entry.name for entry in block.entries] == [*(Path(folder).name for folder in folders), "third"]
+    with pytest.raises(InputError, match="runs is one text"):
+        compare(folders[0])
+    with pytest.raises(InputError, match="A run is of the type int; give a Run, or a path"):
+        compare([3])  # type: ignore[list-item]
+    with pytest.raises(InputError, match=r"bootstrap is 10\.0; give a whole number"):
+        compare(folders, bootstrap=10.0)  # type: ignore[arg-type]

@@ -183,3 +183,17 @@ def test_the_bound_is_the_same_whatever_the_default_dtype_around_it() -> None:
         assert bound() == usual
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("sources", "targets", "said"),
+    [
+        (["a"], ["a", "b"], "1 sources and 2 targets"),
+        ([], [], "0 sources and 0 targets"),
+        ("a", ["b"], "sources is one text"),
+    ],
+)
+def test_texts_that_are_no_pairs_are_one_sentence(sources: Any, targets: Any, said: str) -> None:
+    pipe = DiffuSeqPipeline.from_pretrained("grammar", "cpu")
+    with pytest.raises(InputError, match=said):
+        negative_log_likelihood(pipe, sources, targets, calls=2, rounds=2)

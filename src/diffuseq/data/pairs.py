@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from diffuseq.errors import InputError
-from diffuseq.names import ending, word
+from diffuseq.names import as_path, ending, word
 
 MAX_LINE_BYTES = 10_000_000
 """Longer lines are refused before they are parsed, so that a broken file cannot fill the memory."""
@@ -95,6 +95,7 @@ def read_pairs(
     report: where skipped rows are counted when `skip_bad_rows`. Blank lines are no rows.
     Raises `InputError` with file, line and reason for the first bad row, and for a file that cannot be read.
     """
+    path = as_path(path, "The file of texts")
     _refuse_table(path)
     report = BadRows() if report is None else report
     for place, line in numbered_lines(path):
@@ -177,7 +178,7 @@ def find_split(folder: str | Path, split: str) -> Path:
 
     Raises `InputError` when the folder or the file is missing; the message lists what is there.
     """
-    folder = Path(folder)
+    folder = as_path(folder, "The data folder")
     if not folder.exists():
         raise InputError(
             f"There is no folder {folder}; give one with train.jsonl and valid.jsonl, as `prepare` writes."
@@ -216,6 +217,7 @@ def read_questions(
     first line starts with `{`, is jsonl; a target or references in it are kept for scoring. Bad rows are
     treated as by `read_pairs`.
     """
+    path = as_path(path, "The file of texts")
     _refuse_table(path)
     report = BadRows() if report is None else report
     jsonl: bool | None = True if ending(path) in (".jsonl", ".json") else None

@@ -17,17 +17,18 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from diffuseq.checks import checked_whole
 from diffuseq.errors import InputError, unknown_name
 from diffuseq.evaluation import catalogue
 from diffuseq.evaluation.measure import Measure
-from diffuseq.evaluation.predictions import Predictions, lower_cased
+from diffuseq.evaluation.predictions import Predictions, check_predictions, lower_cased
 from diffuseq.files import write_text
 from diffuseq.metrics import significance
 from diffuseq.metrics.scripts import are_foreign_to_rouge, are_unspaced
 from diffuseq.metrics.significance import Statistics
 from diffuseq.names import refuse_alone
 
-MOST_CORPORA = 100_000
+MOST_CORPORA, SEEDS = 100_000, 2**63 - 1
 CANDIDATES = "candidates"
 _AMONG_CANDIDATES = ("self_bleu", "self_bleu_all", "div4", "div4_all")
 """How much candidates differ: nothing that a single one could have."""
@@ -135,11 +136,9 @@ def score(
     out with a warning where a source has one. Every signature says so where all texts were put in
     lower case.
     """
-    if not 0 <= bootstrap <= MOST_CORPORA:
-        raise InputError(
-            f"bootstrap is {bootstrap}; it must be 0 (no intervals) or a number of corpora up to "
-            f"{MOST_CORPORA:,}."
-        )
+    check_predictions(predictions)
+    bootstrap = checked_whole("bootstrap", bootstrap, 0, MOST_CORPORA)
+    seed = checked_whole("seed", seed, -SEEDS, SEEDS)
     refuse_alone(metrics, "metrics")
     if metrics is not None and not metrics:
         raise InputError("No metric is named; name one or more, or leave the choice out.")

@@ -74,6 +74,8 @@ def train(
     `TrainingStopped` after SIGINT, SIGTERM or SIGHUP, when everything is saved.
     """
     config, data, out = checked_config(config), as_path(data, "The data"), as_path(out, "The folder out")
+    if on_event is not None and not callable(on_event):
+        raise InputError(f"on_event is of the type {type(on_event).__name__}; give a function of an Event.")
     check(config.training)
     check_text(config.text)
     check_generation(config.generation)

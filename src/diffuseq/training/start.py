@@ -14,9 +14,9 @@ from diffuseq.weights import fill
 
 
 def starting_from(config: Config, name: str, run: Path | None = None) -> Config:
-    """The config of a training that goes on from the model of this name or folder: its system, text and generation
-    with the training settings of `config`. run: the folder of such a training that is resumed, which needs the model
-    no more.
+    """The config of a training that goes on from the model of this name or folder: its system, text and
+    generation with the training settings of `config`. run: the folder of such a training that is resumed, which
+    needs the model no more.
 
     Raises `InputError` where there is no such model.
     """
@@ -25,8 +25,8 @@ def starting_from(config: Config, name: str, run: Path | None = None) -> Config:
 
 
 def text_of_start(text: TextConfig, start_from: str | None, run: Path | None = None) -> TextConfig:
-    """The text settings with the tokenizer of the model that is begun with, where they name none. run: the folder of
-    a training that is resumed, which has that tokenizer itself."""
+    """The text settings with the tokenizer of the model that is begun with, where they name none. run: the folder
+    of a training that is resumed, which has that tokenizer itself."""
     if start_from is None or text.tokenizer is not None:
         return text
     return replace(text, tokenizer=str(find_model(start_from) if run is None else run))
