@@ -206,6 +206,8 @@ _OF_CHOICE: dict[str, dict[str, tuple[str, ...]]] = {
 """Settings that do nothing but with these samplers, or strategies of autoregressive systems."""
 _UNUSED = {"published": ("length_beam",), "levt": ("length_beam",)}
 """Settings that a kind of system shares with others and has no use for."""
+REFUSED = {"levt": ("length",)}
+"""Settings that a kind of system shares with others and takes no value for."""
 
 
 def check_changes(system: Any, own: Any, settings: Any) -> None:

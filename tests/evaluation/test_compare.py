@@ -153,6 +153,12 @@ def test_test_sets_are_told_apart_by_their_sources(runs: Path) -> None:
         ["good", "bad"],
         ["third"],
     ]
+    assert "Not compared with third, for the sources are others (0 of 60" in remarks(comparison.blocks[0])[0]
+    assert "Not compared with good, bad, for" in markdown(comparison, [[], []])
+    of_tasks = compare(
+        [Run("good", runs / "good", "qqp"), Run("third", runs / "third", "dialogue")], bootstrap=0
+    )
+    assert not any(block.warnings for block in of_tasks.blocks)
 
 
 def test_runs_of_one_task_have_to_align(runs: Path) -> None:
@@ -419,3 +425,13 @@ def test_runs_may_be_paths_and_what_are_no_runs_is_told(runs: Path) -> None:
         compare([3])  # type: ignore[list-item]
     with pytest.raises(InputError, match=r"bootstrap is 10\.0; give a whole number"):
         compare(folders, bootstrap=10.0)  # type: ignore[arg-type]
+
+
+def test_figures_of_an_earlier_report_do_not_stay(runs: Path) -> None:
+    plots = runs / "report" / "plots"
+    write_report(compared(runs, task="qqp"), runs / "report")
+    earlier = {path.name for path in plots.iterdir()}
+    (plots / "mine.svg").write_text("")
+    write_report(compared(runs, task="dialogue"), runs / "report")
+    now = {path.name for path in plots.iterdir()}
+    assert len(now) == len(earlier) + 1 and now & earlier == set() and "mine.svg" in now

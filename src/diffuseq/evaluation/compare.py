@@ -143,7 +143,8 @@ def compare(
         raise InputError("Nothing to compare; name at least one run.")
     read = [(run, read_predictions(run.path, name=run.name)) for run in _as_runs(runs)]
     blocks = []
-    for label, members in _group(read, task).items():
+    groups = _group(read, task)
+    for label, members in groups.items():
         _check_names([run.name for run, _ in members])
         _check_alignment([predictions for _, predictions in members])
         named = members[0][0].task or task
@@ -167,7 +168,9 @@ def compare(
             )
             for run, predictions in members
         )
-        blocks.append(_block(label, catalogue.find_task(named), entries, metrics, bootstrap, seed))
+        block = _block(label, catalogue.find_task(named), entries, metrics, bootstrap, seed)
+        apart = [] if named else _apart(label, groups, task)
+        blocks.append(replace(block, warnings=(*apart, *block.warnings)))
     return Comparison(tuple(blocks), bootstrap, seed)
 
 
@@ -212,6 +215,24 @@ def _group(
             label = unnamed.setdefault(key, f"Test set {len(unnamed) + 1}")
         groups.setdefault(label, []).append((run, predictions))
     return groups
+
+
+def _apart(label: str, groups: dict[str, list[tuple[Run, Predictions]]], task: str | None) -> list[str]:
+    """A sentence where runs without a task are not compared with others without one, for they answer other sources."""
+    others = [
+        (run.name, predictions)
+        for other, members in groups.items()
+        for run, predictions in members
+        if other != label and not (run.task or task)
+    ]
+    if not others:
+        return []
+    own, names = set(map(letters, groups[label][0][1].sources)), ", ".join(name for name, _ in others)
+    shared = max(len(own & set(map(letters, predictions.sources))) for _, predictions in others)
+    return [
+        f"Not compared with {names}, for the sources are others ({shared:,} of {len(own):,} are the same); answer one "
+        "test set with all runs to compare them."
+    ]
 
 
 def _check_names(names: Sequence[str]) -> None:
