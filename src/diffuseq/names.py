@@ -7,9 +7,12 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 from diffuseq.errors import InputError
 
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Embeddings, overrides and isolates of the direction of writing, and their ends."""
 WEIGHT_SUFFIXES = (".json", ".bin", ".pt", ".safetensors")
 """How the files of transformers' models end."""
 
@@ -59,9 +62,26 @@ def readable(name: str) -> str:
     return name.encode(errors="backslashreplace").decode()
 
 
+def visible(text: str) -> str:
+    """The text with escapes for what a terminal would obey: control characters, and what turns the direction of
+    writing round for all that stands behind it."""
+    return "".join(
+        c.encode("unicode_escape").decode() if category(c) == "Cc" or c in _TURNING else c for c in text
+    )
+
+
+def shown(name: str | Path) -> str:
+    """A name or path as it stands in a sentence."""
+    return visible(readable(str(name)))
+
+
 def word(name: str | Path) -> str:
     """A name as one word of a command that is told to be repeated, quoted where a shell would read it otherwise."""
-    return shlex.quote(str(name))
+    text = str(name)
+    if visible(text) == text:
+        return shlex.quote(text)
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{visible(escaped)}'"
 
 
 def _can_only_be_a_path(name: str, suffixes: tuple[str, ...]) -> bool:

@@ -21,6 +21,7 @@ from diffuseq.evaluation.score import CANDIDATES, Row, Scores, Value, score
 from diffuseq.evaluation.tables import CLOSER
 from diffuseq.files import check_file, check_outputs, write_text
 from diffuseq.model_card import add_scores, check_card
+from diffuseq.names import shown
 
 if TYPE_CHECKING:
     from diffuseq.pipeline import DiffuSeqPipeline
@@ -119,9 +120,11 @@ def run(arguments: Evaluate) -> int:
     if arguments.json is not None:
         text = json.dumps(results[0] if len(results) == 1 else results, ensure_ascii=False, indent=1)
         write_text(arguments.json, text + "\n")
-        console.print(f"Written: {arguments.json}", soft_wrap=True, markup=False)
+        console.print(f"Written: {shown(arguments.json)}", soft_wrap=True, markup=False)
     if arguments.card is not None:
-        console.print(f"Written: {add_scores(arguments.card, results[0])}", soft_wrap=True, markup=False)
+        console.print(
+            f"Written: {shown(add_scores(arguments.card, results[0]))}", soft_wrap=True, markup=False
+        )
     return 0
 
 

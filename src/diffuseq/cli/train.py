@@ -14,9 +14,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from diffuseq.cli.consoles import ReportConsole
-from diffuseq.cli.view import visible
 from diffuseq.config import Config
 from diffuseq.errors import InputError
+from diffuseq.names import visible
 from diffuseq.training.tracking import Event, duration
 
 _START_FROM = ("--training.start-from", "--training.start_from")
@@ -200,10 +200,10 @@ class Reporter:
         self.console.print(escape(text), style=style, soft_wrap=True)
 
     def _message(self, text: str, values: dict[str, Any]) -> None:
-        self._say(text)
+        self._say(visible(text))
 
     def _warning(self, text: str, values: dict[str, Any]) -> None:
-        self._say(f"warning: {text}", "yellow")
+        self._say(f"warning: {visible(text)}", "yellow")
 
     def _progress(self, text: str, values: dict[str, Any]) -> None:
         self._show(text, None, f"{values['pairs']:,} pairs")

@@ -218,7 +218,7 @@ def _group(
 
 
 def _apart(label: str, groups: dict[str, list[tuple[Run, Predictions]]], task: str | None) -> list[str]:
-    """A sentence where runs without a task are not compared with others without one, for they answer other sources."""
+    """A sentence where runs without a task are not compared with others without one, which answer other sources."""
     others = [
         (run.name, predictions)
         for other, members in groups.items()
@@ -230,8 +230,8 @@ def _apart(label: str, groups: dict[str, list[tuple[Run, Predictions]]], task: s
     own, names = set(map(letters, groups[label][0][1].sources)), ", ".join(name for name, _ in others)
     shared = max(len(own & set(map(letters, predictions.sources))) for _, predictions in others)
     return [
-        f"Not compared with {names}, for the sources are others ({shared:,} of {len(own):,} are the same); answer one "
-        "test set with all runs to compare them."
+        f"Not compared with {names}, for the sources are others ({shared:,} of {len(own):,} are the same); answer "
+        "one test set with all runs to compare them."
     ]
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from diffuseq.data.pairs import BadRowError, as_object, decode, numbered_lines, parse_json
 from diffuseq.errors import InputError
 from diffuseq.files import atomic_file
-from diffuseq.names import as_path, readable
+from diffuseq.names import as_path, shown
 
 if TYPE_CHECKING:
     from diffuseq.answers import Answer
@@ -143,7 +143,7 @@ def read_predictions(*paths: str | Path, name: str | None = None) -> Predictions
         rows, places = _own_rows(files[0])
     if not rows:
         raise InputError(f"{files[0]} holds no prediction; it needs one JSON object a line.")
-    return Predictions(readable(title), tuple(rows), tuple(files), tuple(_warnings(rows, places)))
+    return Predictions(shown(title), tuple(rows), tuple(files), tuple(_warnings(rows, places)))
 
 
 def _files(path: Path) -> list[Path]:
