@@ -13,7 +13,6 @@ reference; means over the seeds, and half of the difference between the best and
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,11 +22,11 @@ from typing import Any, Literal
 from choosing import chosen
 from counting import count, positive
 from cpu_budget import train_for
+from earlier import add_results, check_asked, note_asked
 from grammar_systems import measure, on_the_grammar
 
 from diffuseq.config import Config
 from diffuseq.errors import InputError
-from diffuseq.files import write_text
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.recipes import recipe
 from diffuseq.training.corpus import Corpus
@@ -170,24 +169,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seeds", type=count, default=2)
     parser.add_argument("--questions", type=count, default=200, help="held-out questions to answer")
-    parser.add_argument("--out", type=Path, help="folder for results.json")
+    parser.add_argument(
+        "--out", type=Path, help="folder for results.json, which keeps those of other changes"
+    )
     parser.add_argument("--dry-run", action="store_true", help="a second of training, four questions")
     options = parser.parse_args(arguments)
-    try:
-        names = chosen(options.only, [BASE, *trainings(recipe("tiny")), *generations()], "change")
-    except InputError as error:
-        parser.error(str(error))
     seconds, questions, seeds = (
         (1.0, 4, 1) if options.dry_run else (options.seconds, options.questions, options.seeds)
     )
+    try:
+        names = chosen(options.only, [BASE, *trainings(recipe("tiny")), *generations()], "change")
+        if options.out is not None:
+            asked = {"seconds": seconds, "questions": questions}
+            check_asked(options.out, asked)
+            note_asked(options.out, asked)
+    except InputError as error:
+        parser.error(str(error))
     lines: list[Line] = []
     with on_the_grammar(questions) as (corpus, rows):
         for line in lines_of(names, seeds, seconds, corpus, rows):
             lines.append(line)
             print(f"seed {line.seed} {table([line]).splitlines()[-1]}", flush=True)
             if options.out is not None:
-                text = json.dumps([asdict(one) for one in lines], indent=2)
-                write_text(options.out / "results.json", text + "\n")
+                add_results(options.out, ("name", "seed"), [asdict(one) for one in lines])
     print(f"\n{table(lines)}")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,15 @@ def check_asked(out: Path, asked: dict[str, Any]) -> None:
 def note_asked(out: Path, asked: dict[str, Any]) -> None:
     """Note what is about to be made in a folder."""
     write_text(out / "asked.json", json.dumps(asked_before(out) | asked) + "\n")
+
+
+def add_results(out: Path, key: Sequence[str], results: Sequence[dict[str, Any]]) -> None:
+    """Write results.json: what an earlier call left of others (by the fields of `key`), and these results."""
+    path = out / "results.json"
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    now = [[each[name] for name in key] for each in results]
+    kept = [each for each in earlier if [each[name] for name in key] not in now]
+    write_text(path, json.dumps([*kept, *results], indent=2) + "\n")
 
 
 def asked_before(out: Path) -> dict[str, Any]:

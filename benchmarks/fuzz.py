@@ -18,6 +18,7 @@ import multiprocessing
 import os
 import pkgutil
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -76,32 +77,46 @@ def main() -> int:
     if options.case is not None:
         return replay(names[0], options.seed, options.case)
     shares = sum(targets[name].share for name in names)
-    tallies = {}
-    for name in names:
-        cases = math.ceil(options.cases * targets[name].share / shares)
-        tallies[name] = fuzz(name, cases, options.seed)
-        _tell(name, tallies[name])
+    tallies: dict[str, Tally] = {}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        for name in names:
+            cases = math.ceil(options.cases * targets[name].share / shares)
+            tallies[name] = Tally()
+            fuzz(name, cases, options.seed, tallies[name])
+            _tell(name, tallies[name])
+    except KeyboardInterrupt:
+        print("interrupted; what was found until then:", flush=True)
+        _end(tallies, options)
+        return 130
     return _end(tallies, options)
 
 
-def fuzz(name: str, cases: int, seed: int) -> Tally:
+def fuzz(name: str, cases: int, seed: int, tally: Tally) -> None:
     """Run cases 0 to `cases` of a target in a guarded process; one that dies or hangs is a finding."""
     context = multiprocessing.get_context("spawn")
-    tally, began, number = Tally(), time.monotonic(), 0
+    began, number = time.monotonic(), 0
     while number < cases:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, name, seed, number, cases), daemon=True)
-        process.start()
-        theirs.close()
-        number = _listen(ours, tally, number, cases)
-        if number < cases:  # silent or gone: this very case
-            process.kill()
-            process.join()
+        with tempfile.TemporaryDirectory(dir=_memory_folder()) as folder:
+            ours, theirs = context.Pipe()
+            arguments = (theirs, name, seed, number, cases, folder)
+            process = context.Process(target=_work, args=arguments, daemon=True)
+            process.start()
+            theirs.close()
+            try:
+                number = _listen(ours, tally, number, cases)
+            finally:
+                tally.seconds = time.monotonic() - began
+                if number < cases:  # silent, gone, or no longer wanted
+                    process.kill()
+                process.join()
+        if number < cases:  # this very case
             tally.add(number, "finding", f"process ended or hung ({process.exitcode})", "")
             number += 1
-        process.join()
-    tally.seconds = time.monotonic() - began
-    return tally
+
+
+def _memory_folder() -> str | None:
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 def _listen(connection: Connection, tally: Tally, number: int, cases: int) -> int:
@@ -118,21 +133,20 @@ def _listen(connection: Connection, tally: Tally, number: int, cases: int) -> in
     return number
 
 
-def _work(connection: Connection, name: str, seed: int, first: int, cases: int) -> None:
+def _work(connection: Connection, name: str, seed: int, first: int, cases: int, folder: str) -> None:
     """In a process of its own: run the cases, send what became of each."""
     from commands import COMMANDS
     from guarded import limit_memory, run_case
     from targets import TARGETS
 
     target = {**TARGETS, **COMMANDS}[name]
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
-        os.environ.update(HF_HOME=f"{folder}/hub", MPLCONFIGDIR=f"{folder}/matplotlib")
-        warm_up(target.case, Path(folder))
-        limit_memory(MEMORY)
-        for number in range(first, cases):
-            draw = random.Random(f"{name} {seed} {number}")
-            result = run_case(target.case, draw, Path(folder) / "case", CASE_SECONDS, target.names_outputs)
-            connection.send((result.outcome, result.signature, result.detail))
+    os.environ.update(HF_HOME=f"{folder}/hub", MPLCONFIGDIR=f"{folder}/matplotlib")
+    warm_up(target.case, Path(folder))
+    limit_memory(MEMORY)
+    for number in range(first, cases):
+        draw = random.Random(f"{name} {seed} {number}")
+        result = run_case(target.case, draw, Path(folder) / "case", CASE_SECONDS, target.names_outputs)
+        connection.send((result.outcome, result.signature, result.detail))
 
 
 def warm_up(case: Any, folder: Path) -> None:
@@ -174,7 +188,7 @@ def fuzz_by_coverage(options: argparse.Namespace) -> int:
     targets = {**TARGETS, **COMMANDS}
     name = options.targets
     tally, began = Tally(), time.monotonic()
-    folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+    folder = Path(tempfile.mkdtemp(dir=_memory_folder()))
 
     def one(data: bytes) -> None:
         target = targets[name]

@@ -12,7 +12,6 @@ a copy never does), valid among all candidates, distinct valid wordings a questi
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ import torch
 from choosing import chosen
 from counting import count, positive
 from cpu_budget import train_for
+from earlier import add_results, check_asked, note_asked
 
 from diffuseq.baselines.configs import (
     AutoregressiveGeneration,
@@ -41,7 +41,6 @@ from diffuseq.baselines.configs import (
 from diffuseq.config import Config
 from diffuseq.data.grammar import Grammar, build_corpus
 from diffuseq.errors import InputError
-from diffuseq.files import write_text
 from diffuseq.memory import prepare_memory
 from diffuseq.metrics.bleu import sentence_bleu
 from diffuseq.pipeline import DiffuSeqPipeline
@@ -208,14 +207,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--questions", type=count, default=200, help="held-out questions to answer")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="folder for the trained models and results.json")
+    parser.add_argument(
+        "--out", type=Path, help="folder for the trained models and results.json, which keeps other systems"
+    )
     parser.add_argument("--dry-run", action="store_true", help="a second of training, four questions")
     options = parser.parse_args(arguments)
+    seconds, questions = (1.0, 4) if options.dry_run else (options.seconds, options.questions)
     try:
         names = chosen(options.systems, systems(), "system")
+        if options.out is not None:
+            asked = {"seconds": seconds, "questions": questions, "seed": options.seed}
+            check_asked(options.out, asked)
+            note_asked(options.out, asked)
     except InputError as error:
         parser.error(str(error))
-    seconds, questions = (1.0, 4) if options.dry_run else (options.seconds, options.questions)
     with on_the_grammar(questions) as (corpus, rows):
         results = [copying(rows)]
         for name in names:
@@ -240,8 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 results.append(replace(spent, way=way, **measure(pipe, rows, changes)))
                 print(table(results[-1:]).splitlines()[-1], flush=True)
                 if options.out is not None:
-                    text = json.dumps([asdict(each) for each in results], indent=2)
-                    write_text(options.out / "results.json", text + "\n")
+                    add_results(options.out, ("system", "way"), [asdict(each) for each in results])
     print(f"\n{table(results)}")
     return 0
 

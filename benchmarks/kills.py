@@ -33,6 +33,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ from diffuseq.models import shipped_model
 from diffuseq.training.state import load_newest
 
 LONGEST_WAIT_S = 300
+ENDING = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+"""Signals that end this script, which deletes its temporary folder first."""
 LATEST_AMID_S = 0.01
 FILE_EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree")
 SAVE_EVERY = 4
@@ -107,6 +110,21 @@ def run(argv: list[str], folder: Path, log: Path, moment: Moment | None = None) 
         os.close(reading)
         _be_diffuseq(argv, folder, log, moment, writing)
     os.close(writing)
+    try:
+        operations = _watch(process, reading, moment)
+        _, status = os.waitpid(process, 0)
+    except BaseException:  # this script is ended, and its folder about to be deleted
+        with suppress(ProcessLookupError, ChildProcessError):
+            _kill(process)
+            os.waitpid(process, 0)
+        raise
+    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    ended = None if killed else os.waitstatus_to_exitcode(status)
+    return Ended(ended, operations, time.monotonic() - began, log.read_text(errors="replace"))
+
+
+def _watch(process: int, reading: int, moment: Moment | None) -> int:
+    """Kill the process at `moment`; gives the number of its file operations when its pipe ends."""
     operations = 0
     if moment is not None and moment.kind == "any":
         time.sleep(moment.seconds or 0.0)
@@ -117,10 +135,7 @@ def run(argv: list[str], folder: Path, log: Path, moment: Moment | None = None) 
             if moment is not None and moment.kind == "amid" and operations == moment.operation:
                 time.sleep(moment.seconds or 0.0)
                 _kill(process)
-    _, status = os.waitpid(process, 0)
-    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-    ended = None if killed else os.waitstatus_to_exitcode(status)
-    return Ended(ended, operations, time.monotonic() - began, log.read_text(errors="replace"))
+    return operations
 
 
 def _kill(process: int) -> None:
@@ -131,6 +146,8 @@ def _kill(process: int) -> None:
 def _be_diffuseq(argv: list[str], folder: Path, log: Path, moment: Moment | None, pipe: int) -> None:
     """The forked process: tell the pipe of every file operation inside `folder`, and never return."""
     signal.alarm(LONGEST_WAIT_S)
+    for number in ENDING:
+        signal.signal(number, signal.SIG_DFL)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -412,6 +429,8 @@ def parse() -> argparse.Namespace:
 if __name__ == "__main__":
     options = parse()
     torch.set_num_threads(1)
+    for number in ENDING:
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
     with tempfile.TemporaryDirectory() as temporary:
         try:
             work = (options.folder or Path(temporary)).resolve()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import diffuseq
 from diffuseq import DiffuSeqPipeline, InputError
 from diffuseq.baselines.configs import AutoregressiveGeneration
 from diffuseq.cli import main
@@ -295,3 +296,22 @@ def test_a_sampler_that_the_training_never_met_is_refused(pipe: DiffuSeqPipeline
     other = DiffuSeqPipeline(build(config, pipe.tokenizer.special), pipe.tokenizer, pipe.config)
     with pytest.raises(InputError, match="use settle"):
         other("how are you ?", sampler="ddim")
+
+
+@pytest.mark.parametrize("seeds", [[1, 2], [], 3, "1", ["1"], [1.5], [True]])
+def test_seeds_that_are_not_one_a_source_are_refused(pipe: DiffuSeqPipeline, seeds: Any) -> None:
+    with pytest.raises(InputError, match="seeds"):
+        pipe.prepare(["what is music"], pipe.settings(), seeds=seeds)
+    (prompt,) = pipe.prepare(["what is music"], pipe.settings(), seeds=np.array([7]))
+    assert prompt.seed == 7
+
+
+def test_a_device_weights_a_recipe_and_a_listener_of_another_type_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"There is no device '3.5'"):
+        DiffuSeqPipeline.from_pretrained("grammar", device=3.5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="weights is of the type float; give a list"):
+        DiffuSeqPipeline.ensemble(["grammar"], weights=1.0, device="cpu")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="Unknown recipe"):
+        diffuseq.recipe([])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="on_event is of the type int; give a function"):
+        diffuseq.train(diffuseq.recipe("tiny"), "grammar", tmp_path, on_event=3)  # type: ignore[arg-type]

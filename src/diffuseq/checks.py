@@ -13,6 +13,7 @@ from typing import Any, get_args, get_type_hints
 
 from diffuseq.config import (
     WORD_BY_WORD,
+    Config,
     DiffuSeqConfig,
     DiffusionGeneration,
     EnsembleConfig,
@@ -164,6 +165,13 @@ def check_generation(settings: Any) -> None:
         _check_sampler(settings)
 
 
+def checked_whole(name: str, value: Any, least: int, most: int) -> int:
+    """A whole number, also numpy's. Raises `InputError` for what is none, or one out of range."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= int(value) <= most:
+        raise InputError(f"{name} is {value!r}; give a whole number from {least:,} to {most:,}.")
+    return int(value)
+
+
 def check_number(name: str, value: Any) -> None:
     """Raise `InputError` if this is no value for a generation setting that counts or measures something."""
     whole = name in _WHOLE_NUMBERS
@@ -198,6 +206,8 @@ _OF_CHOICE: dict[str, dict[str, tuple[str, ...]]] = {
 """Settings that do nothing but with these samplers, or strategies of autoregressive systems."""
 _UNUSED = {"published": ("length_beam",), "levt": ("length_beam",)}
 """Settings that a kind of system shares with others and has no use for."""
+REFUSED = {"levt": ("length",)}
+"""Settings that a kind of system shares with others and takes no value for."""
 
 
 def check_changes(system: Any, own: Any, settings: Any) -> None:
@@ -224,6 +234,31 @@ def idle(system: Any, settings: Any) -> dict[str, str]:
                 if chosen not in having
             }
     return found
+
+
+def check_training_changes(own: Config, asked: Config) -> None:
+    """Raise `InputError` where settings of text and training differ from a recipe's `own` in one that does nothing:
+    somebody asked for it."""
+    training, text = asked.training, asked.text
+    named = training.start_from if text.tokenizer is None else text.tokenizer
+    idle_ones = (
+        ("training", "muon_learning_rate", training.optimizer != "muon", "training.optimizer is not muon"),
+        ("training", "teaching", not training.teachers, "there are no training.teachers"),
+        (
+            "training",
+            "final_learning_rate",
+            training.schedule not in ("linear", "cosine"),
+            f"the training.schedule {training.schedule} has no end",
+        ),
+        *(
+            ("text", name, named is not None, f"the tokenizer is that of {named}")
+            for name in ("vocab_size", "algorithm")
+        ),
+    )
+    for part, name, is_idle, why in idle_ones:
+        value = getattr(getattr(asked, part), name)
+        if is_idle and value != getattr(getattr(own, part), name):
+            raise InputError(f"{part}.{name} is {value}, but does nothing, for {why}; leave it out.")
 
 
 def _belongs(name: str, what: str, having: Iterable[str], chosen: str) -> str:

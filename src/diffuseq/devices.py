@@ -19,7 +19,7 @@ def usable_device(name: str | torch.device | None) -> torch.device:
         if device.type != "meta":
             torch.zeros(1, device=device).tolist()
             return device
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError):
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError, ImportError):
         pass
     raise InputError(f"There is no device {str(name)!r} to compute on here; give cpu, cuda, cuda:1 or mps.")
 

@@ -13,6 +13,7 @@ from diffuseq.checkpoint import find_model, load_model, save_model
 from diffuseq.config import Config, TextConfig, TrainingConfig
 from diffuseq.errors import InputError
 from diffuseq.files import same_place
+from diffuseq.names import refuse_alone
 from diffuseq.systems.ensemble import Ensemble
 from diffuseq.weights import read_weights
 
@@ -35,6 +36,8 @@ def load_ensemble(
         raise InputError(
             f"The models of an ensemble are of the type {type(models).__name__}; give a list of models."
         )
+    refuse_alone(weights, "weights")
+    weights = () if weights is None else weights
     opened = [load_model(name, device) for name in models]
     if not opened:
         raise InputError("An ensemble of no models was asked for; name at least one.")

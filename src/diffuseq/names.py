@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 from diffuseq.errors import InputError
 
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Embeddings, overrides and isolates of the direction of writing, and their ends."""
 WEIGHT_SUFFIXES = (".json", ".bin", ".pt", ".safetensors")
 """How the files of transformers' models end."""
 
@@ -23,11 +27,14 @@ def as_path(value: Any, what: str, instead: str = "give a path (a str or a Path)
 
 
 def refuse_alone(values: Any, what: str) -> None:
-    """Raise `InputError` for one text or path in the place of a list, whose letters would be taken one by one."""
+    """Raise `InputError` for one text or path in the place of a list, whose letters would be taken one by one, and
+    for what holds nothing one after the other."""
     if isinstance(values, str | os.PathLike):
         raise InputError(
             f"{what} is one text, {os.fspath(values)!r}; give a list, ({os.fspath(values)!r},) say."
         )
+    if values is not None and not isinstance(values, Iterable):
+        raise InputError(f"{what} is of the type {type(values).__name__}; give a list.")
 
 
 def refuse_missing_path(name: str | Path, what: str, suffixes: tuple[str, ...] = ()) -> None:
@@ -55,9 +62,26 @@ def readable(name: str) -> str:
     return name.encode(errors="backslashreplace").decode()
 
 
+def visible(text: str) -> str:
+    """The text with escapes for what a terminal would obey: control characters, and what turns the direction of
+    writing round for all that stands behind it."""
+    return "".join(
+        c.encode("unicode_escape").decode() if category(c) == "Cc" or c in _TURNING else c for c in text
+    )
+
+
+def shown(name: str | Path) -> str:
+    """A name or path as it stands in a sentence."""
+    return visible(readable(str(name)))
+
+
 def word(name: str | Path) -> str:
     """A name as one word of a command that is told to be repeated, quoted where a shell would read it otherwise."""
-    return shlex.quote(str(name))
+    text = str(name)
+    if visible(text) == text:
+        return shlex.quote(text)
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{visible(escaped)}'"
 
 
 def _can_only_be_a_path(name: str, suffixes: tuple[str, ...]) -> bool:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from diffuseq.config import Generation, TextConfig
 from diffuseq.errors import InputError
@@ -47,10 +50,11 @@ def read_sources(
 ) -> list[Prompt]:
     """A prompt for each source, as much of it as the model reads.
 
-    Raises `InputError` for one that is no text, is empty or has nothing that the tokenizer can read, and, where
-    `overlong` is refused, for one that is longer than the model reads.
+    Raises `InputError` for a source that is no text, is empty or has nothing that the tokenizer can read, and,
+    where `overlong` is refused, for one that is longer than the model reads; and for seeds that are not one each.
     """
     texts, longest = _checked_texts(sources), settings.max_source
+    _check_seeds(seeds, len(texts))
     prompts = [
         Prompt(text, ids[:longest], seed, unread=max(0, len(ids) - longest))
         for text, ids, seed in zip(texts, tokenizer.encode(texts), seeds, strict=True)
@@ -113,6 +117,17 @@ def batches(prompts: Sequence[Prompt], size: int) -> Iterator[list[int]]:
     for rows in by_shape.values():
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
+
+
+def _check_seeds(seeds: Any, count: int) -> None:
+    """Raise `InputError` for what are not as many whole numbers as there are sources."""
+    if not isinstance(seeds, Sequence | np.ndarray) or isinstance(seeds, str) or len(seeds) != count:
+        raise InputError(
+            f"seeds is {seeds!r} for {count} sources; give a list with a number for each, or none."
+        )
+    for seed in seeds:
+        if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+            raise InputError(f"seeds has {seed!r}; give whole numbers.")
 
 
 def _checked_texts(sources: Sequence[Any]) -> list[str]:

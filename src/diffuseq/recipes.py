@@ -281,6 +281,6 @@ RECIPES = DIFFUSION | BASELINES
 
 def recipe(name: str) -> Config:
     """The config of a recipe. Raises `InputError` for an unknown name and lists the known ones."""
-    if name not in RECIPES:
+    if not isinstance(name, str) or name not in RECIPES:
         raise unknown_name("recipe", name, RECIPES)
     return RECIPES[name]()

@@ -191,6 +191,20 @@ def test_a_beam_obeys_its_template() -> None:
         assert text == max(itertools.product(*allowed), key=lambda words: log_probability(source, words))
 
 
+@pytest.mark.parametrize("strategy", ["beam", "diverse-beam"])
+def test_a_beam_wider_than_there_are_texts_repeats_them_from_the_best_on(strategy: str) -> None:
+    options = {"strategy": strategy, "beam_groups": 1 if strategy == "beam" else 2}
+    pinned = torch.tensor([[2, 3, 4, 2], [2, -1, 4, 2]])
+    *_, draft = run(language(2), 8, pinned, beams=8, **options)
+    assert draft.log_p.min() > -100
+    one, three = draft.tokens[:8].tolist(), draft.tokens[8:].tolist()
+    assert one == [[2, 3, 4, 2]] * 8
+    assert len({tuple(text) for text in three}) == 3 and all(text[::2] == [2, 4] for text in three)
+    table = language(1)
+    (texts,) = found(table, 200, strategy="beam", beams=200)
+    assert len(set(texts)) == len(every_text(table[0], 1.0)) and texts[len(set(texts)) :][0] == texts[0]
+
+
 def test_samples_follow_the_model() -> None:
     table = language(sources=1).expand(3000, -1, -1)
     texts = [text for (text,) in found(table, 1, strategy="sample")]

@@ -2,8 +2,10 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,20 @@ def test_killed_runs_end_as_the_calm_one():
     assert done.returncode == 0, done.stdout + done.stderr
     assert "training: 4 kills" in done.stdout and "generation: 2 kills" in done.stdout
     assert "PASSED" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it forks, and counts on /proc")
+def test_a_signal_leaves_no_temporary_folder(tmp_path):
+    command = [sys.executable, str(SCRIPT), "--kills", "60", "--steps", "200"]
+    process = subprocess.Popen(
+        command, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.DEVNULL
+    )
+    until = time.monotonic() + 120
+    while not any(tmp_path.glob("*/*/*")) and time.monotonic() < until:
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait(60) == 143
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.fixture

@@ -25,6 +25,13 @@ def test_the_scores_do_not_take_the_place_of_the_predictions(
     ("options", "message"),
     [
         (["--card", "nowhere"], "There is no model card nowhere/README.md"),
+        (["--nll-calls", "5"], "--nll-calls and --nll-rounds do nothing without --nll"),
+        (
+            ["--bertscore-layer", "3"],
+            "bertscore_layer is 3, but nothing that is measured needs it; add bertscore",
+        ),
+        (["--bertscore-model", "x"], "bertscore_model is x, but nothing that is measured needs it"),
+        (["--language-model", "x"], "language_model is x, but nothing .* needs it; add perplexity or mauve"),
         (["--nll", "nowhere"], "There is no model folder 'nowhere'"),
         (["--nll", "qqp-transformer"], "'transformer' has no variational bound"),
         (["--nll", "grammar", "--nll-rounds", "1"], "rounds is 1; give a whole number of at least 2"),

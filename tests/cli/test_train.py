@@ -12,6 +12,7 @@ from rich.console import Console
 from diffuseq.checkpoint import find_model, load_config
 from diffuseq.cli import main
 from diffuseq.cli.train import Reporter, parse
+from diffuseq.errors import InputError
 from diffuseq.recipes import RECIPES, recipe
 from diffuseq.training import run
 from diffuseq.training.signals import TrainingStopped
@@ -58,6 +59,24 @@ def test_any_field_of_the_config_is_an_option() -> None:
 def test_a_setting_that_does_nothing_with_the_sampler_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     told = fails(["train", "qqp-small", "--data", "x", "--generation.order-noise", "0.5"], capsys)
     assert "order_noise belongs to the sampler 'settle', but 'fixed-point' is chosen" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--training.optimizer", "adamw", "--training.muon-learning-rate", "0.1"], "optimizer is not muon"),
+        (["--training.teaching", "0.5"], "there are no training.teachers"),
+        (
+            ["--training.schedule", "constant", "--training.final-learning-rate", "0.1"],
+            "schedule constant has",
+        ),
+        (["--text.vocab-size", "999", "--text.tokenizer", "qqp"], "the tokenizer is that of qqp"),
+        (["--text.algorithm", "bpe", "--training.start-from", "grammar"], "the tokenizer is that of grammar"),
+    ],
+)
+def test_a_setting_of_training_that_does_nothing_is_refused(options: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=f"but does nothing, for .*{said}"):
+        parse("qqp", ["--data", "x", *options])
 
 
 def test_a_path_that_is_no_model_is_told_as_one(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffuseq.data import pairs
-from diffuseq.data.pairs import BadRows, Pair, find_split, read_pairs, read_sources
+from diffuseq.data.pairs import BadRows, Pair, find_split, read_pairs, read_questions, read_sources
 from diffuseq.errors import InputError
 
 
@@ -221,3 +221,16 @@ def test_a_split_may_be_compressed(tmp_path: Path) -> None:
     assert next(read_pairs(find_split(tmp_path, "valid"))).target == "b"
     with pytest.raises(InputError, match=r"no train.jsonl \(there is: validation.jsonl.gz\)"):
         find_split(tmp_path, "train")
+
+
+def test_one_list_in_a_file_is_told_and_splits_may_be_called_json(tmp_path: Path) -> None:
+    rows = [{"src": "a", "trg": "b"}]
+    for text in (json.dumps(rows), json.dumps(rows, indent=1), json.dumps(rows[0], indent=1)):
+        (tmp_path / "train.json").write_text(text)
+        for read in (read_pairs, read_questions):
+            with pytest.raises(InputError, match=r"train.json:1: .*; one JSON object a line is read here"):
+                list(read(tmp_path / "train.json"))
+    (tmp_path / "train.json").write_text("[" + " " * 10_000_001)
+    with pytest.raises(InputError, match=r"longer than .*; one JSON object a line is read here"):
+        list(read_pairs(tmp_path / "train.json"))
+    assert find_split(tmp_path, "train") == tmp_path / "train.json"

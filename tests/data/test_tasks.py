@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -273,7 +274,7 @@ def test_given_files_are_the_splits_and_shares_go_by_source(tmp_path: Path) -> N
     rows = [json.dumps({"question": f"q {i % 200}", "answer": str(i)}) for i in range(600)]
     path = write_lines(tmp_path / "a.jsonl", *rows)
     held = write_lines(tmp_path / "b.jsonl", json.dumps({"question": "x", "answer": "y"}))
-    options = columns(valid_files=(str(held),), valid_share=0.5, test_share=0.2)
+    options = columns(valid_files=(str(held),), test_share=0.2)
     manifest = prepare("columns", [path], tmp_path / "out", options)
     assert manifest.counts["valid"] == 1
     assert 60 < manifest.counts["test"] < 180
@@ -420,3 +421,86 @@ def test_no_bytes_make_a_release_fail_with_anything_but_an_input_error(
         except InputError:
             continue
         assert (folder / "out" / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "said"),
+    [
+        (
+            "qqp",
+            {"source_column": "a"},
+            "source_column is 'a', which does nothing for qqp; it is for columns",
+        ),
+        ("qqp", {"valid_share": 0.1}, "valid_share is 0.1, .* for columns and dialogue"),
+        ("columns", {"contexts": 5}, "contexts is 5, .* for quasar-t"),
+        ("quasar-t", {"valid_rows": 5}, "valid_rows is 5, .* for qqp and wiki-auto"),
+        ("columns", {"quotes": False, "quoted_lines": 30}, "quoted_lines is 30, but with --no-quotes"),
+    ],
+)
+def test_an_option_that_does_nothing_for_a_task_is_refused(
+    task: str, changes: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    path = write_tsv(tmp_path / "a.csv", [["question", "answer"], ["a", "b"]], ",")
+    with pytest.raises(InputError, match=said):
+        prepare(task, [path], tmp_path / "out", ReadOptions(**changes))  # type: ignore[arg-type]
+
+
+def test_nothing_is_said_to_be_held_out_where_the_data_come_in_splits(tmp_path: Path) -> None:
+    path = write_tsv(tmp_path / "a.csv", [["question", "answer"], ["a", "b"]], ",")
+    held = write_tsv(tmp_path / "b.csv", [["question", "answer"], ["c", "d"]], ",")
+    with pytest.raises(InputError, match=r"valid_share is 0.5, but the data come in splits already"):
+        prepare("columns", [path], tmp_path / "out", columns(valid_files=(str(held),), valid_share=0.5))
+    talk = write_lines(tmp_path / "dialogues_train.txt", "a __eou__ b __eou__")
+    with pytest.raises(InputError, match=r"test_share is 0.5, but the data come in splits already"):
+        prepare("dialogue", [talk], tmp_path / "out", ReadOptions(test_share=0.5))
+    wiki = [write_lines(tmp_path / f"{name}.tsv", "a\tb") for name in ("train", "valid")]
+    with pytest.raises(InputError, match="valid_rows is 1, but the data come in splits already"):
+        prepare("wiki-auto", wiki, tmp_path / "out", ReadOptions(valid_rows=1))
+
+
+def test_a_file_that_is_named_twice_and_one_column_for_two_sides_are_refused(tmp_path: Path) -> None:
+    path = write_tsv(tmp_path / "a.csv", [["question", "answer"], ["a", "b"]], ",")
+    with pytest.raises(InputError, match=r"a.csv is given twice"):
+        prepare("columns", [path, tmp_path / "." / "a.csv"], tmp_path / "out", columns())
+    with pytest.raises(InputError, match=r"b.csv is given twice"):
+        prepare("columns", [path], tmp_path / "out", columns(valid_files=("b.csv", "b.csv")))
+    for one, other in (("source", "target"), ("target", "reference"), ("source", "reference")):
+        same = {f"{one}_column": "x", f"{other}_column": "x"}
+        with pytest.raises(InputError, match=f"--{one}-column and --{other}-column are both 'x'"):
+            prepare("columns", [path], tmp_path / "out", columns(**same))
+
+
+def test_a_csv_without_header_is_told_that_its_first_line_is_read_as_one(tmp_path: Path) -> None:
+    path = write_tsv(tmp_path / "a.csv", [["how are you", "fine"], ["a", "b"]], ",")
+    with pytest.raises(InputError, match=r"how are you.* \(The first line of .*a.csv is read as its header"):
+        prepare("columns", [path], tmp_path / "out", columns())
+    path = write_lines(tmp_path / "a.jsonl", json.dumps({"a": "b"}))
+    with pytest.raises(InputError, match="Unknown column") as refused:
+        prepare("columns", [path], tmp_path / "out", columns())
+    assert "its header" not in str(refused.value)
+
+
+def test_lines_of_json_are_read_from_files_called_json_and_a_list_is_told(tmp_path: Path) -> None:
+    rows = [{"question": f"q {i}", "answer": str(i)} for i in range(3)]
+    path = write_lines(tmp_path / "a.json", *map(json.dumps, rows))
+    assert prepare("columns", [path], tmp_path / "out", columns(valid_share=0.0)).counts["train"] > 0
+    for text in (json.dumps(rows), json.dumps(rows, indent=1)):
+        path = write_lines(tmp_path / "b.json", text)
+        with pytest.raises(InputError, match=r"b.json:1: .* one JSON object a line is read here \(`jq -c"):
+            prepare("columns", [path], tmp_path / "two", columns())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((["columns"], ["a.csv"], "out"), "Unknown task"),
+        (("columns", None, "out"), "No raw data are given"),
+        (("columns", 3, "out"), "raw is of the type int"),
+        (("columns", [3], "out"), "A raw file is of the type int"),
+        (("columns", ["a.csv"], None), "The folder out is of the type NoneType"),
+        (("columns", ["a.csv"], "out", {"source_column": "a"}), "The options are of the type dict"),
+    ],
+)
+def test_arguments_of_another_type_are_one_sentence(arguments: tuple[Any, ...], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        prepare(*arguments)

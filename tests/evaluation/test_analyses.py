@@ -344,6 +344,8 @@ def test_the_command_writes_figures_their_data_and_captions(models, tmp_path, ca
         (["--only", "sped"], "Did you mean 'speed'"),
         (["--candidates", "1"], "at least 2"),
         (["--calls", "0"], "from 1 on"),
+        (["--only", "steps,speed", "--candidates", "5"], "candidates is for diversity, which is not made"),
+        (["--only", "diversity", "--calls", "5"], "calls is for speed, which is not made"),
         (["--rows", "0"], "from 1 on"),
         (["--out", "{models}/test.jsonl"], "is a file"),
         (["--data", "{models}/ours"], "has no valid.jsonl"),

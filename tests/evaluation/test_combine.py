@@ -114,6 +114,7 @@ def test_other_references_than_the_first_systems_are_told(
         (("good", "--output", "x.jsonl"), "give two or more runs"),
         (("good", "other"), "give --output, --pairs, or both"),
         (("good", "other", "--pairs", "x.jsonl", "--best", "0"), "--best is 0"),
+        (("good", "other", "--output", "x.jsonl", "--best", "2"), "--best does nothing without --pairs"),
         *(
             (("good", "other", "--output", "x.jsonl", "--source-weight", weight), "source_weight is")
             for weight in ("nan", "inf", "-1e9")
@@ -153,3 +154,10 @@ def test_nothing_that_is_read_is_written_over(
         main(["evaluate", "good", "--json", "good/predictions.jsonl"])
     assert "is what is read; give --json another name" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in folder.rglob("*.jsonl")} == before
+
+
+def test_what_are_no_predictions_is_told(folder: Path) -> None:
+    with pytest.raises(InputError, match="type PosixPath; give what read_predictions"):
+        list(combine([folder, folder]))  # type: ignore[list-item]
+    with pytest.raises(InputError, match="systems is of the type Predictions; give a list"):
+        list(combine(system("a", GOOD, 0.5, 10)))  # type: ignore[arg-type]

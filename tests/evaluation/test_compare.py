@@ -153,6 +153,12 @@ def test_test_sets_are_told_apart_by_their_sources(runs: Path) -> None:
         ["good", "bad"],
         ["third"],
     ]
+    assert "Not compared with third, for the sources are others (0 of 60" in remarks(comparison.blocks[0])[0]
+    assert "Not compared with good, bad, for" in markdown(comparison, [[], []])
+    of_tasks = compare(
+        [Run("good", runs / "good", "qqp"), Run("third", runs / "third", "dialogue")], bootstrap=0
+    )
+    assert not any(block.warnings for block in of_tasks.blocks)
 
 
 def test_runs_of_one_task_have_to_align(runs: Path) -> None:
@@ -407,3 +413,25 @@ def test_paths_are_shown_whatever_signs_they_have(runs: Path, capsys: pytest.Cap
     assert compare_verb.main([str(runs / "good"), "--bootstrap", "0", "--out", str(report)]) == 0
     shown = capsys.readouterr().out
     assert str(scores) in shown and str(report / "report.html") in shown
+
+
+def test_runs_may_be_paths_and_what_are_no_runs_is_told(runs: Path) -> None:
+    folders = sorted(str(path) for path in runs.iterdir())[:2]
+    (block,) = compare([folders[0], Path(folders[1]), Run("third", folders[0])], bootstrap=0).blocks  # type: ignore[arg-type]
+    assert [entry.name for entry in block.entries] == [*(Path(folder).name for folder in folders), "third"]
+    with pytest.raises(InputError, match="runs is one text"):
+        compare(folders[0])
+    with pytest.raises(InputError, match="A run is of the type int; give a Run, or a path"):
+        compare([3])  # type: ignore[list-item]
+    with pytest.raises(InputError, match=r"bootstrap is 10\.0; give a whole number"):
+        compare(folders, bootstrap=10.0)  # type: ignore[arg-type]
+
+
+def test_figures_of_an_earlier_report_do_not_stay(runs: Path) -> None:
+    plots = runs / "report" / "plots"
+    write_report(compared(runs, task="qqp"), runs / "report")
+    earlier = {path.name for path in plots.iterdir()}
+    (plots / "mine.svg").write_text("")
+    write_report(compared(runs, task="dialogue"), runs / "report")
+    now = {path.name for path in plots.iterdir()}
+    assert len(now) == len(earlier) + 1 and now & earlier == set() and "mine.svg" in now

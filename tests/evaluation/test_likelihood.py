@@ -170,3 +170,30 @@ def test_the_verb_bounds_a_model_folder_on_the_references(
     found = json.loads(out.read_text())["nll"]
     parts = sum(found[name] for name in ("prior", "diffusion", "rounding", "length"))
     assert found["total"] == pytest.approx(parts) and found["tokens"] >= 6
+
+
+def test_the_bound_is_the_same_whatever_the_default_dtype_around_it() -> None:
+    def bound() -> Bound:
+        return negative_log_likelihood(pipe, ["what is music?"], ["what is it?"], calls=3, rounds=2)
+
+    pipe = DiffuSeqPipeline.from_pretrained("grammar", "cpu")
+    usual = bound()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert bound() == usual
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("sources", "targets", "said"),
+    [
+        (["a"], ["a", "b"], "1 sources and 2 targets"),
+        ([], [], "0 sources and 0 targets"),
+        ("a", ["b"], "sources is one text"),
+    ],
+)
+def test_texts_that_are_no_pairs_are_one_sentence(sources: Any, targets: Any, said: str) -> None:
+    pipe = DiffuSeqPipeline.from_pretrained("grammar", "cpu")
+    with pytest.raises(InputError, match=said):
+        negative_log_likelihood(pipe, sources, targets, calls=2, rounds=2)

@@ -53,7 +53,7 @@ def test_published_files_become_candidates_and_lose_their_special_tokens(tmp_pat
     ("rows", "message"),
     [
         ([ROW, "{broken"], r"predictions\.jsonl:2: the line is not JSON"),
-        ([ROW, "[1]"], r":2: the row is list; it must be a JSON object"),
+        ([ROW, "[1]"], r":2: the row is a list, not a JSON object; one JSON object a line"),
         ([ROW, {**ROW, "references": []}], r":2: the field 'references' is not a list of at least one text"),
         ([ROW, {**ROW, "references": [" "]}], r":2: a reference is empty"),
         *(

@@ -189,3 +189,26 @@ def test_case_counts_in_translation_without_a_task_and_where_it_is_asked_for(giv
 def test_one_candidate_has_no_diversity() -> None:
     assert score(predictions(candidates=1), bootstrap=0).value(CANDIDATES, "div4") is None
     assert score(predictions(candidates=2), bootstrap=0).value(CANDIDATES, "div4") is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        *(
+            ({"bootstrap": value}, r"bootstrap is .*; give a whole number")
+            for value in (10.0, True, "1", None)
+        ),
+        *(
+            ({"bootstrap": 10, "seed": value}, "seed is .*; give a whole number")
+            for value in (1.5, None, "a")
+        ),
+        ({"task": 3}, "Unknown task 3"),
+        ({"metrics": 3}, "metrics is of the type int; give a list"),
+    ],
+)
+def test_arguments_of_another_type_are_one_sentence(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        score(predictions(4), **changes)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="type PosixPath; give what read_predictions"):
+        score(Path("predictions.jsonl"))  # type: ignore[arg-type]
+    assert score(predictions(4), bootstrap=np.int64(5), seed=np.int64(1)).bootstrap == 5  # type: ignore[arg-type]

@@ -168,3 +168,12 @@ def test_tensors_of_another_network_are_refused(folder: Path) -> None:
     torch.save(weights | {"decoder.bias": torch.zeros(3)}, path)
     with pytest.raises(InputError, match=r"missing time_embed\.0\.bias unknown decoder\.bias"):
         import_official(folder)
+
+
+def test_a_checkpoint_is_read_in_single_precision_whatever_the_default_around_it(folder: Path) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        system = import_official(folder).system
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {parameter.dtype for parameter in system.parameters()} == {torch.float32}

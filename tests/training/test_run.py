@@ -617,3 +617,14 @@ def test_targets_that_answers_could_not_have_are_told(
     assert [text[: text.index(",")] for text in told] == (
         ["100% of the training targets have a token twice in a row"] if warned else []
     )
+
+
+def test_a_run_is_the_same_whatever_the_default_dtype_around_it(data: Path, tmp_path: Path) -> None:
+    usual = train(tiny.config(steps=4), data, tmp_path / "usual")
+    torch.set_default_dtype(torch.float64)
+    try:
+        other = train(tiny.config(steps=4), data, tmp_path / "other")
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert tiny.same_weights(other, usual)

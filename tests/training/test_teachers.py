@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,26 @@ def test_a_run_goes_on_from_a_model_with_other_data(teacher: Path, tmp_path: Pat
     assert saved.text.tokenizer is None and saved.training.start_from == str(teacher)
     for name, value in before.state_dict().items():
         torch.testing.assert_close(system.state_dict()[name], value, atol=1e-6, rtol=0)
+
+
+def test_a_run_that_began_with_a_model_is_resumed_without_it(
+    data: Path, teacher: Path, tmp_path: Path
+) -> None:
+    start, out = tmp_path / "start", tmp_path / "out"
+    shutil.copytree(teacher, start)
+    given = ["--training.start-from", str(start), "--data", str(data), "--out", str(out)]
+
+    def go_on(steps: int, *more: str) -> Path:
+        options = parse("tiny", [*given, *more])
+        settings = tiny.settings(start_from=str(start), steps=steps, schedule="constant", warmup=0.0)
+        config = Config(options.system, options.text, settings, options.generation)
+        return train(config, data, out, resume="--resume" in more)
+
+    go_on(2)
+    shutil.rmtree(start)
+    with pytest.raises(InputError, match="There is no model folder"):
+        parse("tiny", given)
+    assert json.loads((go_on(4, "--resume") / "training.json").read_text())["steps"] == 4
 
 
 def test_what_does_not_go_together_is_refused(data: Path, teacher: Path, tmp_path: Path) -> None:

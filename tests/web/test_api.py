@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
 
-from diffuseq.baselines.configs import AutoregressiveGeneration, GruConfig
+from diffuseq.baselines.configs import AutoregressiveGeneration, GruConfig, IterativeGeneration, LevTConfig
 from diffuseq.baselines.gru import Gru
 from diffuseq.pipeline import DiffuSeqPipeline
 from diffuseq.web.api import Service, create_app
@@ -311,3 +311,12 @@ def test_the_schema_describes_every_route(client: TestClient) -> None:
     assert set(paths) == {"/v1/generate", "/v1/stream", "/v1/models", "/health", "/metrics"}
     assert set(paths["/v1/stream"]) == {"get", "post"}
     assert {"200", "400", "413", "422", "500", "503"} <= set(paths["/v1/generate"]["post"]["responses"])
+
+
+def test_there_is_no_dial_for_what_a_model_refuses(tiny_pipe: DiffuSeqPipeline) -> None:
+    generation = IterativeGeneration()
+    config = dataclasses.replace(tiny_pipe.config, system=LevTConfig(), generation=generation)
+    levt = DiffuSeqPipeline(tiny_pipe.system, tiny_pipe.tokenizer, config)
+    with TestClient(create_app({"main": levt})) as client:
+        dials = client.get("/v1/models").json()["models"][0]["dials"]
+    assert "candidates" in dials and not {"length", "length_beam"} & set(dials)

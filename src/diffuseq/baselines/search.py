@@ -36,8 +36,6 @@ class State(Protocol):
         """The state whose row i is this state's row `rows[i]`; both belong to the same source."""
 
 
-_EMPTY = -1e9
-"""The log-probability of a place in the beam that no hypothesis has taken; finite, so that it can be told."""
 Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
 Choose = Callable[[Tensor, int], Tensor]
 
@@ -302,7 +300,7 @@ def beam_search(
     The groups choose one after the other at each position, and a word costs `diversity` for each earlier
     group's beam that has just taken it. A source is finished when each of its slots holds a hypothesis that
     ended; what is still open at the greatest length counts as it stands. Candidates are the best of the
-    beam; with groups, the best of each group first.
+    beam; with groups, the best of each group first. A beam wider than there are texts repeats them.
     """
     width = settings.beams // groups
     current = _starts(sources * settings.beams, rules, state)
@@ -339,7 +337,8 @@ def beam_search(
 def _standing(
     beams: list[Beam], candidates: int, position: int, rules: Rules, length_penalty: float
 ) -> Draft:
-    """The best hypotheses at this moment, finished or open, as a draft with `candidates` rows a source."""
+    """The best hypotheses at this moment, finished or open, as a draft with `candidates` rows a source; where there
+    are fewer texts than that, these again from the best on."""
     length = position + 1
     closed = []
     for beam in beams:
@@ -348,13 +347,17 @@ def _standing(
     ranks = range(beams[0].scores.shape[1])
     chosen = [(group, rank) for rank in ranks for group in range(len(beams))][:candidates]
 
+    counts = [beam.ended_scores.isfinite().sum(1).clamp(min=1) for beam in closed]  # of texts, each [b]
+
     def gather(name: str) -> Tensor:
-        return torch.stack([getattr(closed[group], name)[:, rank] for group, rank in chosen], 1).flatten(0, 1)
+        rows = torch.arange(len(counts[0]), device=counts[0].device)
+        parts = [getattr(closed[group], name)[rows, rank % counts[group]] for group, rank in chosen]
+        return torch.stack(parts, 1).flatten(0, 1)
 
     padding = gather("ended_padding")[:, :length]
     tokens = gather("ended_tokens")[:, :length].masked_fill(padding, rules.pad)
     confidence = gather("ended_confidence")[:, :length].masked_fill(padding, 1.0)
-    log_p = gather("ended_log_p").clamp_min(_EMPTY)
+    log_p = gather("ended_log_p")
     return Draft(tokens, padding, confidence, log_p, position, rules.max_length, length)
 
 

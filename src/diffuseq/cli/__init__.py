@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from diffuseq.cli import streams
 from diffuseq.errors import InputError, unknown_name
 from diffuseq.memory import prepare_memory
+from diffuseq.names import visible
 
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("diffuseq.cli.train", "Train a recipe on pairs of text."),
@@ -105,7 +106,7 @@ def _own_warnings_in_a_line() -> Iterator[None]:
             shown(message, category, *place, **more)
         elif str(message) not in told:
             told.add(str(message))
-            print(f"diffuseq: {message}", file=sys.stderr)
+            print(f"diffuseq: {visible(str(message))}", file=sys.stderr)
 
     warnings.showwarning = show
     try:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from diffuseq.cli.consoles import ReportConsole
 from diffuseq.data.pairs import BadRows
 from diffuseq.files import check_folder
+from diffuseq.names import shown
 
 EXAMPLES = """examples:
   diffuseq analyse runs/ours --data data/qqp
@@ -79,7 +80,7 @@ def run(arguments: Analyse) -> int:
     heading = f"Models: {names}. Rows: the first {len(test.sources):,} of {test.name}. Seed: {limits.seed}."
     paths = write(done, arguments.out, heading)
     console.print(
-        f"Written: {arguments.out / 'analyses.md'}, {len(paths) - 1} figures and csv files.",
+        f"Written: {shown(arguments.out / 'analyses.md')}, {len(paths) - 1} figures and csv files.",
         soft_wrap=True,
         markup=False,
     )

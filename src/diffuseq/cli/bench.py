@@ -15,6 +15,7 @@ from diffuseq.cli.consoles import ReportConsole
 from diffuseq.cli.tables import print_table
 from diffuseq.evaluation.tables import Cell, Table
 from diffuseq.files import check_file, write_text
+from diffuseq.names import shown
 
 if TYPE_CHECKING:
     from diffuseq.evaluation.speed.table import Table as Measured
@@ -78,7 +79,7 @@ def run(options: Bench, console: Console) -> None:
             "parts": {part: table.to_dict() for part, table in found.items()},
         }
         write_text(options.out, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        console.print(f"Written: {options.out}", soft_wrap=True, markup=False)
+        console.print(f"Written: {shown(options.out)}", soft_wrap=True, markup=False)
 
 
 def show(table: Measured, console: Console) -> None:

@@ -19,7 +19,7 @@ from diffuseq.evaluation.predictions import (
     write_predictions,
 )
 from diffuseq.files import check_file, check_outputs
-from diffuseq.names import word
+from diffuseq.names import shown, word
 
 EXAMPLES = """examples:
   diffuseq combine runs/ours runs/transformer --output runs/both/predictions.jsonl
@@ -56,6 +56,8 @@ def main(argv: list[str]) -> int:
         raise InputError("One system has nothing to be combined with; give two or more runs.")
     if asked.output is None and asked.pairs is None:
         raise InputError("Nothing would be written; give --output, --pairs, or both.")
+    if asked.pairs is None and asked.best != Combine.best:
+        raise InputError("--best does nothing without --pairs; give both, or none.")
     if asked.best < 1:
         raise InputError(f"--best is {asked.best}; give a number of at least 1.")
     written = [path for path in (asked.output, asked.pairs) if path is not None]
@@ -69,11 +71,12 @@ def main(argv: list[str]) -> int:
         _tell_other_references(systems)
         count = write_predictions(asked.output, (row.prediction for row in rows))
         print(
-            f"{count} predictions are in {asked.output}; `diffuseq evaluate {word(asked.output)}` scores them."
+            f"{count} predictions are in {shown(asked.output)}; "
+            f"`diffuseq evaluate {word(asked.output)}` scores them."
         )
     if asked.pairs is not None:
         pairs, without = write_pairs(asked.pairs, rows, asked.best)
-        print(f"{pairs} pairs of {len(rows)} sources are in {asked.pairs}.")
+        print(f"{pairs} pairs of {len(rows)} sources are in {shown(asked.pairs)}.")
         if without:
             print(
                 f"diffuseq: {without} sources have none: their candidates are empty or copies of them.",
@@ -88,7 +91,7 @@ def _tell_other_references(systems: Sequence[Predictions]) -> None:
     for other in systems[1:]:
         if differing := other_references(first, other):
             print(
-                f"diffuseq: {other.files[0]} has other references than {first.files[0]} in {differing:,} of "
-                f"{len(first.rows):,} rows; those of {first.files[0]} are written.",
+                f"diffuseq: {shown(other.files[0])} has other references than {shown(first.files[0])} in "
+                f"{differing:,} of {len(first.rows):,} rows; those of {shown(first.files[0])} are written.",
                 file=sys.stderr,
             )

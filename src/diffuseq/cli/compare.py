@@ -15,6 +15,7 @@ from diffuseq.evaluation import published_rows, tables
 from diffuseq.evaluation.compare import compare, parse_runs
 from diffuseq.evaluation.report import findings, remarks, write_report
 from diffuseq.files import check_folder
+from diffuseq.names import shown
 
 EXAMPLES = """examples:
   diffuseq compare runs/ours runs/transformer --task qqp --out report
@@ -91,7 +92,7 @@ def run(arguments: Compare) -> int:
     if arguments.out is not None:
         write_report(comparison, arguments.out, arguments.published)
         console.print(
-            f"Written: {arguments.out / 'report.html'}, report.md, scores.json, plots/",
+            f"Written: {shown(arguments.out / 'report.html')}, report.md, scores.json, plots/",
             soft_wrap=True,
             markup=False,
         )

@@ -7,7 +7,6 @@ and ends with a table in which the grammar itself says how many answers are righ
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from diffuseq.cli.program import program
 from diffuseq.cli.train import Reporter
 from diffuseq.errors import InputError
 from diffuseq.files import check_folder, read_text, write_text
+from diffuseq.names import shown, word
 from diffuseq.recipes import recipe
 
 _SIGNED = "demo.sha256"
@@ -83,8 +83,8 @@ def main(argv: Sequence[str]) -> int:
     ]
     console.print(_table(scored, settings))
     console.print(
-        f"The model is in {escape(str(options.out))}. Ask it something: [bold]"
-        + escape(f'echo "{rows[-1]["src"]}" | {program()} generate {shlex.quote(str(options.out))} --watch')
+        f"The model is in {escape(shown(options.out))}. Ask it something: [bold]"
+        + escape(f'echo "{rows[-1]["src"]}" | {program()} generate {word(options.out)} --watch')
         + "[/bold]",
         soft_wrap=True,
     )

@@ -10,7 +10,7 @@ import tyro
 
 from diffuseq.cli.saving import check_out
 from diffuseq.errors import InputError
-from diffuseq.names import word
+from diffuseq.names import shown, word
 
 EXAMPLES = """examples:
   diffuseq train qqp --data data/qqp --out runs/a
@@ -52,5 +52,7 @@ def main(argv: list[str]) -> int:
         if options.by_name
         else f"{len(options.models)} models, {size:,.0f} MB,"
     )
-    print(f"{what} are in {options.out}; `diffuseq generate {word(options.out)}` writes with all of them.")
+    print(
+        f"{what} are in {shown(options.out)}; `diffuseq generate {word(options.out)}` writes with all of them."
+    )
     return 0

@@ -21,6 +21,7 @@ from diffuseq.evaluation.score import CANDIDATES, Row, Scores, Value, score
 from diffuseq.evaluation.tables import CLOSER
 from diffuseq.files import check_file, check_outputs, write_text
 from diffuseq.model_card import add_scores, check_card
+from diffuseq.names import shown
 
 if TYPE_CHECKING:
     from diffuseq.pipeline import DiffuSeqPipeline
@@ -31,6 +32,7 @@ EXAMPLES = """examples:
   diffuseq evaluate runs/qqp/predictions.jsonl --nll runs/qqp
   diffuseq evaluate runs/simple --task simplification --bertscore-model microsoft/deberta-xlarge-mnli"""
 
+_CALLS, _ROUNDS = 25, 4
 _LONGEST_NUMBER = len("±0.0123")
 
 
@@ -59,9 +61,9 @@ class Evaluate:
     """Seed of the bootstrap and of MAUVE's clusters."""
     nll: str | None = None
     """Model folder of a diffusion system: also bound its −log p of the (first) references, per token."""
-    nll_calls: int = 25
+    nll_calls: int = _CALLS
     """Network calls for one draw of the bound."""
-    nll_rounds: int = 4
+    nll_rounds: int = _ROUNDS
     """Independent draws of the bound; their spread is the stated error."""
     device: str = "cpu"
     """Where the networks of BERTScore, perplexity, MAUVE and the bound run."""
@@ -83,6 +85,8 @@ def run(arguments: Evaluate) -> int:
     """Score every system that was named, print a table each, and write the json file at the end."""
     if not arguments.predictions:
         raise InputError("No predictions are given; name a predictions.jsonl, a folder, or published files.")
+    if arguments.nll is None and (arguments.nll_calls, arguments.nll_rounds) != (_CALLS, _ROUNDS):
+        raise InputError("--nll-calls and --nll-rounds do nothing without --nll; name a model by it.")
     console = ReportConsole(highlight=False)
     results = []
     systems = _systems(arguments.predictions)
@@ -116,9 +120,11 @@ def run(arguments: Evaluate) -> int:
     if arguments.json is not None:
         text = json.dumps(results[0] if len(results) == 1 else results, ensure_ascii=False, indent=1)
         write_text(arguments.json, text + "\n")
-        console.print(f"Written: {arguments.json}", soft_wrap=True, markup=False)
+        console.print(f"Written: {shown(arguments.json)}", soft_wrap=True, markup=False)
     if arguments.card is not None:
-        console.print(f"Written: {add_scores(arguments.card, results[0])}", soft_wrap=True, markup=False)
+        console.print(
+            f"Written: {shown(add_scores(arguments.card, results[0]))}", soft_wrap=True, markup=False
+        )
     return 0
 
 

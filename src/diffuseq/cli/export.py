@@ -11,7 +11,7 @@ import tyro
 
 from diffuseq.cli.saving import check_out
 from diffuseq.errors import InputError
-from diffuseq.names import word
+from diffuseq.names import shown, word
 
 _DESCRIPTION = """Write the denoiser of a model for ONNX Runtime, into the folder onnx of its model folder.
 
@@ -49,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
     graphs = export_onnx(pipe.system, folder)
     size = sum(path.stat().st_size for path in graphs.iterdir()) / 1e6
     print(
-        f"{size:,.0f} MB are in {graphs}; `diffuseq generate {word(folder)} --runtime onnx` computes with them."
+        f"{size:,.0f} MB are in {shown(graphs)}; "
+        f"`diffuseq generate {word(folder)} --runtime onnx` computes with them."
     )
     return 0

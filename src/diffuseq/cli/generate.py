@@ -19,7 +19,7 @@ from diffuseq.errors import InputError
 from diffuseq.evaluation.predictions import Prediction, write_predictions
 from diffuseq.files import check_file, check_outputs, hash_file, write_text
 from diffuseq.models import SHIPPED
-from diffuseq.names import word
+from diffuseq.names import shown, visible, word
 
 if TYPE_CHECKING:
     from diffuseq.answers import Answer
@@ -104,8 +104,6 @@ def main(argv: Sequence[str]) -> int:
 
 def _print(answers: Iterable[Answer]) -> None:
     """The chosen texts, one a line: as they are, but for what a terminal would obey."""
-    from diffuseq.cli.view import visible
-
     for each in answers:
         print(visible(each.text) if sys.stdout.isatty() else each.text)
 
@@ -235,7 +233,8 @@ def _write(path: Path, rows: Iterable[Prediction], settings: Any) -> None:
     count = write_predictions(path, rows)
     write_text(_settings_of(path), json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
     print(
-        f"{count} predictions are in {path}; `diffuseq evaluate {word(path)}` scores them.", file=sys.stderr
+        f"{count} predictions are in {shown(path)}; `diffuseq evaluate {word(path)}` scores them.",
+        file=sys.stderr,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from diffuseq.cli.saving import check_out
-from diffuseq.names import word
+from diffuseq.names import shown, word
 
 _DESCRIPTION = """Read a checkpoint folder of DiffuSeq or DiffuSeq-v2 (ema_0.9999_STEP.pt, training_args.json)
 into a model folder that every command here opens.
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     model = import_official(options.folder)
     save_model(options.out, model.system, model.config, model.tokenizer)
     print(
-        f"{model.system.num_parameters():,} parameters are in {options.out}; "
+        f"{model.system.num_parameters():,} parameters are in {shown(options.out)}; "
         f"`diffuseq generate {word(options.out)}` writes with them."
     )
     return 0

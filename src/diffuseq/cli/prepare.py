@@ -14,6 +14,7 @@ from diffuseq.cli.consoles import ReportConsole
 from diffuseq.data.leaks import find_leaks
 from diffuseq.data.reading import Account, ReadOptions
 from diffuseq.data.tasks import prepare
+from diffuseq.names import shown
 
 EXAMPLES = """examples:
   diffuseq prepare qqp quora_duplicate_questions.tsv --out data/qqp
@@ -69,7 +70,7 @@ def run(arguments: Prepare) -> int:
         status.update("comparing the splits")
         leaks = find_leaks(arguments.out)
     for split, pairs in manifest.counts.items():
-        print(f"{arguments.out / f'{split}.jsonl'}: {pairs:,} pairs")
+        print(f"{shown(arguments.out / f'{split}.jsonl')}: {pairs:,} pairs")
     for reason, rows in manifest.left_out.items():
         print(f"left out {rows:,}: {reason}")
     for line in [*account.bad.lines(), *filter(None, [manifest.warning()])]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from diffuseq.errors import InputError
 from diffuseq.files import check_folder
+from diffuseq.names import visible
 
 
 def check_out(out: Path, overwrite: bool = False, instead: str = "--overwrite") -> None:
@@ -18,4 +19,4 @@ def check_out(out: Path, overwrite: bool = False, instead: str = "--overwrite") 
     if (out / "config.json").exists() and not overwrite:
         raise InputError(f"{out} already holds a model; give another --out, or {instead}.")
     if note := own_card_note(out):
-        print(f"diffuseq: {note}", file=sys.stderr)
+        print(f"diffuseq: {visible(note)}", file=sys.stderr)

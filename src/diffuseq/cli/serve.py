@@ -13,7 +13,7 @@ import tyro
 from diffuseq.config import Precision, Runtime
 from diffuseq.errors import InputError
 from diffuseq.models import EXAMPLES, SHIPPED
-from diffuseq.names import readable
+from diffuseq.names import shown
 
 _EXAMPLES = """\
 examples:
@@ -84,4 +84,4 @@ def _open(name: str, device: str | None, precision: Precision, runtime: Runtime 
 
 
 def _title(name: str) -> str:
-    return name if name in EXAMPLES else readable(Path(name).resolve().name)
+    return name if name in EXAMPLES else shown(Path(name).resolve().name)

@@ -14,12 +14,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from diffuseq.cli.consoles import ReportConsole, can_redraw
-from diffuseq.cli.view import visible
 from diffuseq.config import Config
 from diffuseq.errors import InputError
+from diffuseq.names import visible
 from diffuseq.training.tracking import Event, duration
 
 _START_FROM = ("--training.start-from", "--training.start_from")
+"""The option whose model gives the settings that are the defaults of the others."""
 _BUDGETS = ("steps", "epochs", "minutes")
 LONGEST_SAMPLE = 300
 """Characters of a text that are shown while training."""
@@ -68,7 +69,7 @@ def main(argv: list[str]) -> int:
 
 def parse(name: str, argv: list[str]) -> Any:
     """The options of a recipe (or of a model folder, whose config is then the default)."""
-    from diffuseq.checks import check_changes
+    from diffuseq.checks import check_changes, check_training_changes
     from diffuseq.recipes import RECIPES, recipe
 
     if (Path(name) / "config.json").is_file():
@@ -82,11 +83,12 @@ def parse(name: str, argv: list[str]) -> Any:
         )
     else:
         config = recipe(name)
-    model = _start_from(argv)
+    model = _value(argv, _START_FROM)
     if model is not None:
-        from diffuseq.training.start import starting_from
+        from diffuseq.training.start import begun, starting_from
 
-        config = starting_from(config, model)
+        out = Path(_value(argv, ("--out",)) or _default_out(name))
+        config = starting_from(config, model, begun(out, "--resume" in argv))
     argv = [*argv, *_dropped_budgets(argv)]
     options: Any = tyro.cli(
         _options(name, config),
@@ -96,6 +98,7 @@ def parse(name: str, argv: list[str]) -> Any:
         config=(tyro.conf.AvoidSubcommands,),
     )
     check_changes(options.system, config.generation, options.generation)
+    check_training_changes(config, Config(options.system, options.text, options.training, options.generation))
     if options.data is None:
         raise InputError(
             f"The recipe {name!r} needs data; give --data with a folder of train.jsonl and valid.jsonl, "
@@ -119,14 +122,18 @@ def _gives(argv: list[str], name: str) -> bool:
     return any(argument.split("=")[0] == f"--training.{name}" for argument in argv)
 
 
-def _start_from(argv: list[str]) -> str | None:
-    """The model that --training.start-from names: its settings are the defaults then."""
+def _value(argv: list[str], names: tuple[str, ...]) -> str | None:
+    """What an option is given, by whichever of its names, before all options are read."""
     given = None
     for argument, after in zip_longest(argv, argv[1:]):
         name, equals, value = argument.partition("=")
-        if name in _START_FROM:
+        if name in names:
             given = value if equals else after
     return given
+
+
+def _default_out(name: str) -> Path:
+    return Path("runs") / Path(name).name
 
 
 def _options(name: str, config: Config) -> type:
@@ -148,7 +155,7 @@ def _options(name: str, config: Config) -> type:
         (
             "out",
             Annotated[Path, help_of(help="Folder of the trained model.")],
-            Path("runs") / Path(name).name,
+            _default_out(name),
         ),
         ("resume", Annotated[bool, help_of(help="Go on with the run in --out.")], False),
         ("overwrite", Annotated[bool, help_of(help="Delete an earlier run in --out first.")], False),
@@ -193,10 +200,10 @@ class Reporter:
         self.console.print(escape(text), style=style, soft_wrap=True)
 
     def _message(self, text: str, values: dict[str, Any]) -> None:
-        self._say(text)
+        self._say(visible(text))
 
     def _warning(self, text: str, values: dict[str, Any]) -> None:
-        self._say(f"warning: {text}", "yellow")
+        self._say(f"warning: {visible(text)}", "yellow")
 
     def _progress(self, text: str, values: dict[str, Any]) -> None:
         self._show(text, None, f"{values['pairs']:,} pairs")

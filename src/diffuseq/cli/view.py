@@ -7,7 +7,6 @@ terminal's own colours are used, so that it is legible on light and on dark.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from unicodedata import category
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Group, RenderableType
@@ -15,6 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from diffuseq.names import visible
 from diffuseq.trace import Choice, Frame, Piece, State
 
 LOOKS: dict[State, str] = {
@@ -47,11 +47,6 @@ def view(source: str, frame: Frame, width: int, height: int) -> RenderableType:
         title_align="left",
         width=inner + 4,
     )
-
-
-def visible(text: str) -> str:
-    """The text with control characters as escapes: a terminal would obey them, wherever a source comes from."""
-    return "".join(c.encode("unicode_escape").decode() if category(c) == "Cc" else c for c in text)
 
 
 def draft_lines(row: Sequence[Piece], width: int) -> list[Text]:

@@ -12,7 +12,8 @@ from rich.live import Live
 from rich.text import Text
 
 from diffuseq.cli.consoles import ViewConsole, can_redraw
-from diffuseq.cli.view import choice_view, plain_choice, plain_frame, view, visible
+from diffuseq.cli.view import choice_view, plain_choice, plain_frame, view
+from diffuseq.names import visible
 from diffuseq.trace import Choice, Frame, Recording, append_trace
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from diffuseq.errors import InputError
-from diffuseq.names import ending, word
+from diffuseq.names import as_path, ending, word
 
 MAX_LINE_BYTES = 10_000_000
 """Longer lines are refused before they are parsed, so that a broken file cannot fill the memory."""
@@ -33,7 +33,9 @@ _SPLIT_ALIASES = {"valid": ("valid", "validation", "dev"), "train": ("train",), 
 _SPELLINGS = (("src", "trg"), ("source", "target"))
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_JSONL = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 _TABLES = (".csv", ".tsv", ".parquet")
+_ONE_A_LINE = "one JSON object a line is read here (`jq -c '.[]'` makes such lines of a list)"
 _SAVE_AS_UTF_8 = "if the whole file has another encoding, save it as UTF-8"
 
 
@@ -93,6 +95,7 @@ def read_pairs(
     report: where skipped rows are counted when `skip_bad_rows`. Blank lines are no rows.
     Raises `InputError` with file, line and reason for the first bad row, and for a file that cannot be read.
     """
+    path = as_path(path, "The file of texts")
     _refuse_table(path)
     report = BadRows() if report is None else report
     for place, line in numbered_lines(path):
@@ -118,8 +121,7 @@ def handle_bad_row(place: str, reason: str, skip: bool, report: BadRows) -> None
 
 def pair_from_row(row: Any, translation: tuple[str, str] | None = None) -> Pair:
     """The pair of one decoded JSON row. Raises `BadRowError`."""
-    if not isinstance(row, dict):
-        raise BadRowError("the row is not a JSON object")
+    row = as_object(row)
     source, target = _sides(row, translation)
     for name in ("refs", "references"):
         if row.get(name) is not None:
@@ -172,11 +174,11 @@ def _references(value: Any, name: str) -> tuple[str, ...]:
 
 
 def find_split(folder: str | Path, split: str) -> Path:
-    """The jsonl file of a split in a data folder, also .gz: train, valid (also validation, dev) or test.
+    """The jsonl file of a split in a data folder, also .json and .gz: train, valid (also validation, dev) or test.
 
     Raises `InputError` when the folder or the file is missing; the message lists what is there.
     """
-    folder = Path(folder)
+    folder = as_path(folder, "The data folder")
     if not folder.exists():
         raise InputError(
             f"There is no folder {folder}; give one with train.jsonl and valid.jsonl, as `prepare` writes."
@@ -186,10 +188,12 @@ def find_split(folder: str | Path, split: str) -> Path:
     # train.jsonl goes before train.JSONL, for it comes later
     files = {path.name.lower(): path for path in sorted(folder.glob("*"))}
     for name in _SPLIT_ALIASES.get(split, (split,)):
-        for path in (files.get(f"{name}.jsonl"), files.get(f"{name}.jsonl.gz")):
+        for path in (files.get(f"{name}{suffix}") for suffix in _JSONL):
             if path is not None and path.is_file():
                 return path
-    present = ", ".join([p.name for name, p in files.items() if ".jsonl" in name][:20]) or "no jsonl file"
+    present = (
+        ", ".join([p.name for name, p in files.items() if name.endswith(_JSONL)][:20]) or "no jsonl file"
+    )
     held_out = "" if split == "train" else f" where it holds some out (--{split}-share, --{split}-files)"
     raise InputError(
         f"{folder} has no {split}.jsonl (there is: {present}); `diffuseq prepare` writes one{held_out}."
@@ -213,6 +217,7 @@ def read_questions(
     first line starts with `{`, is jsonl; a target or references in it are kept for scoring. Bad rows are
     treated as by `read_pairs`.
     """
+    path = as_path(path, "The file of texts")
     _refuse_table(path)
     report = BadRows() if report is None else report
     jsonl: bool | None = True if ending(path) in (".jsonl", ".json") else None
@@ -252,8 +257,7 @@ def _question(row: Any) -> Question:
 
 
 def _source(row: Any) -> str:
-    if not isinstance(row, dict):
-        raise BadRowError("the row is not a JSON object")
+    row = as_object(row)
     for name in ("src", "source"):
         if name in row:
             return checked_text(row[name], name)
@@ -316,7 +320,8 @@ def _skip_line(stream: BinaryIO, place: str) -> None:
 def refuse_overlong(line: bytes) -> None:
     """Raise `BadRowError` for a line of which `numbered_lines` gives only the first bytes."""
     if len(line) > MAX_LINE_BYTES:
-        raise BadRowError(f"the line is longer than {MAX_LINE_BYTES:,} bytes")
+        hint = f"; {_ONE_A_LINE}" if line.lstrip().startswith(b"[") else ""
+        raise BadRowError(f"the line is longer than {MAX_LINE_BYTES:,} bytes{hint}")
 
 
 def decode(line: bytes) -> str:
@@ -333,4 +338,17 @@ def parse_json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):  # RecursionError: thousands of nested brackets
-        raise BadRowError("the line is not JSON") from None
+        is_spread = text.strip() in ("[", "{") or text.lstrip().startswith("[{")
+        hint = f" by itself; {_ONE_A_LINE}" if is_spread else ""
+        raise BadRowError(f"the line is not JSON{hint}") from None
+
+
+def as_object(row: Any) -> dict[str, Any]:
+    """A decoded row as the JSON object that it has to be. Raises `BadRowError`."""
+    if isinstance(row, dict):
+        return row
+    raise BadRowError(
+        f"the row is a list, not a JSON object; {_ONE_A_LINE}"
+        if isinstance(row, list)
+        else "the row is not a JSON object"
+    )

@@ -45,6 +45,10 @@ class ReadOptions:
     """columns, qqp: lines that a row with quoted fields may have; none: 20, and they must not look like rows of
     their own, as they do after a stray quotation mark."""
 
+    def is_given(self, name: str) -> bool:
+        """Whether an option is another than the default."""
+        return bool(getattr(self, name) != getattr(ReadOptions, name))
+
 
 @dataclass
 class Account:
@@ -96,15 +100,49 @@ def split_by_source(pairs: Iterator[Pair], valid_share: float, test_share: float
         )
 
 
-def refuse_rows(task: str, options: ReadOptions) -> None:
-    """Raise `InputError` for numbers of rows to hold out, which a task that is split by sources does not have."""
-    for name in ("valid_rows", "test_rows"):
-        if getattr(options, name) is not None:
-            split = name.partition("_")[0]
+_SHARES = ("columns", "dialogue")
+_TASKS_WITH = {
+    **dict.fromkeys(("valid_rows", "test_rows"), ("qqp", "wiki-auto", "commonsense-conversation")),
+    **dict.fromkeys(("valid_share", "test_share"), _SHARES),
+    "contexts": ("quasar-t",),
+    "alignments": ("wiki-auto",),
+    **dict.fromkeys(("source_column", "target_column", "reference_column"), ("columns",)),
+    **dict.fromkeys(("valid_files", "test_files"), ("columns",)),
+    **dict.fromkeys(("quotes", "quoted_lines"), ("columns", "qqp")),
+}
+"""The tasks that heed an option."""
+
+
+def refuse_idle(task: str, options: ReadOptions) -> None:
+    """Raise `InputError` for an option that does nothing for a task."""
+    for name in filter(options.is_given, _TASKS_WITH):
+        value, split = getattr(options, name), name.partition("_")[0]
+        if task in _TASKS_WITH[name]:
+            continue
+        if name.endswith("_rows") and task in _SHARES:
             raise InputError(
-                f"{name} is {getattr(options, name)}, but {task} holds out whole sources, not rows; give "
+                f"{name} is {value}, but {task} holds out whole sources, not rows; give "
                 f"--{split}-share (0 to 1)" + (f", or --{split}-files." if task == "columns" else ".")
             )
+        tasks = " and ".join(_TASKS_WITH[name])
+        raise InputError(
+            f"{name} is {value!r}, which does nothing for {task}; it is for {tasks}: leave it out."
+        )
+    if not options.quotes and options.quoted_lines is not None:
+        raise InputError(
+            f"quoted_lines is {options.quoted_lines}, but with --no-quotes no field is quoted; give one of them."
+        )
+
+
+def refuse_held_out(options: ReadOptions, split: str) -> None:
+    """Raise `InputError` where rows or sources are to be held out for a split of data that come in splits."""
+    for name in filter(options.is_given, (f"{split}_rows", f"{split}_share")):
+        if not getattr(options, name):  # just what happens
+            continue
+        raise InputError(
+            f"{name} is {getattr(options, name)}, but the data come in splits already, and nothing is held out for "
+            f"{split}; leave --{name.replace('_', '-')} out."
+        )
 
 
 def refuse_repeated(place: str | Path, columns: Sequence[str], options: ReadOptions) -> None:

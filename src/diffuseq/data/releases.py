@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from diffuseq.data.delimited import delimited_rows
-from diffuseq.data.pairs import BadRowError, Pair, checked_text, decode, numbered_lines, parse_json
+from diffuseq.data.pairs import BadRowError, Pair, as_object, checked_text, decode, numbered_lines, parse_json
 from diffuseq.data.reading import (
     Account,
     ReadOptions,
     Rows,
     find_one,
     has_any,
-    refuse_rows,
+    refuse_held_out,
     split_by_order,
     split_by_source,
 )
@@ -52,6 +52,8 @@ def read_wiki_auto(raw: list[Path], options: ReadOptions, account: Account) -> R
         train = _wiki_auto_pairs(files["train"], options, account)
         yield from split_by_order(train, test_rows, valid_rows)
         return
+    for split in ("valid", "test"):
+        refuse_held_out(options, split)
     for split, found in files.items():
         for pair in _wiki_auto_pairs(found, options, account):
             yield split, pair
@@ -108,9 +110,10 @@ def read_dialogue(raw: list[Path], options: ReadOptions, account: Account) -> Ro
     Files named dialogues_train.txt, dialogues_validation.txt and dialogues_test.txt keep their splits
     (DailyDialog); any other file is split by a hash of the utterance.
     """
-    refuse_rows("dialogue", options)
     names = {split: [f"dialogues_{name}.txt" for name in aliases] for split, aliases in SPLIT_NAMES.items()}
     if has_any(raw, names["train"]):
+        for split in ("valid", "test"):
+            refuse_held_out(options, split)
         for split, patterns in names.items():
             if has_any(raw, patterns):
                 for pair in _replies(find_one(raw, tuple(patterns), "file of dialogues", account), account):
@@ -225,8 +228,7 @@ def _passages_with_answer(questions: Path, contexts: Path, most: int, account: A
 
 def _quasar_rows(asked: Any, found: Any) -> tuple[str, list[str]]:
     """A question, and the passages that hold its answer, best first."""
-    if not (isinstance(asked, dict) and isinstance(found, dict)):
-        raise BadRowError("the row is not a JSON object")
+    asked, found = as_object(asked), as_object(found)
     if asked.get("uid") != found.get("uid"):
         raise BadRowError("the uid of the question is not the uid of the contexts in the same line")
     question = checked_text(asked.get("question"), "question")
@@ -258,9 +260,7 @@ def _words(text: str) -> str:
 def _posts(path: Path, account: Account) -> Iterator[Pair]:
     for place, line in numbered_lines(path):
         try:
-            row = parse_json(decode(line))
-            if not isinstance(row, dict):
-                raise BadRowError("the row is not a JSON object")
+            row = as_object(parse_json(decode(line)))
             source, target = (checked_text(_joined(row.get(name)), name) for name in ("post", "response"))
         except BadRowError as reason:
             account.bad_row(place, reason)

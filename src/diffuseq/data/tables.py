@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from itertools import chain
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
 from diffuseq.data.delimited import delimited_rows
-from diffuseq.data.pairs import BadRowError, Pair, checked_text, decode, numbered_lines, parse_json
-from diffuseq.data.reading import Account, ReadOptions, Rows, refuse_repeated, refuse_rows, split_by_source
+from diffuseq.data.pairs import BadRowError, Pair, as_object, checked_text, decode, numbered_lines, parse_json
+from diffuseq.data.reading import (
+    Account,
+    ReadOptions,
+    Rows,
+    refuse_held_out,
+    refuse_repeated,
+    split_by_source,
+)
 from diffuseq.errors import InputError, unknown_name
 from diffuseq.names import ending
 
 Row = Mapping[str, Any]
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
-FILE_SUFFIXES = (*SUFFIXES, ".gz", ".json", ".txt")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+FILE_SUFFIXES = (*SUFFIXES, ".gz", ".txt")
 """How a name ends that means a file, be it one that can be read or not."""
 PARQUET_BATCH = 1024
 HUB_SPLITS = {"train": "train", "validation": "valid", "valid": "valid", "dev": "valid", "test": "test"}
@@ -32,7 +39,7 @@ class _MissingColumnError(BadRowError):
 
 
 def read_columns(raw: list[Path], options: ReadOptions, account: Account) -> Rows:
-    """Any table: csv, tsv, jsonl or parquet files, or a data set on the hub (`owner/name[:config]`).
+    """Any table: csv, tsv, jsonl (or .json) or parquet files, or a data set on the hub (`owner/name[:config]`).
 
     Splits are those of the hub, or of `options.valid_files` and `options.test_files`; a split that is missing
     is a share of the training sources, chosen by their hash. Raises `InputError` where columns are not named, or
@@ -40,7 +47,7 @@ def read_columns(raw: list[Path], options: ReadOptions, account: Account) -> Row
     """
     if not (options.source_column and options.target_column):
         raise InputError("The columns are not named; pass --source-column and --target-column.")
-    refuse_rows("columns", options)
+    _refuse_same_columns(options)
     tables: dict[str, list[Iterable[tuple[str, Row]]]] = {
         "train": [_table(path, options, account) for path in raw if _is_file(path)],
         "valid": [_table(Path(name), options, account) for name in options.valid_files],
@@ -51,11 +58,24 @@ def read_columns(raw: list[Path], options: ReadOptions, account: Account) -> Row
             for split, rows in _hub_splits(str(path)):
                 tables[split].append(rows)
     for split in ("valid", "test"):
+        if tables[split]:
+            refuse_held_out(options, split)
+    for split in ("valid", "test"):
         for pair in _pairs(chain.from_iterable(tables[split]), options, account):
             yield split, pair
     train = _pairs(chain.from_iterable(tables["train"]), options, account)
     shares = [0.0 if tables[s] else share for s, share in _shares(options)]
     yield from split_by_source(train, *shares)
+
+
+def _refuse_same_columns(options: ReadOptions) -> None:
+    """Raise `InputError` where one column would be two sides of a pair."""
+    names = ("source_column", "target_column", "reference_column")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    for (one, column), (other, again) in combinations(given.items(), 2):
+        if column == again:
+            one, other = (f"--{name.replace('_', '-')}" for name in (one, other))
+            raise InputError(f"{one} and {other} are both {column!r}; name two columns.")
 
 
 def _shares(options: ReadOptions) -> tuple[tuple[str, float], tuple[str, float]]:
@@ -79,7 +99,7 @@ def _table(path: Path, options: ReadOptions, account: Account) -> Iterator[tuple
             return delimited_rows(path, ",", options, account)
         case ".tsv":
             return delimited_rows(path, "\t", options, account)
-        case ".jsonl":
+        case ".jsonl" | ".json":
             return _json_rows(path, account)
         case ".parquet":
             return _parquet_rows(path, options)
@@ -93,9 +113,7 @@ def _json_rows(path: Path, account: Account) -> Iterator[tuple[str, Row]]:
         if not line.strip():
             continue
         try:
-            row = parse_json(decode(line))
-            if not isinstance(row, dict):
-                raise BadRowError("the row is not a JSON object")
+            row = as_object(parse_json(decode(line)))
         except BadRowError as reason:
             account.bad_row(place, reason)
             continue
@@ -162,8 +180,18 @@ def _pairs(rows: Iterable[tuple[str, Row]], options: ReadOptions, account: Accou
             yield _pair(row, options)
         except BadRowError as reason:
             if isinstance(reason, _MissingColumnError) and not account.skip_bad_rows:
-                raise unknown_name(f"column in {place}", reason.column, reason.columns) from None
+                raise _unknown_column(place, reason) from None
             account.bad_row(place, reason)
+
+
+def _unknown_column(place: str, reason: _MissingColumnError) -> InputError:
+    unknown = unknown_name(f"column in {place}", reason.column, reason.columns)
+    file = place.rpartition(":")[0]
+    if ending(file) not in (".csv", ".tsv"):
+        return unknown
+    return InputError(
+        f"{unknown} (The first line of {file} is read as its header; put one there if it has none.)"
+    )
 
 
 def _pair(row: Row, options: ReadOptions) -> Pair:

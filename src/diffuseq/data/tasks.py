@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from diffuseq.data.pairs import SPLITS, Pair
-from diffuseq.data.reading import Account, Reader, ReadOptions, Rows
+from diffuseq.data.reading import Account, Reader, ReadOptions, Rows, refuse_idle
 from diffuseq.data.releases import (
     read_commonsense_conversation,
     read_dialogue,
@@ -22,7 +22,7 @@ from diffuseq.data.releases import (
 from diffuseq.data.tables import FILE_SUFFIXES, read_columns
 from diffuseq.errors import InputError, unknown_name
 from diffuseq.files import atomic_file, check_outputs, hash_file, write_text
-from diffuseq.names import refuse_alone, refuse_missing_path
+from diffuseq.names import as_path, refuse_alone, refuse_missing_path
 
 TASKS: dict[str, Reader] = {
     "qqp": read_qqp,
@@ -90,11 +90,16 @@ def prepare(
     A file appears in `out` only once it is complete. Raises `InputError` for an unknown task, missing raw
     files, splits that are already there (unless `overwrite`), a bad row (unless skipped), or no pairs at all.
     """
-    if task not in TASKS:
+    if not isinstance(task, str) or task not in TASKS:
         raise unknown_name("task", task, TASKS)
-    options, account, out = options or ReadOptions(), account or Account(), Path(out)
+    options, account, out = options or ReadOptions(), account or Account(), as_path(out, "The folder out")
+    if not isinstance(options, ReadOptions):
+        raise InputError(f"The options are of the type {type(options).__name__}; give ReadOptions(…).")
     for name, values in (("raw", raw), *((name, getattr(options, name)) for name in _LISTS)):
         refuse_alone(values, name)
+    for files in (raw or (), options.valid_files, options.test_files):
+        _refuse_twice(files)
+    refuse_idle(task, options)
     paths = _existing(task, raw)
     _refuse_streams([*paths, *map(Path, (*options.valid_files, *options.test_files))])
     _refuse_to_overwrite(out, overwrite)
@@ -112,10 +117,17 @@ def prepare(
     return manifest
 
 
+def _refuse_twice(files: Sequence[str | Path]) -> None:
+    """Raise `InputError` for a file that is named more than once, whose rows would be doubled."""
+    places = Counter(as_path(name, "A raw file").resolve() for name in files if "\0" not in str(name))
+    if twice := [place for place, times in places.items() if times > 1]:
+        raise InputError(f"{twice[0]} is given twice; name every file once.")
+
+
 def _existing(task: str, raw: Sequence[str | Path]) -> list[Path]:
     if not raw:
         raise InputError("No raw data are given; give the files or the folder of the release.")
-    paths = [Path(path) for path in raw]
+    paths = [as_path(path, "A raw file") for path in raw]
     for name, path in zip(raw, paths, strict=True):
         if task == "columns":  # which takes a name on the hub, with what it calls a configuration behind
             if not path.exists():

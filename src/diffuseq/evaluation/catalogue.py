@@ -288,7 +288,7 @@ def find_task(name: str | None) -> Task:
     """A task by its name or the name of its data set. Raises `InputError` for an unknown one."""
     if name is None:
         return TASKS["other"]
-    key = name.lower()
+    key = str(name).lower()
     key = _TASK_ALIASES.get(key, key)
     if key not in TASKS:
         raise unknown_name("task", name, [*TASKS, *_TASK_ALIASES])

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from diffuseq.checks import check_number
 from diffuseq.decoding.mbr import bare, utilities
 from diffuseq.errors import InputError
-from diffuseq.evaluation.predictions import Prediction, Predictions
+from diffuseq.evaluation.predictions import Prediction, Predictions, check_predictions
 from diffuseq.files import atomic_file
+from diffuseq.names import refuse_alone
 
 _AT_ONCE = 1000
 """Sources whose candidates are compared at once: their BLEU takes 8 k² bytes each."""
@@ -58,6 +59,9 @@ def combine(
     generation does not have either.
     """
     check_number("source_weight", source_weight)
+    refuse_alone(systems, "systems")
+    for system in systems:
+        check_predictions(system)
     for system in systems[1:]:
         _check_same(systems[0], system)
     rows = [_together(answers) for answers in zip(*(system.rows for system in systems), strict=True)]

@@ -6,8 +6,9 @@ A `Comparison` is plain data; `report` writes it down and `plots` draws it.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from diffuseq.evaluation.predictions import (
 from diffuseq.evaluation.score import CANDIDATES, Case, Scores, Value, score
 from diffuseq.files import read_text
 from diffuseq.metrics.significance import holm, p_value
+from diffuseq.names import refuse_alone
 
 SIGNIFICANT = 0.05
 _EXAMPLES = 6
@@ -118,7 +120,7 @@ class Comparison:
 
 
 def compare(
-    runs: Sequence[Run],
+    runs: Sequence[Run | str | Path],
     task: str | None = None,
     metrics: Sequence[str] | None = None,
     bertscore_model: str | None = None,
@@ -131,15 +133,18 @@ def compare(
 ) -> Comparison:
     """Score all runs and compare those of one test set pairwise.
 
-    metrics: the columns of the tables in their order, the first of which decides who leads; None takes the task's.
-    Runs belong to one block if they name the same task or, where none is named, answer the same sources.
+    runs: `Run`s, or paths, which may have names as `parse_runs` reads them. metrics: the columns of the tables in
+    their order, the first of which decides who leads; None takes the task's. Runs belong to one block if they name
+    the same task or, where none is named, answer the same sources.
     Raises `InputError` when runs of one block do not have the same sources in the same order, or different names.
     """
+    refuse_alone(runs, "runs")
     if not runs:
         raise InputError("Nothing to compare; name at least one run.")
-    read = [(run, read_predictions(run.path, name=run.name)) for run in runs]
+    read = [(run, read_predictions(run.path, name=run.name)) for run in _as_runs(runs)]
     blocks = []
-    for label, members in _group(read, task).items():
+    groups = _group(read, task)
+    for label, members in groups.items():
         _check_names([run.name for run, _ in members])
         _check_alignment([predictions for _, predictions in members])
         named = members[0][0].task or task
@@ -163,8 +168,21 @@ def compare(
             )
             for run, predictions in members
         )
-        blocks.append(_block(label, catalogue.find_task(named), entries, metrics, bootstrap, seed))
+        block = _block(label, catalogue.find_task(named), entries, metrics, bootstrap, seed)
+        apart = [] if named else _apart(label, groups, task)
+        blocks.append(replace(block, warnings=(*apart, *block.warnings)))
     return Comparison(tuple(blocks), bootstrap, seed)
+
+
+def _as_runs(runs: Sequence[Run | str | Path]) -> list[Run]:
+    """The runs with those that are given as texts or paths read by `parse_runs`."""
+    named = iter(parse_runs([os.fspath(run) for run in runs if isinstance(run, str | os.PathLike)]))
+    found = []
+    for run in runs:
+        if not isinstance(run, Run | str | os.PathLike):
+            raise InputError(f"A run is of the type {type(run).__name__}; give a Run, or a path.")
+        found.append(replace(run, path=Path(run.path)) if isinstance(run, Run) else next(named))
+    return found
 
 
 def read_training(path: Path) -> dict[str, Any]:
@@ -197,6 +215,24 @@ def _group(
             label = unnamed.setdefault(key, f"Test set {len(unnamed) + 1}")
         groups.setdefault(label, []).append((run, predictions))
     return groups
+
+
+def _apart(label: str, groups: dict[str, list[tuple[Run, Predictions]]], task: str | None) -> list[str]:
+    """A sentence where runs without a task are not compared with others without one, which answer other sources."""
+    others = [
+        (run.name, predictions)
+        for other, members in groups.items()
+        for run, predictions in members
+        if other != label and not (run.task or task)
+    ]
+    if not others:
+        return []
+    own, names = set(map(letters, groups[label][0][1].sources)), ", ".join(name for name, _ in others)
+    shared = max(len(own & set(map(letters, predictions.sources))) for _, predictions in others)
+    return [
+        f"Not compared with {names}, for the sources are others ({shared:,} of {len(own):,} are the same); answer "
+        "one test set with all runs to compare them."
+    ]
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -18,6 +18,8 @@ from diffuseq.devices import finest_float
 from diffuseq.diffusion.levels import settling_order
 from diffuseq.errors import InputError
 from diffuseq.evaluation.bound import Bound, Terms, estimate_bound, terms
+from diffuseq.names import refuse_alone
+from diffuseq.precision import fp32_by_default
 from diffuseq.sampling.grid import published_steps, uniform_time
 from diffuseq.sampling.noise import batch_noise
 from diffuseq.sampling.step import Estimate
@@ -33,6 +35,7 @@ _STEPS = 1000
 """Levels of the chain on which a system with continuous time is bounded; more would tighten it little."""
 
 
+@fp32_by_default()
 @torch.no_grad()
 def negative_log_likelihood(
     pipeline: DiffuSeqPipeline,
@@ -49,6 +52,12 @@ def negative_log_likelihood(
     the error. Texts are cut as in training. Raises `InputError` for a system that is no diffusion, and for numbers
     that are too small.
     """
+    for name, texts in (("sources", sources), ("targets", targets)):
+        refuse_alone(texts, name)
+    if not sources or len(sources) != len(targets):
+        raise InputError(
+            f"There are {len(sources)} sources and {len(targets)} targets; give as many of each, at least one."
+        )
     system = pipeline.system.eval()
     check_bound(system, calls, rounds, batch_size)
     generator = torch.Generator().manual_seed(seed)

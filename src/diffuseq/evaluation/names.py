@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffuseq.errors import InputError
-from diffuseq.names import readable
+from diffuseq.names import shown
 
 
 def split_name(text: str) -> tuple[str | None, str]:
@@ -17,7 +17,7 @@ def split_name(text: str) -> tuple[str | None, str]:
         return None, text
     if not name.strip():
         raise InputError(f"What is in {text!r} has no name; write NAME=PATH.")
-    return readable(name), path
+    return shown(name), path
 
 
 def names_of_places(places: Sequence[Path]) -> list[str]:
@@ -28,7 +28,7 @@ def names_of_places(places: Sequence[Path]) -> list[str]:
     def shortest(own: tuple[str, ...]) -> str:
         others = [parts for parts in whole if parts != own]
         ends = (own[-count:] for count in range(1, len(own) + 1))
-        return readable(
+        return shown(
             str(Path(*next(end for end in ends if all(other[-len(end) :] != end for other in others))))
         )
 

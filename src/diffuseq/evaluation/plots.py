@@ -68,6 +68,10 @@ class Figure:
         return paths
 
 
+FIGURES = ("ranking", "diversity", "speed")
+"""What the names of figures end in."""
+
+
 def figures(block: Block, prefix: str) -> list[Figure]:
     """The figures of one test set, as far as its systems have the numbers for them."""
     drawn = [ranking(block, f"{prefix}-ranking")]

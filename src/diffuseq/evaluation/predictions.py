@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffuseq.data.pairs import BadRowError, decode, numbered_lines, parse_json
+from diffuseq.data.pairs import BadRowError, as_object, decode, numbered_lines, parse_json
 from diffuseq.errors import InputError
 from diffuseq.files import atomic_file
-from diffuseq.names import readable
+from diffuseq.names import as_path, shown
 
 if TYPE_CHECKING:
     from diffuseq.answers import Answer
@@ -77,6 +77,15 @@ class Predictions:
         return [row.candidates for row in self.rows]
 
 
+def check_predictions(predictions: Any) -> None:
+    """Raise `InputError` for what are no predictions, as for the path of some."""
+    if not isinstance(predictions, Predictions):
+        raise InputError(
+            f"The predictions are of the type {type(predictions).__name__}; give what "
+            "read_predictions(path) gives."
+        )
+
+
 def lower_cased(predictions: Predictions) -> Predictions:
     """The same with sources, references and answers in lower case."""
     rows = (
@@ -119,7 +128,7 @@ def read_predictions(*paths: str | Path, name: str | None = None) -> Predictions
     paths: one predictions.jsonl, or a folder that holds one; or files of the published format, one a seed,
     or a folder of them (taken in the order of their names). Raises `InputError` with file and line.
     """
-    files = [file for path in paths for file in _files(Path(path))]
+    files = [file for path in paths for file in _files(as_path(path, "The predictions"))]
     if not files:
         raise InputError("No predictions were given; name a predictions.jsonl, a folder, or published files.")
     first = Path(paths[0])
@@ -134,7 +143,7 @@ def read_predictions(*paths: str | Path, name: str | None = None) -> Predictions
         rows, places = _own_rows(files[0])
     if not rows:
         raise InputError(f"{files[0]} holds no prediction; it needs one JSON object a line.")
-    return Predictions(readable(title), tuple(rows), tuple(files), tuple(_warnings(rows, places)))
+    return Predictions(shown(title), tuple(rows), tuple(files), tuple(_warnings(rows, places)))
 
 
 def _files(path: Path) -> list[Path]:
@@ -231,12 +240,9 @@ def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            row = parse_json(decode(line))
+            yield place, as_object(parse_json(decode(line)))
         except BadRowError as reason:
             raise InputError(f"{place}: {reason}; correct it or write the file again.") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{place}: the row is {type(row).__name__}; it must be a JSON object.")
-        yield place, row
 
 
 def _text(row: dict[str, Any], key: str, place: str) -> str:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 
 from diffuseq.evaluation import published_rows, tables
-from diffuseq.evaluation.catalogue import METRICS
+from diffuseq.evaluation.catalogue import METRICS, TASKS
 from diffuseq.evaluation.compare import SIGNIFICANT, Block, Comparison
 from diffuseq.evaluation.markdown import plain
 from diffuseq.evaluation.measure import COPY
-from diffuseq.evaluation.plots import Figure, figures
+from diffuseq.evaluation.plots import FIGURES, Figure, figures
 from diffuseq.evaluation.report_style import STYLE
 from diffuseq.evaluation.tables import Cell, Table
 from diffuseq.files import write_text
 
+_OURS = re.compile(rf"\d+-({'|'.join(map(re.escape, TASKS))})-({'|'.join(FIGURES)})\.(svg|png)")
+"""The names of the figures of any report."""
 _NO_PLOTS = "The figures are missing: `pip install diffuseq[plots]` brings matplotlib."
 
 
@@ -28,6 +31,9 @@ def write_report(comparison: Comparison, folder: Path, published: str | None = N
     """
     drawn = [_figures(block, i + 1) for i, block in enumerate(comparison.blocks)]
     paths = [path for group in drawn for figure in group for path in figure.save(folder / "plots")]
+    for path in (folder / "plots").glob("*"):
+        if _OURS.fullmatch(path.name) and path not in paths:  # of an earlier report
+            path.unlink()
     scores = [
         {"test_set": block.title, **entry.scores.to_dict(), "training": entry.training}
         for block in comparison.blocks

@@ -17,17 +17,18 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from diffuseq.checks import checked_whole
 from diffuseq.errors import InputError, unknown_name
 from diffuseq.evaluation import catalogue
 from diffuseq.evaluation.measure import Measure
-from diffuseq.evaluation.predictions import Predictions, lower_cased
+from diffuseq.evaluation.predictions import Predictions, check_predictions, lower_cased
 from diffuseq.files import write_text
 from diffuseq.metrics import significance
 from diffuseq.metrics.scripts import are_foreign_to_rouge, are_unspaced
 from diffuseq.metrics.significance import Statistics
 from diffuseq.names import refuse_alone
 
-MOST_CORPORA = 100_000
+MOST_CORPORA, SEEDS = 100_000, 2**63 - 1
 CANDIDATES = "candidates"
 _AMONG_CANDIDATES = ("self_bleu", "self_bleu_all", "div4", "div4_all")
 """How much candidates differ: nothing that a single one could have."""
@@ -135,11 +136,9 @@ def score(
     out with a warning where a source has one. Every signature says so where all texts were put in
     lower case.
     """
-    if not 0 <= bootstrap <= MOST_CORPORA:
-        raise InputError(
-            f"bootstrap is {bootstrap}; it must be 0 (no intervals) or a number of corpora up to "
-            f"{MOST_CORPORA:,}."
-        )
+    check_predictions(predictions)
+    bootstrap = checked_whole("bootstrap", bootstrap, 0, MOST_CORPORA)
+    seed = checked_whole("seed", seed, -SEEDS, SEEDS)
     refuse_alone(metrics, "metrics")
     if metrics is not None and not metrics:
         raise InputError("No metric is named; name one or more, or leave the choice out.")
@@ -149,6 +148,7 @@ def score(
     lowercase = chosen_task.lowercase if case == "task" else case == "lower"
     predictions = lower_cased(predictions) if lowercase else predictions
     wanted, warnings = _wanted(predictions, chosen_task, metrics, bertscore_model, language_model)
+    _check_networks(wanted, bertscore_model, bertscore_layer, language_model)
     measure = Measure(predictions, bertscore_model, bertscore_layer, language_model, seed, device)
     text_metrics = [metric.name for metric in wanted if metric.group == "text"]
     rows = {
@@ -228,6 +228,26 @@ def _wanted(
     if library:
         return wanted, []
     return wanted, ["sacreBLEU, chrF and SARI were left out; `pip install diffuseq[metrics]` adds them."]
+
+
+def _check_networks(
+    wanted: Sequence[catalogue.Metric],
+    bertscore_model: str | None,
+    bertscore_layer: int | None,
+    language_model: str | None,
+) -> None:
+    """Raise `InputError` for a network, or a layer of one, that no metric asks for."""
+    needs = {metric.needs for metric in wanted}
+    for name, value, need, metrics in (
+        ("bertscore_model", bertscore_model, "encoder", "bertscore"),
+        ("bertscore_layer", bertscore_layer, "encoder", "bertscore"),
+        ("language_model", language_model, "language model", "perplexity or mauve"),
+    ):
+        if value is not None and need not in needs:
+            raise InputError(
+                f"{name} is {value}, but nothing that is measured needs it; add {metrics} to the metrics, or leave "
+                "it out."
+            )
 
 
 def _without_candidates(predictions: Predictions, wanted: Sequence[catalogue.Metric]) -> list[str]:

@@ -83,6 +83,8 @@ def holm(p_values: list[float]) -> list[float]:
 @lru_cache(maxsize=1)
 def _weights(sentences: int, corpora: int, seed: int) -> Floats:
     """How often each sentence stands in each corpus: [b n]. Kept, since every metric needs the same."""
-    drawn = np.random.default_rng([seed % 2**64, sentences]).integers(0, sentences, size=(corpora, sentences))
+    drawn = np.random.default_rng([int(seed) % 2**64, sentences]).integers(
+        0, sentences, size=(corpora, sentences)
+    )
     flat = (drawn + sentences * np.arange(corpora)[:, None]).reshape(-1)
     return np.bincount(flat, minlength=corpora * sentences).reshape(corpora, -1).astype(np.float64)

@@ -23,6 +23,7 @@ from diffuseq.errors import InputError, first_line
 from diffuseq.files import read_text
 from diffuseq.model.bert_denoiser import BertDenoiser
 from diffuseq.plain import from_dict
+from diffuseq.precision import fp32_by_default
 from diffuseq.systems.published import PublishedDiffuSeq, network_shape
 from diffuseq.text.tokenizer import Tokenizer
 
@@ -45,6 +46,7 @@ class ImportedModel:
     config: Config
 
 
+@fp32_by_default()
 def import_official(folder: str | Path) -> ImportedModel:
     """Read a published checkpoint folder; of several checkpoints the averaged one of the latest step.
 

@@ -28,6 +28,7 @@ from diffuseq.files import same_place, write_text
 from diffuseq.model_card import CARD, has_own_card, model_card, own_card_note
 from diffuseq.names import as_path
 from diffuseq.plain import to_dict
+from diffuseq.precision import fp32_by_default
 from diffuseq.registry import build, checked_config
 from diffuseq.text.tokenizer import TOKENIZER_FILES
 from diffuseq.training.corpus import Corpus, prepare_corpus
@@ -37,7 +38,7 @@ from diffuseq.training.feed import check_split
 from diffuseq.training.loop import check, prepare, train_steps
 from diffuseq.training.signals import TrainingStopped
 from diffuseq.training.snapshot import averaged_state, complete_copy, restore, take_snapshot
-from diffuseq.training.start import begin_as, text_of_start
+from diffuseq.training.start import begin_as, begun, text_of_start
 from diffuseq.training.state import Tensors, forget_newer, load_newest, locked, save_checkpoint
 from diffuseq.training.teachers import load_teachers
 from diffuseq.training.tracking import Event, Metrics, OnEvent, duration, ignore, tensorboard_writer
@@ -53,6 +54,7 @@ REPEATS_TO_WARN = 0.05
 Checkpoint = tuple[int, dict[str, Tensors], dict[str, Any], list[str]]
 
 
+@fp32_by_default()
 def train(
     config: Config,
     data: str | Path,
@@ -72,6 +74,8 @@ def train(
     `TrainingStopped` after SIGINT, SIGTERM or SIGHUP, when everything is saved.
     """
     config, data, out = checked_config(config), as_path(data, "The data"), as_path(out, "The folder out")
+    if on_event is not None and not callable(on_event):
+        raise InputError(f"on_event is of the type {type(on_event).__name__}; give a function of an Event.")
     check(config.training)
     check_text(config.text)
     check_generation(config.generation)
@@ -84,7 +88,7 @@ def train(
 
     def make_corpus() -> Corpus:
         settings = config.training
-        text = text_of_start(config.text, settings.start_from)
+        text = text_of_start(config.text, settings.start_from, begun(out, resume))
         return prepare_corpus(data, out / "cache", text, settings.evaluate_rows, report, skip_bad_rows)
 
     with ExitStack() as held:

@@ -17,7 +17,7 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Str
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from diffuseq import __version__
-from diffuseq.checks import check_changes, check_fit, idle
+from diffuseq.checks import REFUSED, check_changes, check_fit, idle
 from diffuseq.config import WORD_BY_WORD, Config, DiffusionGeneration, Sampler
 from diffuseq.errors import InputError, unknown_name
 from diffuseq.pipeline import DiffuSeqPipeline
@@ -110,7 +110,8 @@ class Service:
         own = dataclasses.asdict(pipe.config.generation)
         system: Any = pipe.config.system
         # a sampler can be chosen, and the page shows what it has
-        never = () if "sampler" in own else idle(system, pipe.config.generation)
+        never = {*REFUSED.get(system.kind, ())}
+        never |= set() if "sampler" in own else idle(system, pipe.config.generation).keys()
         return ModelOut(
             name=name,
             title=self.titles[name],

@@ -47,7 +47,11 @@ def check(only: Sequence[str], limits: Limits) -> tuple[str, ...]:
     for name, values, least in (("calls", limits.calls, 1), ("temperatures", limits.temperatures, 0.01)):
         if not values or min(values) < least:
             raise InputError(f"{name} is {list(values)}; give one or more numbers from {least:g} on.")
-    return tuple(name for name in ANALYSES if name in only or not only)
+    chosen = tuple(name for name in ANALYSES if name in only or not only)
+    for name, analysis in (("candidates", "diversity"), ("temperatures", "diversity"), ("calls", "speed")):
+        if analysis not in chosen and getattr(limits, name) != getattr(Limits, name):
+            raise InputError(f"{name} is for {analysis}, which is not made; add it, or leave {name} out.")
+    return chosen
 
 
 def analyse(
