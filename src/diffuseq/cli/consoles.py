@@ -24,6 +24,12 @@ class ViewConsole(PlainConsole):
         raise
 
 
+def redraws(console: Console) -> bool:
+    """Whether it is a terminal that can show one thing over another. One that cannot (TERM=dumb, as Emacs' shell)
+    gets what a pipe gets."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 class ReportConsole(PlainConsole):
     """For what is told of work that leaves files: it goes on when nobody reads any more."""
 

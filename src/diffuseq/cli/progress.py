@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from diffuseq.cli.consoles import PlainConsole
+from diffuseq.cli.consoles import PlainConsole, redraws
 
 PATIENCE_S = 2.0
 
@@ -17,7 +17,7 @@ PATIENCE_S = 2.0
 def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Give a function that is told how many more are done."""
     console = PlainConsole(stderr=True)
-    if not console.is_terminal:
+    if not redraws(console):
         yield lambda more: None
         return
     progress = Progress(

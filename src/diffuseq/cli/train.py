@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from diffuseq.cli.consoles import ReportConsole
+from diffuseq.cli.consoles import ReportConsole, redraws
 from diffuseq.cli.view import visible
 from diffuseq.config import Config
 from diffuseq.errors import InputError
@@ -175,7 +175,7 @@ class Reporter:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=not redraws(self.console),
         )
         self._task: TaskID | None = None
 
@@ -215,7 +215,7 @@ class Reporter:
     def _log(self, text: str, values: dict[str, Any]) -> None:
         note = f"loss {values['loss']:.4f}, {values['pairs_per_second']:,.0f} pairs/s"
         self._show("training", values["done"], note)
-        if not self.console.is_terminal:
+        if not redraws(self.console):
             left = values["seconds"] * (1 / max(values["done"], 1e-9) - 1)
             self._say(f"step {values['step']:,}: {note}, {duration(left)} left")
 

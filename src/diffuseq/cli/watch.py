@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from diffuseq.cli.consoles import ViewConsole
+from diffuseq.cli.consoles import ViewConsole, redraws
 from diffuseq.cli.view import choice_view, plain_choice, plain_frame, view, visible
 from diffuseq.trace import Choice, Frame, Recording, append_trace
 
@@ -39,7 +39,7 @@ def watch(
     a terminal and none elsewhere. Raises `InputError` as the pipeline does.
     """
     console = console or ViewConsole()
-    pause_s = (SHORTEST_FRAME_S if console.is_terminal else 0.0) if pause_s is None else pause_s
+    pause_s = (SHORTEST_FRAME_S if redraws(console) else 0.0) if pause_s is None else pause_s
     recording = Recording(pipe, source, settings, template)
     show_frames(console, source, _paced(recording, pause_s))
     show_choice(console, recording.choice)
@@ -75,7 +75,7 @@ def _keep(recording: Recording, trace: Path | None) -> Answer:
 
 def show_frames(console: Console, source: str, frames: Iterable[Frame]) -> None:
     """Draw frames over each other in a terminal, and one a line elsewhere."""
-    if not console.is_terminal:
+    if not redraws(console):
         print_line(console, f"source  {visible(source)}")
         for frame in frames:
             print_line(console, plain_frame(frame))
@@ -86,7 +86,7 @@ def show_frames(console: Console, source: str, frames: Iterable[Frame]) -> None:
 
 
 def show_choice(console: Console, choice: Choice) -> None:
-    if console.is_terminal:
+    if redraws(console):
         console.print(choice_view(choice, console.width))
     else:
         print_line(console, plain_choice(choice))
