@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from diffuseq.cli import demo, main
+from diffuseq.cli import demo, main, watch
 from diffuseq.cli.program import program
+from diffuseq.pipeline import DiffuSeqPipeline
+from diffuseq.recipes import recipe
+from diffuseq.registry import build
 from diffuseq.training import run
 from diffuseq.training.signals import TrainingStopped
 
@@ -138,3 +143,26 @@ def test_the_advice_names_the_program_as_it_was_called(
     assert program() == "diffuseq"
     monkeypatch.setattr(sys, "argv", ["/somewhere/diffuseq/__main__.py"])
     assert program() == f"{sys.executable} -m diffuseq"
+
+
+def test_reuse_shows_any_kind_of_model(
+    tiny_pipe: DiffuSeqPipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = recipe("transformer-small")
+    system = replace(config.system, encoder_layers=1, decoder_layers=1, width=32, heads=2)
+    pipe = DiffuSeqPipeline(
+        build(system, tiny_pipe.tokenizer.special), tiny_pipe.tokenizer, replace(config, system=system)
+    )
+    pipe.save_pretrained(tmp_path / "other")
+    assert status("--out", tmp_path / "other", "--reuse", "--watched", "1") == 0
+    shown = capsys.readouterr().out
+    assert "chosen out of 1 candidate\n" in re.sub(" +\n", "\n", shown) and "nan" not in shown
+
+
+def test_what_is_watched_has_the_seed_that_is_asked_for(
+    trained: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(watch, "watch", lambda pipe, source, settings, **rest: seeds.append(settings.seed))
+    assert status("--out", tmp_path / "here", "--watched", "1", "--seed", "5") == 0
+    assert seeds == [5]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 
 from diffuseq.answers import Answer
+from diffuseq.checks import check_changes, check_fit
 from diffuseq.cli import generate, main
 from diffuseq.pipeline import DiffuSeqPipeline
+from diffuseq.recipes import recipe
 
 Refused = Callable[..., str]
 
@@ -89,3 +92,13 @@ def test_control_characters_are_shown_to_a_terminal_and_kept_elsewhere(
     assert generate.main([str(tiny_folder), "--input", str(tmp_path / "in.txt")]) == 0
     shown = "a\\x1b[2Jb\\x9bc\\x07 é" if terminal else text
     assert capsys.readouterr().out == f"{shown}\n"
+
+
+def test_the_examples_of_the_help_fit_the_recipe_that_they_name() -> None:
+    config = recipe("qqp")
+    lines = [line for line in generate._EXAMPLES.splitlines() if "generate runs/qqp" in line]
+    assert len(lines) == 3
+    for line in lines:
+        _, settings = generate._parse(shlex.split(line)[2:], config.generation)
+        check_changes(config.system, config.generation, settings)
+        check_fit(config.system, settings)

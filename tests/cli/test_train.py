@@ -158,15 +158,17 @@ def test_a_signal_leaves_with_its_own_status(
 def test_a_terminal_gets_a_bar_and_a_file_gets_plain_lines() -> None:
     log = {"step": 50, "loss": 1.5, "pairs_per_second": 1200.0, "seconds": 30.0, "done": 0.25}
     told = {}
-    for terminal in (True, False):
+    for name, terminal, term in (("bar", True, "xterm"), ("dumb", True, "dumb"), ("pipe", False, "xterm")):
         out = io.StringIO()
-        with Reporter(Console(file=out, force_terminal=terminal, width=120)) as reporter:
+        console = Console(file=out, force_terminal=terminal, width=120, _environ={"TERM": term})
+        with Reporter(console) as reporter:
             reporter(Event("step", values={"step": 50, "done": 0.25, "pairs": 100}))
             reporter(Event("log", values=log))
             reporter(Event("warning", "[odd] text"))
-        told[terminal] = out.getvalue()
-    assert "25%" in told[True] and "1,200 pairs/s" in told[True]
-    assert told[False] == "step 50: loss 1.5000, 1,200 pairs/s, 1 min 30 s left\nwarning: [odd] text\n"
+        told[name] = out.getvalue()
+    assert "25%" in told["bar"] and "1,200 pairs/s" in told["bar"]
+    assert told["pipe"] == "step 50: loss 1.5000, 1,200 pairs/s, 1 min 30 s left\nwarning: [odd] text\n"
+    assert "1 min 30 s left" in told["dumb"] and "25%" not in told["dumb"]
 
 
 def test_a_terminal_that_draws_nothing_anew_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:

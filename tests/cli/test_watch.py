@@ -23,12 +23,12 @@ from diffuseq.cli.watch import record, show_choice, show_frames, watch
 from diffuseq.config import Generation
 from diffuseq.errors import InputError
 from diffuseq.pipeline import DiffuSeqPipeline
-from diffuseq.trace import Frame, Piece, explain, frames, read_traces
+from diffuseq.trace import Frame, Piece, Trace, explain, frames, read_traces
 
 SOURCE = "how do i learn to cook rice?"
 
 
-def paper(width: int = 80, terminal: bool = False, colour: bool = False) -> Console:
+def paper(width: int = 80, terminal: bool = False, colour: bool = False, term: str = "xterm") -> Console:
     return Console(
         file=io.StringIO(),
         width=width,
@@ -36,6 +36,7 @@ def paper(width: int = 80, terminal: bool = False, colour: bool = False) -> Cons
         force_terminal=terminal,
         color_system="standard" if colour else None,
         legacy_windows=False,
+        _environ={"TERM": term},
     )
 
 
@@ -97,6 +98,14 @@ def test_a_terminal_shows_a_panel_of_its_width(tiny_pipe: DiffuSeqPipeline) -> N
     watch(tiny_pipe, SOURCE, tiny_pipe.settings(), console=console, pause_s=0.0)
     assert "step 4/4" in written(console)
     assert "BLEU with the others" in written(console)
+
+
+def test_a_terminal_that_cannot_redraw_gets_what_a_pipe_gets(tiny_pipe: DiffuSeqPipeline) -> None:
+    told = []
+    for console in (paper(terminal=True, term="dumb"), paper()):
+        answer = watch(tiny_pipe, SOURCE, tiny_pipe.settings(), console=console)
+        told.append(written(console).replace(f"{answer.seconds:.2f} s", ""))
+    assert told[0] == told[1]
 
 
 def test_frames_stay_in_a_terminal_long_enough_to_be_seen(tiny_pipe: DiffuSeqPipeline) -> None:
@@ -189,6 +198,10 @@ def test_the_choice_says_how_much_candidates_agree() -> None:
         f"log p -1.00  BLEU with the source {weighed.to_source[2]:.2f}  score {weighed.score(2):.2f}  x y z w"
     )
     assert f"chosen 3  BLEU with the others {weighed.mean_agreement(2):.2f}  {line}" in plain_choice(weighed)
+    settings = Generation(likelihood_weight=1.0, copies=False)
+    copied = plain_choice(explain("a b", ["a b", "c d"], [-1.0, -9.0], settings, 0.1, 4)).splitlines()
+    assert copied[0].endswith("score -1.00  passed over, the source itself  a b")
+    assert copied[1].startswith("chosen 2") and "passed over" not in copied[1]
     only = explain("a", ["a"], [-1.0], Generation(), 0.1, 1)
     assert only.mean_agreement(0) == 0
     assert plain_choice(only) == "answer (1 call, 0.10 s)  a"
@@ -230,6 +243,28 @@ def test_replay_shows_the_frame_that_the_keys_lead_to(tiny_pipe: DiffuSeqPipelin
     step_through(console, read_traces(path), lambda: next(keys))
     shown = [part.split()[0] for part in written(console).split("step ")[1:] if "/" in part[:4]]
     assert shown[:4] == ["1/4", "2/4", "3/4", "2/4"]
+
+
+@pytest.mark.parametrize("candidates", [1, 10])
+def test_replay_shows_the_keys_and_the_choice_in_a_terminal_of_24_lines(candidates: int) -> None:
+    texts = [f"where can i find hotel number {i} in the north of berlin?" for i in range(candidates)]
+    settings = Generation(likelihood_weight=0.2, source_weight=0.6)
+    choice = explain(SOURCE, texts, [-float(i) for i in range(candidates)][::-1], settings, 0.1, 2)
+    rows = [[Piece(word, 0.5, "settled") for word in text.split()] for text in texts]
+    trace = Trace(SOURCE, {}, [Frame(i, 2, i + 1, 0.1, rows) for i in range(2)], choice)
+    keys = iter(["right", "quit"])
+    console = paper(terminal=True)
+    seen: list[str] = []
+
+    def next_key() -> str:
+        seen.append(written(console))
+        return next(keys)
+
+    step_through(console, [trace], next_key)
+    first, last = seen[0], seen[1].removeprefix(seen[0])
+    assert "q quit" in first and "q quit" in last
+    assert "→" in last and f"number {choice.chosen}" in " ".join(last.split())
+    assert last.count("\n") < 24
 
 
 def test_the_commands_generate_and_replay_work_through_pipes(

@@ -5,6 +5,7 @@ import os
 import re
 from dataclasses import replace
 from html import unescape
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from diffuseq.cli import evaluate as evaluate_verb
 from diffuseq.errors import InputError
 from diffuseq.evaluation.compare import Run, compare, parse_runs
 from diffuseq.evaluation.markdown import plain
-from diffuseq.evaluation.plots import figures, spread
+from diffuseq.evaluation.plots import canvas, figures, spread, style
 from diffuseq.evaluation.plots import speed as speed_figure
 from diffuseq.evaluation.predictions import Prediction, write_predictions
 from diffuseq.evaluation.published_rows import PUBLISHED, published_rows
@@ -217,6 +218,18 @@ def test_an_axis_of_speeds_has_numbers_however_narrow(runs: Path, fast: float, s
     low, high = axes.get_xlim()
     shown = [tick for tick in axes.get_xticks() if low <= tick <= high]
     assert 3 <= len(shown) <= 8
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.8719, 0.8876), (0.2501, 0.2512), (0.3, 1.0), (0, 100)])
+def test_numbers_of_an_axis_stand_apart_however_narrow(low: float, high: float) -> None:
+    with style():
+        figure, axes = canvas(height=3.2)
+        axes.plot([low, high], [0, 1])
+        axes.margins(x=0.18)
+        figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert len(boxes) >= 4
+    assert all(left.x1 + 3 < right.x0 for left, right in pairwise(boxes))
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,22 @@ def test_a_pinned_word_stays_and_the_rest_forms_around_it(page: Chromium) -> Non
     page.wait(f"{DONE} && $('template').value === ''")
 
 
+def test_enter_pins_the_word_that_was_typed(page: Chromium) -> None:
+    ask(page, SOURCE)
+    page.evaluate("document.querySelector('.word').click()")
+    page.wait("$('pin').open")
+    page.evaluate("$('pin-word').value = ''")
+    page.press("Enter", 13, "\r")
+    assert page.evaluate("$('pin').open")  # there is nothing to pin yet
+    page.type("music")
+    page.press("Enter", 13, "\r")
+    page.wait(f"!$('pin').open && {DONE}")
+    assert page.evaluate("$('template').value").startswith("music")
+    page.evaluate("document.querySelector('.word').click(); $('pin-cancel').click()")
+    page.wait("!$('pin').open")
+    assert page.evaluate("$('template').value").startswith("music")
+
+
 def test_candidates_can_be_looked_at_one_by_one(page: Chromium, tiny_pipe: DiffuSeqPipeline) -> None:
     ask(page, SOURCE)
     candidates = tiny_pipe(SOURCE).candidates
@@ -211,6 +227,15 @@ def test_side_by_side_shows_the_other_model_and_other_numbers_of_calls(page: Chr
     )
     assert max(shares) == 100
     assert min(shares) >= 0
+
+
+def test_a_model_without_steps_has_nothing_to_lay_beside_it_but_another_model(page: Chromium) -> None:
+    page.evaluate("document.querySelector('[data-dial=steps]').remove()")
+    ask(page, SOURCE)
+    assert not page.evaluate("$('beside-part').hidden")
+    page.evaluate("delete models.compare")
+    ask(page, SOURCE)
+    assert page.evaluate("$('beside-part').hidden")
 
 
 @pytest.mark.parametrize(("own", "asked"), [(1, {"seed": 3}), (2, {"candidates": 4, "seed": 3})])
@@ -262,6 +287,16 @@ def test_the_page_fits_its_width(page: Chromium, width: int, phone: bool) -> Non
     ask(page, SOURCE)
     page.evaluate("$('why').open = true")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_words_of_a_language_from_right_to_left_stand_in_its_order(page: Chromium) -> None:
+    ask(page, SOURCE)
+    lefts = "[...document.querySelectorAll('#draft .word')].map((e) => e.getBoundingClientRect().left)"
+    for words, is_reversed in ((["شاي", " أو", " قهوة"], True), (["tea", " or", " coffee"], False)):
+        row = [[word, 1, "settled"] for word in words]
+        page.evaluate(f"trace.frames = [{{ ...trace.frames[0], rows: [{row}, {row}, {row}] }}]; show(0)")
+        places = page.evaluate(lefts)
+        assert places == sorted(places, reverse=is_reversed)
 
 
 def test_everything_has_a_name_and_the_console_stays_silent(page: Chromium, address: str) -> None:

@@ -72,10 +72,12 @@ def main(argv: Sequence[str]) -> int:
             return status
     pipe = DiffuSeqPipeline.from_pretrained(options.out, "cpu")
     rows = build_corpus(num_train=0, num_valid=0, num_test=options.questions)["test"]
-    _watch(pipe, [row["src"] for row in rows[: options.watched]], console)
 
-    untrained = DiffuSeqPipeline(build(config.system, pipe.tokenizer.special), pipe.tokenizer, pipe.config)
+    untrained = DiffuSeqPipeline(
+        build(pipe.config.system, pipe.tokenizer.special), pipe.tokenizer, pipe.config
+    )
     settings = pipe.settings(seed=options.seed)
+    _watch(pipe, [row["src"] for row in rows[: options.watched]], settings, console)
     console.rule(f"{options.questions} held-out questions")
     scored = [
         ("untrained", _score(untrained, rows, settings, Grammar())),
@@ -141,12 +143,12 @@ def _weights_of(out: Path) -> str:
         return "\n"
 
 
-def _watch(pipe: Any, sources: Sequence[str], console: Console) -> None:
+def _watch(pipe: Any, sources: Sequence[str], settings: Any, console: Console) -> None:
     from diffuseq.cli.watch import watch
 
     for source in sources:
         console.rule("out of noise")
-        watch(pipe, source, pipe.settings(), console=console)
+        watch(pipe, source, settings, console=console)
 
 
 def _score(pipe: Any, rows: Sequence[dict[str, Any]], settings: Any, grammar: Any) -> dict[str, float]:
@@ -172,10 +174,9 @@ def _score(pipe: Any, rows: Sequence[dict[str, Any]], settings: Any, grammar: An
 
 
 def _table(scored: Sequence[tuple[str, dict[str, float]]], settings: Any) -> Table:
-    table = Table(
-        title=f"chosen out of {settings.candidates} candidates, sampler {settings.sampler}",
-        title_justify="left",
-    )
+    sampler = f", sampler {settings.sampler}" if hasattr(settings, "sampler") else ""
+    title = f"chosen out of {settings.candidates} candidate{'s' * (settings.candidates != 1)}{sampler}"
+    table = Table(title=title, title_justify="left")
     table.add_column("")
     for name, _ in scored:
         table.add_column(name, justify="right")
@@ -190,5 +191,6 @@ def _table(scored: Sequence[tuple[str, dict[str, float]]], settings: Any) -> Tab
         ("network calls a candidate", "forwards", ".0f"),
     ]
     for title, key, form in lines:
-        table.add_row(title, *(format(scores[key], form) for _, scores in scored))
+        if settings.candidates > 1 or key != "self_bleu":  # which takes two
+            table.add_row(title, *(format(scores[key], form) for _, scores in scored))
     return table

@@ -29,7 +29,7 @@ _EXAMPLES = """\
 examples:
   echo "How do I learn to play the guitar?" | diffuseq generate
   diffuseq generate runs/qqp --input data/qqp/valid.jsonl --output runs/qqp/predictions.jsonl --candidates 10
-  diffuseq generate runs/qqp --watch --steps 20 --sampler ddim --seed 7
+  diffuseq generate runs/qqp --watch --steps 20 --sampler settle --seed 7
   diffuseq generate runs/qqp --template "What is [MASK] [MASK] way to learn Python?"
 """
 

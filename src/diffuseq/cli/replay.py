@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -72,15 +72,25 @@ def step_through(console: Console, traces: Sequence[Trace], next_key: Callable[[
     position = Position()
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
-            trace = traces[position.source]
-            parts = [view(trace.source, trace.frames[position.frame], console.width, console.height)]
-            if position.frame + 1 == len(trace.frames) and trace.choice is not None:
-                parts.append(choice_view(trace.choice, console.width))
-            live.update(Group(*parts, Text(KEYS, style="bright_black")), refresh=True)
+            live.update(_screen(console, traces[position.source], position.frame), refresh=True)
             key = next_key()
             if key == "quit":
                 break
             position = position.after(key, sizes)
+
+
+def _screen(console: Console, trace: Trace, frame: int) -> RenderableType:
+    """The keys, a frame, and with the last one the choice, in brief where the terminal is too low for all of it."""
+    width, keys = console.width, Text(KEYS, style="bright_black")
+    shown = view(trace.source, trace.frames[frame], width, console.height - 1)
+    if frame + 1 < len(trace.frames) or trace.choice is None:
+        return Group(keys, shown)
+    whole = Group(keys, shown, choice_view(trace.choice, width))
+    if len(console.render_lines(whole, pad=False)) <= console.height:
+        return whole
+    return Group(
+        keys, view(trace.source, trace.frames[frame], width, 0), choice_view(trace.choice, width, brief=True)
+    )
 
 
 _SEQUENCES = {

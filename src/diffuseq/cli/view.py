@@ -112,8 +112,9 @@ def legend() -> Text:
     return names
 
 
-def choice_view(choice: Choice, width: int) -> RenderableType:
-    """The candidates with how much each agrees with the others, the chosen one marked."""
+def choice_view(choice: Choice, width: int, brief: bool = False) -> RenderableType:
+    """The candidates with how much each agrees with the others, the chosen one marked; brief: the others cut to
+    a line each where their numbers stand beside them."""
     cost = f"{calls(choice.forwards)}, {choice.seconds:.2f} s"
     if len(choice.candidates) == 1:
         return Group(
@@ -133,6 +134,8 @@ def choice_view(choice: Choice, width: int) -> RenderableType:
         values = (choice.mean_agreement(row), *(values[row] for _, _, values in choice.terms))
         numbers = [f"{value:.2f}" for value in values]
         text = Text(visible(candidate), style=style)
+        if brief and beside and not chosen:
+            text.no_wrap, text.overflow = True, "ellipsis"
         if not beside:
             below = ", ".join(f"{name} {number}" for name, number in zip(names, numbers, strict=True))
             text = Text.assemble(text, "\n", (below, "bright_black"))
@@ -165,6 +168,8 @@ def plain_choice(choice: Choice) -> str:
             numbers += f"  BLEU with the source {choice.to_source[row]:.2f}"
         if choice.terms:
             numbers += f"  score {choice.score(row):.2f}"
+        if row in choice.passed_over:
+            numbers += "  passed over, the source itself"
         lines.append(f"{role} {row + 1}  {numbers}  {visible(candidate)}")
     answer = f"answer ({calls(choice.forwards)}, {choice.seconds:.2f} s)  {visible(choice.text)}"
     return "\n".join([*lines, answer] if len(choice.candidates) > 1 else [answer])

@@ -288,6 +288,7 @@ def canvas(height: float) -> tuple[Any, Any]:
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(QUIET)
     axes.tick_params(colors=QUIET, labelcolor=INK)
+    axes.locator_params(axis="x", nbins=6)  # more run together where numbers have four decimals
     return figure, axes
 
 

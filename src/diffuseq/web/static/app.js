@@ -57,8 +57,8 @@ async function loadModels() {
   const { title, kind, parameters } = models.main;
   $("model").textContent = `${title} (${kind}, ${(parameters / 1e6).toFixed(1)} M parameters)`;
   if (models.compare) {
-    $("beside-note").textContent =
-      `The same source by ${models.compare.title} (${models.compare.kind}) and with other numbers of calls.`;
+    const others = "steps" in models.main.dials ? " and with other numbers of calls" : "";
+    $("beside-note").textContent = `The same source by ${models.compare.title} (${models.compare.kind})${others}.`;
   }
   offerExamples();
   buildDials();
@@ -250,7 +250,8 @@ function finish(goTo) {
   $("unread").textContent = answer.unread
     ? `The source is longer than this model reads: its last ${plural(answer.unread, "token")} ${answer.unread === 1 ? "was" : "were"} left out.`
     : "";
-  $("candidates-part").hidden = $("beside-part").hidden = false;
+  $("candidates-part").hidden = false;
+  $("beside-part").hidden = !rivals(trace.asked).length;
   showCandidates();
   if (goTo) {
     trace.candidate = Math.min(goTo.candidate, answer.candidates.length - 1);
@@ -338,7 +339,7 @@ function showForming(frame) {
       const bare = piece.trimStart();
       return state === "noise" ? (piece === bare ? "" : " ") + noiseFor(bare) : piece;
     });
-    const said = element("span", { class: "said" }, text.join("").trim());
+    const said = element("span", { class: "said", dir: "auto" }, text.join("").trim());
     const place = element("span", { class: "numbers" }, String(number + 1));
     return element("li", { class: "candidate forming" }, place, said);
   });
@@ -350,7 +351,7 @@ function showForming(frame) {
 function showCandidates() {
   const { answer } = trace;
   const rows = answer.candidates.map((text, row) => {
-    const said = element("span", { class: "said" }, text || "(empty)");
+    const said = element("span", { class: "said", dir: "auto" }, text || "(empty)");
     if (row === answer.chosen && answer.candidates.length > 1) said.append(element("span", { class: "badge" }, "chosen"));
     if (answer.passed_over.includes(row)) said.append(element("span", { class: "quiet" }, " the source itself, passed over"));
     const score = answer.candidates.length > 1 ? worth(row).toFixed(2) : "";
@@ -501,7 +502,7 @@ async function compare() {
   $("beside").replaceChildren();
   const bars = [];
   for (const { title, body, isOwn } of rivals(asked)) {
-    const text = element("p", { class: "quiet" }, "…");
+    const text = element("p", { class: "quiet", dir: "auto" }, "…");
     const cost = element("p", { class: "numbers" });
     const bar = element("i");
     const heading = element("h3", {}, title);
@@ -573,6 +574,8 @@ function start() {
   $("beside-go").addEventListener("click", compare);
   $("template").addEventListener("input", templateChanged);
   $("unpin").addEventListener("click", () => { $("template").value = ""; templateChanged(); run(); });
+  // no buttons of the form: Enter in its field is for the first of those
+  for (const id of ["pin-cancel", "pin-off"]) $(id).addEventListener("click", () => $("pin").close($(id).value));
   window.addEventListener("hashchange", followLink);
   if (matchMedia("(max-width: 56rem)").matches) $("dials-part").open = $("pins-part").open = false;
   loadModels().then(followLink).catch((error) => problem(error.message));
