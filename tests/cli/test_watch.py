@@ -84,15 +84,6 @@ def test_a_pipe_gets_plain_lines_and_the_answer_of_the_pipeline(tiny_pipe: Diffu
     assert answer.candidates == tiny_pipe(SOURCE, seed=3).candidates
 
 
-def test_a_terminal_that_draws_nothing_anew_gets_plain_lines(
-    tiny_pipe: DiffuSeqPipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TERM", "dumb")
-    console = paper(terminal=True)
-    watch(tiny_pipe, SOURCE, tiny_pipe.settings(), console=console)
-    assert [line.split()[1] for line in written(console).splitlines()[1:5]] == ["1/4", "2/4", "3/4", "4/4"]
-
-
 def test_a_terminal_shows_a_panel_of_its_width(tiny_pipe: DiffuSeqPipeline) -> None:
     console = paper(terminal=True)
     watch(tiny_pipe, SOURCE, tiny_pipe.settings(), console=console, pause_s=0.0)
