@@ -23,14 +23,13 @@ from ablations import BASE, trainings
 from choosing import chosen
 from counting import count, positive
 from cpu_budget import train_for
-from earlier import check_asked, note_asked
+from earlier import add_results, check_asked, note_asked
 from equal_budget import questions_of
 
-from diffuseq.config import Config, DiffuSeqConfig
+from diffuseq.config import DiffuSeqConfig
 from diffuseq.data.pairs import Question
 from diffuseq.errors import InputError
 from diffuseq.evaluation.likelihood import negative_log_likelihood
-from diffuseq.files import write_text
 from diffuseq.memory import prepare_memory
 from diffuseq.metrics.bleu import sentence_bleu
 from diffuseq.pipeline import DiffuSeqPipeline
@@ -117,17 +116,14 @@ def run(options: argparse.Namespace) -> None:
         lines = found(options.out)
         if any((line.name, line.seed) == (name, options.seed) for line in lines):
             continue
-        config = seeded(configs[name], options.seed)
+        config = configs[name]
+        config = replace(config, training=replace(config.training, seed=options.seed))
         pipe, progress = train_for(config, corpus, options.seconds)
         calls = 2 if options.dry_run else config.generation.steps
         line = measure(name, options.seed, progress.pairs, pipe, questions, calls)
-        keep(options.out, line)
+        add_results(options.out, ("name", "seed"), [asdict(line)])
         print(table([line]).splitlines()[-1], flush=True)
     print(f"\n{table(found(options.out))}")
-
-
-def seeded(config: Config, seed: int) -> Config:
-    return replace(config, training=replace(config.training, seed=seed))
 
 
 def found(out: Path) -> list[Line]:
@@ -136,12 +132,6 @@ def found(out: Path) -> list[Line]:
     if not place.is_file():
         return []
     return [Line(**line) for line in json.loads(place.read_text(encoding="utf-8"))]
-
-
-def keep(out: Path, line: Line) -> None:
-    """Add a line to the results, read anew, for others may have been at work."""
-    lines = [*found(out), line]
-    write_text(out / "results.json", json.dumps([asdict(one) for one in lines], indent=2) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from diffuseq import kernels
 
 _ROWS = 64
 """Rows for which oneDNN is asked how weights should lie; others are served as well by it."""
@@ -98,24 +99,15 @@ class Blocked(nn.Module):
 
 def _is_answering(x: Tensor, weight: Tensor) -> bool:
     """Whether a CPU computes without gradients, in the precision of the weights."""
-    if _left_out or torch.is_grad_enabled() or x.device.type != "cpu" or torch.compiler.is_compiling():
+    if (
+        kernels.are_left_out()
+        or torch.is_grad_enabled()
+        or x.device.type != "cpu"
+        or torch.compiler.is_compiling()
+    ):
         return False
     wanted = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weight.dtype
     return weight.dtype == wanted and wanted in _KINDS and x.numel() > 0
-
-
-_left_out = False
-
-
-@contextmanager
-def left_out() -> Iterator[None]:
-    """Everything within is multiplied by PyTorch's own: to count operations, and to compare."""
-    global _left_out
-    before, _left_out = _left_out, True
-    try:
-        yield
-    finally:
-        _left_out = before
 
 
 @functools.cache

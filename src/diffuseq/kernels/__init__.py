@@ -56,6 +56,11 @@ def left_out() -> Iterator[None]:
         _left_out = before
 
 
+def are_left_out() -> bool:
+    """Whether this is within `left_out`, for whatever else computes by other means than PyTorch's usual."""
+    return _left_out
+
+
 @cache
 def are_usable(device: torch.device) -> bool:
     """Whether this device can run the kernels: Triton is there, as it comes with PyTorch for NVIDIA's GPUs, and is

@@ -14,7 +14,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffuseq import blocked, kernels
+from diffuseq import kernels
 from diffuseq.evaluation.speed.machine import has_fast_bf16
 from diffuseq.evaluation.speed.sampling import MEASURED_STEPS, Writer, published_steps
 from diffuseq.evaluation.speed.sizes import Size
@@ -32,8 +32,7 @@ def count_operations(action: Callable[[], object]) -> int:
     Fused attention on a CPU, products with weights in blocks and kernels of our own are unknown to torch's counter,
     so the products that they consist of are counted.
     """
-    by_pytorch = sdpa_kernel(SDPBackend.MATH)
-    with kernels.left_out(), blocked.left_out(), by_pytorch, FlopCounterMode(display=False) as counter:
+    with kernels.left_out(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         action()
     return counter.get_total_flops()
 
